@@ -1,0 +1,97 @@
+# The suites. `make test` runs them in this order and stops at the first that fails.
+
+SUITES ?= c ex erl js interop browser uv
+
+# Tests of the core, always under ASan and UBSan. test_*.c are programs; other files in test/c
+# are helpers that they share. Tests of the relay's own files link those files too.
+TEST_SOURCES := $(sort $(wildcard test/c/*/test_*.c test/c/test_*.c))
+TEST_HELPERS := $(filter-out test/c/fuzz/% $(TEST_SOURCES),$(sort $(wildcard test/c/*/*.c test/c/*.c)))
+TEST_OBJS = $(patsubst test/c/%.c,$(OBJ)/test/%.o,$(1))
+TEST_BINS := $(patsubst test/c/%.c,$(OUT)/test/%,$(TEST_SOURCES))
+RELAY_TEST_OBJS := $(filter-out $(OBJ)/relay/main.o,$(RELAY_OBJS)) $(OBJ)/relay/udp_$(UDP).o
+
+$(OBJ)/test/%.o: ROOM_FLAGS = -Itest/c -D_GNU_SOURCE $(CRYPTO_ROOM)
+$(OBJ)/test/relay/%.o: ROOM_FLAGS = -Itest/c $(RELAY_ROOM)
+$(OBJ)/test/%.o: test/c/%.c $(OBJ)/flags
+	$(compile)
+
+$(OBJ)/helpers.a: $(call TEST_OBJS,$(TEST_HELPERS)) $(OBJ)/sources
+	$(archive)
+$(OBJ)/relay.a: $(RELAY_TEST_OBJS) $(OBJ)/sources
+	$(archive)
+
+$(OUT)/test/relay/%: $(OBJ)/test/relay/%.o $(OBJ)/helpers.a $(OBJ)/relay.a $(OBJ)/core.a
+	$(call link,$(RELAY_LDFLAGS),$^ $(UV_LIBS) $(EI_LIBS) $(CRYPTO_LIBS))
+$(OUT)/test/%: $(OBJ)/test/%.o $(OBJ)/helpers.a $(OBJ)/core.a
+	$(call link,$(RELAY_LDFLAGS),$^ $(CRYPTO_LIBS))
+
+# mix and rebar3 call make themselves: for the plain build, whatever this make was told.
+CLEAN_ENV := env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u SANITIZE -u UDP
+
+# With SANITIZE=1 the BEAM is still OTP's own: it must have the sanitizer's runtime before the
+# NIF comes, so an `erl` that preloads it stands first in the path (see mk/sanitized-erl).
+# What the sanitizers find goes to files, which fail the suite (see test/run).
+REPORTS := $(abspath $(OUT))/reports
+ifneq ($(SANITIZE),)
+SAN_BEAM := $(OUT)/bin/erl
+SAN_ENV = PATH="$(abspath $(OUT)/bin):$$PATH" ESCRIPT_EMULATOR=$(abspath $(SAN_BEAM)) \
+    ASAN_OPTIONS=log_path=$(REPORTS)/report UBSAN_OPTIONS=print_stacktrace=1:log_path=$(REPORTS)/report
+endif
+# $(call with,priv directory): the environment in which the library loads that build.
+with = $(CLEAN_ENV) $(SAN_ENV) CROMULENT_TURN_PRIV=$(abspath $(1))
+
+$(OUT)/bin/erl: mk/sanitized-erl $(OBJ)/flags
+	$(Q)mkdir -p $(@D) $(REPORTS)
+	$(Q)sed -e "s|@ERL@|$$(command -v erl)|" -e "s|@REPORTS@|$(REPORTS)|" \
+	    -e "s|@RUNTIME@|$$($(CC) -print-file-name=libasan.so)|" $< >$@ && chmod +x $@
+
+##@ Testing
+.PHONY: setup test-c run-test-c test-ex test-erl test-js test-interop test-browser test-uv test-san
+
+setup: ## Install what is missing of the system packages (Debian; elsewhere say which)
+	$(Q)bin/setup
+
+test-c: ## Test the C core, under ASan and UBSan
+	$(Q)$(MAKE) --no-print-directory SANITIZE=1 run-test-c
+
+run-test-c: $(TEST_BINS)
+	$(Q)test/c/run $(OUT)/test $(TEST_BINS)
+
+test-ex: build $(SAN_BEAM) ## Test the Elixir side against the real NIF and relay (ExUnit)
+	$(Q)$(call with,$(PRIV)) MIX_ENV=test mix test $(ARGS)
+
+test-erl: build $(SAN_BEAM) ## Test the NIF from Erlang (rebar3 eunit)
+	$(Q)$(call with,$(PRIV)) rebar3 eunit
+
+test-js: ## Test the browser modules (node --test)
+	$(Q)node --test assets/js test/js
+
+test-interop: build $(SAN_BEAM) ## Test against coturn's and aioice's clients
+	$(Q)$(call with,$(PRIV)) test/interop/run
+
+test-browser: build $(SAN_BEAM) ## Test two Chromium peers that meet through the relay only
+	$(Q)$(call with,$(PRIV)) test/browser/run
+
+test-uv: build uv $(SAN_BEAM) ## Run the relay's tests again on libuv's own UDP
+	$(Q)$(call with,$(OUT)/uv/priv) MIX_ENV=test mix test $(UV_TESTS)
+
+test-san: ## Run every suite with the sanitized relay and NIF (make test SANITIZE=1)
+	$(Q)$(MAKE) --no-print-directory SANITIZE=1 test
+
+##@ Looking after the source
+.PHONY: format format-check tidy
+
+C_FILES = $(wildcard c_src/*/*.[ch] test/c/*.[ch] test/c/*/*.[ch] bench/*.[ch])
+
+format: ## Format C and Elixir
+	$(Q)mix format
+	$(Q)clang-format -i $(C_FILES)
+
+format-check: ## Check the format of C and Elixir
+	$(Q)mix format --check-formatted
+	$(Q)if command -v clang-format >/dev/null; then clang-format --dry-run -Werror $(C_FILES); \
+	else echo "clang-format not found: C is not checked" >&2; fi
+
+tidy: ## Let clang-tidy read the C
+	$(Q)clang-tidy --quiet $(filter %.c,$(wildcard c_src/*/*.c)) -- -std=c11 $(OUR_CPPFLAGS) \
+	    $(CRYPTO_ROOM) $(NIF_ROOM) $(RELAY_ROOM)
