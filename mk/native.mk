@@ -27,7 +27,7 @@ endif
 
 OUR_CPPFLAGS := -Ic_src -DCT_VERSION=\"$(CT_VERSION)\" $(HARDENING)
 OUR_CFLAGS := -std=c11 -g $(OPT) -fPIC -fvisibility=hidden -fstack-protector-strong -pthread $(WARNINGS)
-COMPILE = $(CC) $(OUR_CPPFLAGS) $(ROOM_FLAGS) $(CPPFLAGS) $(OUR_CFLAGS) $(CFLAGS)
+compiler = $(CC) $(OUR_CPPFLAGS) $(1) $(CPPFLAGS) $(OUR_CFLAGS) $(CFLAGS)
 
 ifeq ($(OS),Darwin)
 OUR_LDFLAGS := $(LINK_MODE) -pthread
@@ -65,7 +65,7 @@ info: build ## Show what the build found and what the results need at run time
 
 # Compiler, flags, paths and versions in one file whose time changes when they do.
 # What is missing is told here, before anything is compiled.
-FINGERPRINT = $(COMPILE) | $(CRYPTO_ROOM) | $(NIF_ROOM) | $(RELAY_ROOM) | $(OUR_LDFLAGS) $(LDFLAGS) \
+FINGERPRINT = $(call compiler) | $(CRYPTO_ROOM) | $(NIF_ROOM) | $(RELAY_ROOM) | $(OUR_LDFLAGS) $(LDFLAGS) \
     | $(UV_LIBS) | $(EI_LIBS) | $(CRYPTO_LIBS)
 $(OBJ)/flags: FORCE
 	$(Q)mkdir -p $(@D)
@@ -90,7 +90,7 @@ FORCE:
 define compile
 $(Q)mkdir -p $(@D)
 $(if $(V),,@echo "  CC    $<")
-$(Q)$(COMPILE) -MMD -MP -MF $(@:.o=.d).$$$$ -MT $@ -c -o $@.$$$$ $< && \
+$(Q)$(call compiler,$(ROOM_FLAGS)) -MMD -MP -MF $(@:.o=.d).$$$$ -MT $@ -c -o $@.$$$$ $< && \
     mv -f $(@:.o=.d).$$$$ $(@:.o=.d) && mv -f $@.$$$$ $@ || \
     { rm -f $(@:.o=.d).$$$$ $@.$$$$; exit 1; }
 endef
