@@ -26,24 +26,26 @@ $(OUT)/test/%: $(OBJ)/test/%.o $(OBJ)/helpers.a $(OBJ)/core.a
 	$(call link,$(RELAY_LDFLAGS),$^ $(CRYPTO_LIBS))
 
 # mix and rebar3 call make themselves: for the plain build, whatever this make was told.
-CLEAN_ENV := env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u SANITIZE -u UDP
+TEST_ENV := env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u SANITIZE -u UDP MIX_ENV=test
 
-# With SANITIZE=1 the BEAM is still OTP's own: it must have the sanitizer's runtime before the
-# NIF comes, so an `erl` that preloads it stands first in the path (see mk/sanitized-erl).
-# What the sanitizers find goes to files, which fail the suite (see test/run).
-REPORTS := $(abspath $(OUT))/reports
+# With SANITIZE=1 the library loads the sanitized build instead. The BEAM is still OTP's own: it
+# must have the sanitizer's runtime before the NIF comes, so an `erl` that preloads it stands
+# first in the path (mk/sanitized-erl). What the sanitizers find goes to files, which fail the
+# suite (test/run).
 ifneq ($(SANITIZE),)
-SAN_BEAM := $(OUT)/bin/erl
-SAN_ENV = PATH="$(abspath $(OUT)/bin):$$PATH" ESCRIPT_EMULATOR=$(abspath $(SAN_BEAM)) \
+REPORTS := $(abspath $(OUT))/reports
+SAN_ERL := $(abspath $(OUT))/bin/erl
+TEST_NEEDS := build $(SAN_ERL)
+TEST_ENV += PATH="$(dir $(SAN_ERL)):$$PATH" ESCRIPT_EMULATOR=$(SAN_ERL) \
+    CROMULENT_TURN_PRIV=$(abspath $(PRIV)) \
     ASAN_OPTIONS=log_path=$(REPORTS)/report UBSAN_OPTIONS=print_stacktrace=1:log_path=$(REPORTS)/report
-endif
-# $(call with,priv directory): the environment in which the library loads that build.
-with = $(CLEAN_ENV) $(SAN_ENV) CROMULENT_TURN_PRIV=$(abspath $(1))
 
-$(OUT)/bin/erl: mk/sanitized-erl $(OBJ)/flags
+$(SAN_ERL): mk/sanitized-erl $(OBJ)/flags
 	$(Q)mkdir -p $(@D) $(REPORTS)
 	$(Q)sed -e "s|@ERL@|$$(command -v erl)|" -e "s|@REPORTS@|$(REPORTS)|" \
-	    -e "s|@RUNTIME@|$$($(CC) -print-file-name=libasan.so)|" $< >$@ && chmod +x $@
+	    -e "s|@RUNTIME@|$$($(CC) -print-file-name=libasan.so)|" $< >$@.$$$$ && \
+	    chmod +x $@.$$$$ && mv -f $@.$$$$ $@
+endif
 
 ##@ Testing
 .PHONY: setup test-c run-test-c test-ex test-erl test-js test-interop test-browser test-uv test-san
@@ -57,23 +59,23 @@ test-c: ## Test the C core, under ASan and UBSan
 run-test-c: $(TEST_BINS)
 	$(Q)test/c/run $(OUT)/test $(TEST_BINS)
 
-test-ex: build $(SAN_BEAM) ## Test the Elixir side against the real NIF and relay (ExUnit)
-	$(Q)$(call with,$(PRIV)) MIX_ENV=test mix test $(ARGS)
+test-ex: $(TEST_NEEDS) ## Test the Elixir side against the real NIF and relay (ExUnit)
+	$(Q)$(TEST_ENV) mix test $(ARGS)
 
-test-erl: build $(SAN_BEAM) ## Test the NIF from Erlang (rebar3 eunit)
-	$(Q)$(call with,$(PRIV)) rebar3 eunit
+test-erl: $(TEST_NEEDS) ## Test the NIF from Erlang (rebar3 eunit)
+	$(Q)$(TEST_ENV) rebar3 eunit
 
 test-js: ## Test the browser modules (node --test)
 	$(Q)node --test assets/js test/js
 
-test-interop: build $(SAN_BEAM) ## Test against coturn's and aioice's clients
-	$(Q)$(call with,$(PRIV)) test/interop/run
+test-interop: $(TEST_NEEDS) ## Test against coturn's and aioice's clients
+	$(Q)$(TEST_ENV) test/interop/run
 
-test-browser: build $(SAN_BEAM) ## Test two Chromium peers that meet through the relay only
-	$(Q)$(call with,$(PRIV)) test/browser/run
+test-browser: $(TEST_NEEDS) ## Test two Chromium peers that meet through the relay only
+	$(Q)$(TEST_ENV) test/browser/run
 
-test-uv: build uv $(SAN_BEAM) ## Run the relay's tests again on libuv's own UDP
-	$(Q)$(call with,$(OUT)/uv/priv) MIX_ENV=test mix test $(UV_TESTS)
+test-uv: $(TEST_NEEDS) uv ## Run the relay's tests again on libuv's own UDP
+	$(Q)$(TEST_ENV) CROMULENT_TURN_PRIV=$(abspath $(OUT)/uv/priv) mix test $(UV_TESTS)
 
 test-san: ## Run every suite with the sanitized relay and NIF (make test SANITIZE=1)
 	$(Q)$(MAKE) --no-print-directory SANITIZE=1 test
