@@ -1,0 +1,42 @@
+/*
+ * A pool of equal-sized objects, numbered from 0: memory is reserved once and touched as the pool
+ * fills, freed objects are reused last in, first out.
+ */
+#ifndef CT_CORE_SLAB_H
+#define CT_CORE_SLAB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define SLAB_NONE UINT32_MAX
+
+struct slab {
+    uint8_t *memory;
+    size_t stride;     /* bytes per object */
+    uint32_t capacity; /* objects */
+    uint32_t used;
+    uint32_t fresh; /* objects from here on have never been used */
+    uint32_t free;  /* head of the free list, SLAB_NONE when empty */
+};
+
+/* size >= 4 bytes per object. False when memory is short. */
+bool slab_init(struct slab *s, size_t size, uint32_t capacity);
+void slab_free(struct slab *s);
+
+/* A zeroed object's number, or SLAB_NONE when the pool is full. */
+uint32_t slab_take(struct slab *s);
+/* Gives back a number that slab_take() gave. */
+void slab_give(struct slab *s, uint32_t number);
+
+static inline uint32_t slab_left(const struct slab *s)
+{
+    return s->capacity - s->used;
+}
+
+static inline void *slab_at(const struct slab *s, uint32_t number)
+{
+    return s->memory + (size_t)number * s->stride;
+}
+
+#endif

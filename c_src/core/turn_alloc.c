@@ -1,0 +1,429 @@
+#include "core/turn_alloc.h"
+
+#include "core/turn_chan.h"
+#include "core/turn_perm.h"
+#include "core/turn_reply.h"
+
+enum {
+    BIND_TRIES = 32,   /* ports that others may hold before we give up */
+    PROTOCOL_UDP = 17, /* REQUESTED-TRANSPORT, RFC 8656 §18.8 */
+};
+
+/* What an Allocate request asks for, once it has been found to be in order. */
+struct ask {
+    uint8_t family;
+    enum turn_parity parity;
+    struct span token; /* data NULL: none */
+    uint32_t lifetime;
+};
+
+/* ---- finding and describing ---- */
+
+static uint64_t tuple_hash(const struct turn_server *s, const struct turn_tuple *tuple)
+{
+    return hash_bytes(&s->seed, tuple, sizeof *tuple);
+}
+
+struct turn_alloc *turn_alloc_find(const struct turn_server *s, const struct turn_tuple *tuple,
+                                   struct turn_now now)
+{
+    struct map_iter it;
+    for (uint32_t n = map_first(&s->by_tuple, tuple_hash(s, tuple), &it); n != MAP_NONE;
+         n = map_next(&s->by_tuple, &it)) {
+        struct turn_alloc *a = turn_alloc_at(s, n);
+        if (memcmp(&a->tuple, tuple, sizeof *tuple) == 0)
+            return turn_alloc_live(a, now) ? a : NULL;
+    }
+    return NULL;
+}
+
+struct span turn_alloc_username(const struct turn_server *s, const struct turn_alloc *a)
+{
+    const void *name = a->long_name == SLAB_NONE ? a->short_name : slab_at(&s->names, a->long_name);
+    return span_of(name, a->name_len);
+}
+
+struct turn_alloc_info turn_alloc_describe(const struct turn_server *s, const struct turn_alloc *a,
+                                           struct turn_now now)
+{
+    return (struct turn_alloc_info){
+        .id = a->id,
+        .username = turn_alloc_username(s, a),
+        .tuple = &a->tuple,
+        .relayed = a->relayed,
+        .age_ms = now.ms - a->created_ms,
+        .expires_in_ms = turn_alloc_live(a, now) ? a->deadline.at - now.ms : 0,
+        .up_packets = a->up_packets,
+        .up_bytes = a->up_bytes,
+        .down_packets = a->down_packets,
+        .down_bytes = a->down_bytes,
+        .permissions = a->perm_count,
+        .channels = a->chan_count,
+    };
+}
+
+static void tell(struct turn_server *s, const struct turn_alloc *a, enum turn_event_kind kind,
+                 enum turn_end end, struct turn_now now)
+{
+    struct turn_alloc_info info = turn_alloc_describe(s, a, now);
+    struct turn_event event = {
+        .kind = kind, .end = end, .alloc = &info, .tuple = &a->tuple, .username = info.username};
+    s->io->ops->event(s->io, &event);
+}
+
+/* ---- the end ---- */
+
+static void release_slabs(struct turn_server *s, struct turn_alloc *a)
+{
+    turn_chan_drop_all(s, a);
+    turn_perm_drop_all(s, a);
+    if (a->long_name != SLAB_NONE)
+        slab_give(&s->names, a->long_name);
+    crypto_wipe(&a->key, sizeof a->key);
+    a->relay = NULL; /* marks the slot as free for who walks the slab */
+    slab_give(&s->allocs, turn_alloc_number(s, a));
+}
+
+void turn_alloc_end(struct turn_server *s, struct turn_alloc *a, enum turn_end end,
+                    struct turn_now now)
+{
+    static const enum turn_counter counters[] = {
+        [TURN_END_RELEASED] = TURN_N_RELEASED,
+        [TURN_END_EXPIRED] = TURN_N_EXPIRED,
+        [TURN_END_KILLED] = TURN_N_KILLED,
+        [TURN_END_SHUTDOWN] = TURN_N_KILLED,
+    };
+    tell(s, a, TURN_EV_ALLOCATION_ENDED, end, now);
+    turn_count(&s->counters, counters[end], 1);
+    s->io->ops->relay_close(s->io, a->relay);
+    s->io->ops->lock(s->io);
+    turn_commons_give_port(s->commons, a->port);
+    turn_commons_leave(s->commons, a->user);
+    s->io->ops->unlock(s->io);
+    deadline_clear(&s->wheel, &a->deadline);
+    map_remove(&s->by_tuple, tuple_hash(s, &a->tuple), turn_alloc_number(s, a));
+    release_slabs(s, a);
+}
+
+/* ---- reading the request ---- */
+
+/* The lifetime to grant (RFC 8656 §7.2): never below the default, never above the maximum. */
+static uint32_t lifetime_granted(const struct turn_config *c, uint32_t asked)
+{
+    uint32_t lifetime = asked > c->lifetime_default ? asked : c->lifetime_default;
+    return lifetime < c->lifetime_max ? lifetime : c->lifetime_max;
+}
+
+static bool relays_family(const struct turn_server *s, uint8_t family)
+{
+    for (size_t i = 0; i < s->config->relay_count; i++)
+        if (s->config->relays[i].bind.family == family)
+            return true;
+    return false;
+}
+
+/* Steps 3 and 4 of RFC 8656 §7.2; DONT-FRAGMENT is served. 0 when in order. */
+static enum stun_error read_transport(const struct stun_msg *m)
+{
+    uint8_t protocol;
+    if (stun_msg_first_byte(m, STUN_ID_REQUESTED_TRANSPORT, &protocol) != CT_OK)
+        return STUN_BAD_REQUEST;
+    return protocol == PROTOCOL_UDP ? (enum stun_error)0 : STUN_UNSUPPORTED_TRANSPORT;
+}
+
+/* Step 5: RESERVATION-TOKEN stands alone. */
+static enum stun_error read_token(const struct stun_msg *m, struct ask *ask)
+{
+    if (!stun_msg_has(m, STUN_ID_RESERVATION_TOKEN))
+        return 0;
+    ask->token = stun_msg_bytes(m, STUN_ID_RESERVATION_TOKEN);
+    if (ask->token.len != TURN_TOKEN_SIZE || stun_msg_has(m, STUN_ID_EVEN_PORT) ||
+        stun_msg_has(m, STUN_ID_REQUESTED_ADDRESS_FAMILY) ||
+        stun_msg_has(m, STUN_ID_ADDITIONAL_ADDRESS_FAMILY))
+        return STUN_BAD_REQUEST;
+    return 0;
+}
+
+/* Steps 6 and 7: the address family, IPv4 when not asked for. */
+static enum stun_error read_family(const struct turn_server *s, const struct stun_msg *m,
+                                   struct ask *ask)
+{
+    ask->family = ADDR_V4;
+    enum ct_err err = stun_msg_first_byte(m, STUN_ID_REQUESTED_ADDRESS_FAMILY, &ask->family);
+    if (err != CT_OK && err != CT_EMISSING)
+        return STUN_BAD_REQUEST;
+    if (err == CT_OK && stun_msg_has(m, STUN_ID_ADDITIONAL_ADDRESS_FAMILY))
+        return STUN_BAD_REQUEST;
+    return relays_family(s, ask->family) ? (enum stun_error)0 : STUN_FAMILY_NOT_SUPPORTED;
+}
+
+/* Step 8: EVEN-PORT, whose first bit asks for the next port too. */
+static enum stun_error read_even_port(const struct stun_msg *m, struct ask *ask)
+{
+    if (!stun_msg_has(m, STUN_ID_EVEN_PORT))
+        return 0;
+    struct span v = stun_msg_bytes(m, STUN_ID_EVEN_PORT);
+    if (v.len != 1)
+        return STUN_BAD_REQUEST;
+    ask->parity = v.data[0] & 0x80 ? TURN_EVEN_PORT_AND_NEXT : TURN_EVEN_PORT;
+    return 0;
+}
+
+static enum stun_error read_lifetime(const struct stun_msg *m, uint32_t *asked)
+{
+    *asked = 0;
+    return stun_msg_u32(m, STUN_ID_LIFETIME, asked) == CT_EVALUE ? STUN_BAD_REQUEST
+                                                                 : (enum stun_error)0;
+}
+
+/* All checks of RFC 8656 §7.2 in its order; 0 when the request can be tried. */
+static enum stun_error read_ask(const struct turn_server *s, const struct turn_request *r,
+                                struct ask *ask)
+{
+    const struct stun_msg *m = r->msg;
+    uint32_t asked;
+    enum stun_error code = read_transport(m);
+    if (!code)
+        code = read_token(m, ask);
+    if (!code && !ask->token.data)
+        code = read_family(s, m, ask);
+    if (!code)
+        code = read_even_port(m, ask);
+    if (!code)
+        code = read_lifetime(m, &asked);
+    if (code)
+        return code;
+    ask->lifetime = lifetime_granted(s->config, asked);
+    /* Teredo and 6to4 clients are not served, RFC 8656 §21.4 */
+    const struct turn_rule *rule = turn_policy_match(&s->config->policy, &r->tuple->client);
+    if (rule && rule->kind == TURN_RULE_NEVER)
+        return STUN_FORBIDDEN;
+    return s->draining ? STUN_INSUFFICIENT_CAPACITY : (enum stun_error)0;
+}
+
+/* ---- making ---- */
+
+static void remember_name(struct turn_server *s, struct turn_alloc *a, struct span username)
+{
+    a->name_len = (uint16_t)username.len;
+    a->long_name = SLAB_NONE;
+    uint8_t *to = a->short_name;
+    if (username.len > TURN_SHORT_NAME) {
+        a->long_name = slab_take(&s->names);
+        to = slab_at(&s->names, a->long_name);
+    }
+    memcpy(to, username.data, username.len);
+}
+
+/* Takes a port under the lock: a redeemed one, or a free one of the family's addresses. */
+static enum ct_err take_port(struct turn_server *s, const struct ask *ask, struct turn_port *out)
+{
+    enum ct_err err = CT_ENOSPACE;
+    uint64_t random;
+    s->io->ops->random(s->io, &random, sizeof random);
+    s->io->ops->lock(s->io);
+    if (ask->token.data)
+        err = turn_commons_redeem(s->commons, ask->token.data, out);
+    for (size_t i = 0; !ask->token.data && err != CT_OK && i < s->config->relay_count; i++) {
+        uint8_t relay = (uint8_t)((i + (random >> 8)) % s->config->relay_count);
+        if (s->config->relays[relay].bind.family == ask->family)
+            err = turn_commons_take_port(s->commons, relay, ask->parity, random, out);
+    }
+    s->io->ops->unlock(s->io);
+    return err;
+}
+
+static void give_ports(struct turn_server *s, struct turn_port port, bool next)
+{
+    s->io->ops->lock(s->io);
+    turn_commons_give_port(s->commons, port);
+    if (next) {
+        port.port++;
+        turn_commons_give_port(s->commons, port);
+    }
+    s->io->ops->unlock(s->io);
+}
+
+/* Opens a relayed transport address; ports that somebody else holds are passed over. */
+static enum ct_err open_relay(struct turn_server *s, const struct ask *ask, struct turn_alloc *a)
+{
+    bool next = ask->parity == TURN_EVEN_PORT_AND_NEXT;
+    enum ct_err err = CT_ENOSPACE;
+    for (unsigned i = 0; i < BIND_TRIES; i++) {
+        if (take_port(s, ask, &a->port) != CT_OK)
+            return err;
+        struct addr at = s->config->relays[a->port.relay].bind;
+        at.port = a->port.port;
+        err = s->io->ops->relay_open(s->io, &at, turn_alloc_number(s, a), &a->relay);
+        if (err == CT_OK)
+            return CT_OK;
+        give_ports(s, a->port, next);
+        if (err != CT_EINUSE || ask->token.data)
+            return err;
+    }
+    return err;
+}
+
+/* Holds the port after the allocation's own under a token; without room there is no token. */
+static enum ct_err reserve_next(struct turn_server *s, struct turn_alloc *a, struct turn_now now)
+{
+    struct turn_port next = {.relay = a->port.relay, .port = (uint16_t)(a->port.port + 1)};
+    s->io->ops->random(s->io, a->token, sizeof a->token);
+    s->io->ops->lock(s->io);
+    enum ct_err err = turn_commons_reserve(
+        s->commons, next, a->token, now.ms + (uint64_t)s->config->reservation_lifetime * 1000);
+    if (err != CT_OK)
+        turn_commons_give_port(s->commons, next);
+    s->io->ops->unlock(s->io);
+    a->has_token = err == CT_OK;
+    return err;
+}
+
+/* Counts the allocation for its user. 0 when there is room. */
+static enum stun_error enter(struct turn_server *s, const struct turn_request *r, uint64_t *user)
+{
+    struct span id;
+    uint64_t expiry;
+    if (stun_rest_username(r->auth.username, &expiry, &id) != CT_OK)
+        id = r->auth.username;
+    *user = turn_commons_user(s->commons, id.data, id.len);
+    s->io->ops->lock(s->io);
+    turn_commons_expire(s->commons, r->now.ms);
+    enum ct_err err = turn_commons_enter(s->commons, *user, s->config->user_quota);
+    s->io->ops->unlock(s->io);
+    return err == CT_OK           ? (enum stun_error)0
+           : err == CT_EFORBIDDEN ? STUN_QUOTA_REACHED
+                                  : STUN_INSUFFICIENT_CAPACITY;
+}
+
+static void leave(struct turn_server *s, uint64_t user)
+{
+    s->io->ops->lock(s->io);
+    turn_commons_leave(s->commons, user);
+    s->io->ops->unlock(s->io);
+}
+
+/* A new allocation with its relayed address open, or NULL and nothing left behind. */
+static struct turn_alloc *make(struct turn_server *s, const struct turn_request *r,
+                               const struct ask *ask)
+{
+    uint32_t number = slab_take(&s->allocs);
+    if (number == SLAB_NONE)
+        return NULL;
+    struct turn_alloc *a = turn_alloc_at(s, number);
+    if (open_relay(s, ask, a) != CT_OK)
+        goto out_slab;
+    if (ask->parity == TURN_EVEN_PORT_AND_NEXT && reserve_next(s, a, r->now) != CT_OK)
+        goto out_relay;
+    a->tuple = *r->tuple;
+    a->id = ++s->next_id;
+    a->created_ms = r->now.ms;
+    a->relayed = s->config->relays[a->port.relay].external;
+    a->relayed.port = a->port.port;
+    a->key = r->auth.key;
+    a->key_algorithm = r->auth.key_algorithm;
+    memcpy(a->tid, stun_msg_tid(r->msg), sizeof a->tid);
+    memset(a->perms, 0xff, sizeof a->perms);
+    memset(a->chans_by_number, 0xff, sizeof a->chans_by_number);
+    memset(a->chans_by_peer, 0xff, sizeof a->chans_by_peer);
+    remember_name(s, a, r->auth.username);
+    deadline_set(&s->wheel, &a->deadline, r->now.ms + (uint64_t)ask->lifetime * 1000);
+    map_put(&s->by_tuple, tuple_hash(s, &a->tuple), number);
+    return a;
+
+out_relay:
+    s->io->ops->relay_close(s->io, a->relay);
+    a->relay = NULL;
+    give_ports(s, a->port, false);
+out_slab:
+    slab_give(&s->allocs, number);
+    return NULL;
+}
+
+/* The success response of RFC 8656 §7.3; also to a retransmission, with what is left of the time.
+ */
+static void answer(struct turn_server *s, const struct turn_request *r, const struct turn_alloc *a)
+{
+    struct wbuf w = turn_reply_begin(s, r, STUN_SUCCESS);
+    stun_put_xaddr(&w, STUN_ATTR_XOR_RELAYED_ADDRESS, &a->relayed);
+    stun_put_u32(&w, STUN_ATTR_LIFETIME, (uint32_t)((a->deadline.at - r->now.ms + 999) / 1000));
+    stun_put_xaddr(&w, STUN_ATTR_XOR_MAPPED_ADDRESS, &r->tuple->client);
+    if (a->has_token)
+        stun_put(&w, STUN_ATTR_RESERVATION_TOKEN, a->token, sizeof a->token);
+    turn_reply_send(s, r, &w);
+}
+
+/* An allocation that has expired but that the wheel has not come round to. */
+static void sweep_tuple(struct turn_server *s, const struct turn_tuple *tuple, struct turn_now now)
+{
+    struct map_iter it;
+    for (uint32_t n = map_first(&s->by_tuple, tuple_hash(s, tuple), &it); n != MAP_NONE;
+         n = map_next(&s->by_tuple, &it)) {
+        struct turn_alloc *a = turn_alloc_at(s, n);
+        if (memcmp(&a->tuple, tuple, sizeof *tuple) != 0)
+            continue;
+        turn_alloc_end(s, a, TURN_END_EXPIRED, now);
+        return;
+    }
+}
+
+void turn_allocate(struct turn_server *s, struct turn_request *r)
+{
+    struct ask ask = {0};
+    uint64_t user;
+    if (r->alloc) {
+        bool again = memcmp(r->alloc->tid, stun_msg_tid(r->msg), STUN_TID_SIZE) == 0 &&
+                     span_eq(turn_alloc_username(s, r->alloc), r->auth.username);
+        if (again)
+            answer(s, r, r->alloc);
+        else
+            turn_reply_error(s, r, STUN_ALLOCATION_MISMATCH);
+        return;
+    }
+    sweep_tuple(s, r->tuple, r->now);
+    enum stun_error code = read_ask(s, r, &ask);
+    if (!code)
+        code = enter(s, r, &user);
+    if (code) {
+        turn_reply_error(s, r, code);
+        return;
+    }
+    struct turn_alloc *a = make(s, r, &ask);
+    if (!a) {
+        leave(s, user);
+        turn_reply_error(s, r, STUN_INSUFFICIENT_CAPACITY);
+        return;
+    }
+    a->user = user;
+    turn_count(&s->counters, TURN_N_CREATED, 1);
+    tell(s, a, TURN_EV_ALLOCATION_CREATED, 0, r->now);
+    answer(s, r, a);
+}
+
+/* ---- Refresh ---- */
+
+void turn_refresh(struct turn_server *s, struct turn_request *r)
+{
+    uint8_t family;
+    uint32_t asked, granted;
+    enum ct_err err = stun_msg_first_byte(r->msg, STUN_ID_REQUESTED_ADDRESS_FAMILY, &family);
+    enum stun_error code = read_lifetime(r->msg, &asked);
+    if (code || (err != CT_OK && err != CT_EMISSING)) {
+        turn_reply_error(s, r, STUN_BAD_REQUEST);
+        return;
+    }
+    if (err == CT_OK && family != r->alloc->relayed.family) {
+        turn_reply_error(s, r, STUN_PEER_FAMILY_MISMATCH);
+        return;
+    }
+    bool release = stun_msg_has(r->msg, STUN_ID_LIFETIME) && asked == 0;
+    granted = release ? 0 : lifetime_granted(s->config, asked);
+    if (!release)
+        deadline_set(&s->wheel, &r->alloc->deadline, r->now.ms + (uint64_t)granted * 1000);
+    turn_count(&s->counters, TURN_N_REFRESHES, 1);
+    struct wbuf w = turn_reply_begin(s, r, STUN_SUCCESS);
+    stun_put_u32(&w, STUN_ATTR_LIFETIME, granted);
+    turn_reply_send(s, r, &w);
+    if (release)
+        turn_alloc_end(s, r->alloc, TURN_END_RELEASED, r->now);
+}

@@ -1,0 +1,34 @@
+/* Allocations: Allocate and Refresh (RFC 8656 §7.2, §8.2), their making and their end. */
+#ifndef CT_CORE_TURN_ALLOC_H
+#define CT_CORE_TURN_ALLOC_H
+
+#include "core/turn_state.h"
+
+/* The live allocation of a 5-tuple; NULL when there is none or it has expired. */
+struct turn_alloc *turn_alloc_find(const struct turn_server *s, const struct turn_tuple *tuple,
+                                   struct turn_now now);
+
+static inline bool turn_alloc_live(const struct turn_alloc *a, struct turn_now now)
+{
+    return a->deadline.at > now.ms;
+}
+
+static inline uint32_t turn_alloc_number(const struct turn_server *s, const struct turn_alloc *a)
+{
+    return (uint32_t)((size_t)((const uint8_t *)a - s->allocs.memory) / s->allocs.stride);
+}
+
+struct span turn_alloc_username(const struct turn_server *s, const struct turn_alloc *a);
+
+struct turn_alloc_info turn_alloc_describe(const struct turn_server *s, const struct turn_alloc *a,
+                                           struct turn_now now);
+
+/* Closes the relay, forgets permissions and channels, tells why. */
+void turn_alloc_end(struct turn_server *s, struct turn_alloc *a, enum turn_end end,
+                    struct turn_now now);
+
+/* Handlers of authenticated requests: each answers. */
+void turn_allocate(struct turn_server *s, struct turn_request *r);
+void turn_refresh(struct turn_server *s, struct turn_request *r);
+
+#endif

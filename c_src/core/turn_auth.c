@@ -1,0 +1,255 @@
+#include "core/turn_auth.h"
+
+#include "core/base64.h"
+#include "core/turn_alloc.h"
+#include "core/turn_reply.h"
+
+/* Nonce cookie with bit 0, "password algorithms" (RFC 8489 §9.2, §18.1), in Base64: 0x800000. */
+#define NONCE_COOKIE "obMatJos2gAAA"
+
+/* What we offer, in order of preference, each without parameters (RFC 8489 §14.11). */
+static const uint8_t password_algorithms[] = {0, STUN_PASSWORD_SHA256, 0, 0,
+                                              0, STUN_PASSWORD_MD5,    0, 0};
+
+/* ---- nonces ---- */
+
+enum {
+    NONCE_TIME_AT = 13,
+    NONCE_MAC_AT = 21,
+    NONCE_MAC_BYTES = 18
+};
+
+/* Writes the nonce of this client made in second `at`; the whole text is a function of both. */
+static void nonce_write(struct turn_server *s, const struct turn_tuple *tuple, uint64_t at,
+                        char out[TURN_NONCE_LEN])
+{
+    uint8_t mac[CRYPTO_SHA256_SIZE] = {0};
+    uint8_t time[6];
+    for (size_t i = 0; i < sizeof time; i++)
+        time[i] = (uint8_t)(at >> 8 * (5 - i));
+    memcpy(out, NONCE_COOKIE, NONCE_TIME_AT);
+    base64_encode(time, sizeof time, out + NONCE_TIME_AT);
+    const struct span parts[] = {
+        span_of(out, NONCE_MAC_AT),
+        span_of(&tuple->client, sizeof tuple->client),
+        span_of(&tuple->transport, sizeof tuple->transport),
+    };
+    struct span key = span_of(s->config->nonce_key, sizeof s->config->nonce_key);
+    (void)crypto_hmac(s->crypto, CRYPTO_SHA256, key, parts, 3, mac);
+    base64_encode(mac, NONCE_MAC_BYTES, out + NONCE_MAC_AT);
+}
+
+void turn_nonce_make(struct turn_server *s, const struct turn_tuple *tuple, struct turn_now now,
+                     char out[TURN_NONCE_LEN])
+{
+    nonce_write(s, tuple, now.ms / 1000, out);
+}
+
+/* The value of a Base64 character; 64 when it is not in the alphabet. */
+static unsigned base64_digit(uint8_t c)
+{
+    if (c >= 'A' && c <= 'Z')
+        return (unsigned)(c - 'A');
+    if (c >= 'a' && c <= 'z')
+        return (unsigned)(c - 'a') + 26;
+    if (c >= '0' && c <= '9')
+        return (unsigned)(c - '0') + 52;
+    return c == '+' ? 62 : c == '/' ? 63 : 64;
+}
+
+/* The 48 bits that eight Base64 characters stand for; UINT64_MAX when one is none. */
+static uint64_t base64_48(const uint8_t *in)
+{
+    uint64_t v = 0;
+    for (size_t i = 0; i < 8; i++) {
+        unsigned digit = base64_digit(in[i]);
+        if (digit > 63)
+            return UINT64_MAX;
+        v = v << 6 | digit;
+    }
+    return v;
+}
+
+bool turn_nonce_fresh(struct turn_server *s, const struct turn_tuple *tuple, struct span nonce,
+                      struct turn_now now)
+{
+    if (nonce.len != TURN_NONCE_LEN)
+        return false;
+    uint64_t at = base64_48(nonce.data + NONCE_TIME_AT), now_s = now.ms / 1000;
+    if (at > now_s || now_s - at >= s->config->nonce_lifetime)
+        return false;
+    char expected[TURN_NONCE_LEN];
+    nonce_write(s, tuple, at, expected);
+    return crypto_equal(expected, nonce.data, TURN_NONCE_LEN);
+}
+
+/* ---- refusals ---- */
+
+/* A source is refused only so often; loopback cannot be forged from outside and is exempt. */
+static bool may_refuse(struct turn_server *s, const struct turn_request *r)
+{
+    const struct addr *from = &r->tuple->client;
+    struct ratelimit_rule rule = {s->config->challenge_rate, s->config->challenge_burst};
+    bool loopback = (from->family == ADDR_V4 && from->ip[0] == 127) ||
+                    (from->family == ADDR_V6 && from->ip[15] == 1 &&
+                     memcmp(from->ip, (const uint8_t[15]){0}, 15) == 0);
+    if (loopback || !rule.rate || ratelimit_take(&s->refusals, &rule, from, r->now.ms))
+        return true;
+    turn_count(&s->counters, TURN_N_DROP_RATE, 1);
+    return false;
+}
+
+static bool refuse(struct turn_server *s, const struct turn_request *r, enum stun_error code,
+                   enum turn_counter counter)
+{
+    if (!may_refuse(s, r))
+        return false;
+    char nonce[TURN_NONCE_LEN];
+    turn_nonce_make(s, r->tuple, r->now, nonce);
+    struct wbuf w = turn_reply_begin(s, r, STUN_ERROR);
+    stun_put_error(&w, (unsigned)code, span_str(stun_error_reason((unsigned)code)));
+    stun_put(&w, STUN_ATTR_REALM, s->config->realm, strlen(s->config->realm));
+    stun_put(&w, STUN_ATTR_NONCE, nonce, sizeof nonce);
+    stun_put(&w, STUN_ATTR_PASSWORD_ALGORITHMS, password_algorithms, sizeof password_algorithms);
+    turn_reply_send(s, r, &w);
+    turn_count(&s->counters, counter, 1);
+    return false;
+}
+
+static bool refuse_malformed(struct turn_server *s, const struct turn_request *r)
+{
+    if (may_refuse(s, r))
+        turn_reply_error(s, r, STUN_BAD_REQUEST);
+    return false;
+}
+
+/* 401 for credentials that do not hold, told to the operator with the reason. */
+static bool refuse_user(struct turn_server *s, const struct turn_request *r, const char *reason)
+{
+    struct turn_event event = {
+        .kind = TURN_EV_AUTH_FAILED,
+        .tuple = r->tuple,
+        .username = stun_msg_bytes(r->msg, STUN_ID_USERNAME),
+        .reason = reason,
+    };
+    s->io->ops->event(s->io, &event);
+    return refuse(s, r, STUN_UNAUTHENTICATED, TURN_N_UNAUTHENTICATED);
+}
+
+/* ---- the checks ---- */
+
+/*
+ * PASSWORD-ALGORITHMS and PASSWORD-ALGORITHM: both or neither; the list exactly as we sent it; the
+ * choice one of the list (RFC 8489 §9.2.4). False: malformed.
+ */
+static bool read_algorithm(struct turn_request *r)
+{
+    struct span list = stun_msg_bytes(r->msg, STUN_ID_PASSWORD_ALGORITHMS);
+    struct span choice = stun_msg_bytes(r->msg, STUN_ID_PASSWORD_ALGORITHM);
+    r->auth.key_algorithm = STUN_PASSWORD_MD5;
+    if (!list.data && !choice.data)
+        return true;
+    if (!span_eq(list, span_of(password_algorithms, sizeof password_algorithms)))
+        return false;
+    struct rbuf b = rbuf_of(choice.data, choice.len);
+    uint16_t algorithm = rbuf_u16(&b), params = rbuf_u16(&b);
+    if (b.failed || rbuf_left(&b) || params)
+        return false;
+    if (algorithm != STUN_PASSWORD_MD5 && algorithm != STUN_PASSWORD_SHA256)
+        return false;
+    r->auth.key_algorithm = (uint8_t)algorithm;
+    r->auth.reply = STUN_INTEGRITY_SHA256;
+    return true;
+}
+
+static bool integrity_holds(struct turn_server *s, const struct turn_request *r,
+                            const struct stun_key *key)
+{
+    enum stun_integrity which = stun_msg_has(r->msg, STUN_ID_MESSAGE_INTEGRITY_SHA256)
+                                    ? STUN_INTEGRITY_SHA256
+                                    : STUN_INTEGRITY_SHA1;
+    return stun_check_integrity(s->crypto, r->msg, which, key) == CT_OK;
+}
+
+/* The credentials that made the allocation stay good for it, whatever becomes of the secret. */
+static bool same_user_holds(struct turn_server *s, struct turn_request *r)
+{
+    const struct turn_alloc *a = r->alloc;
+    if (!a || a->key_algorithm != r->auth.key_algorithm ||
+        !span_eq(turn_alloc_username(s, a), r->auth.username) || !integrity_holds(s, r, &a->key))
+        return false;
+    r->auth.key = a->key;
+    return true;
+}
+
+static bool secret_holds(struct turn_server *s, struct turn_request *r,
+                         const struct turn_secret *secret)
+{
+    char password[STUN_REST_PASSWORD_MAX];
+    size_t len;
+    struct stun_key key;
+    struct stun_long_term cred = {.username = r->auth.username,
+                                  .realm = span_str(s->config->realm)};
+    if (stun_rest_password(s->crypto, CRYPTO_SHA1, span_of(secret->bytes, secret->len),
+                           cred.username, password, &len) != CT_OK)
+        return false;
+    cred.password = span_of(password, len);
+    enum stun_password_algorithm algorithm = r->auth.key_algorithm;
+    bool holds = stun_key_long_term(s->crypto, algorithm, &cred, &key) == CT_OK &&
+                 integrity_holds(s, r, &key);
+    if (holds)
+        r->auth.key = key;
+    crypto_wipe(password, sizeof password);
+    crypto_wipe(&key, sizeof key);
+    return holds;
+}
+
+static bool any_secret_holds(struct turn_server *s, struct turn_request *r)
+{
+    for (size_t i = 0; i < s->config->secret_count; i++)
+        if (secret_holds(s, r, &s->config->secrets[i]))
+            return true;
+    return false;
+}
+
+/* NULL when the time-limited credentials hold, else why not. */
+static const char *user_problem(struct turn_server *s, struct turn_request *r)
+{
+    uint64_t expiry;
+    if (same_user_holds(s, r))
+        return NULL;
+    if (!span_eq(stun_msg_bytes(r->msg, STUN_ID_REALM), span_str(s->config->realm)))
+        return "wrong_realm";
+    if (stun_rest_username(r->auth.username, &expiry, NULL) != CT_OK)
+        return "malformed_username";
+    if (!any_secret_holds(s, r))
+        return "bad_password";
+    /* Expiry is a matter of making allocations, not of keeping them (turn-rest §4.2). */
+    if (r->msg->method == STUN_ALLOCATE && expiry <= r->now.unix_s)
+        return "expired";
+    return NULL;
+}
+
+bool turn_auth_check(struct turn_server *s, struct turn_request *r)
+{
+    const struct stun_msg *m = r->msg;
+    bool sha256 = stun_msg_has(m, STUN_ID_MESSAGE_INTEGRITY_SHA256);
+    if (!sha256 && !stun_msg_has(m, STUN_ID_MESSAGE_INTEGRITY))
+        return refuse(s, r, STUN_UNAUTHENTICATED, TURN_N_CHALLENGES);
+    if (!stun_msg_has(m, STUN_ID_USERNAME) || !stun_msg_has(m, STUN_ID_REALM) ||
+        !stun_msg_has(m, STUN_ID_NONCE))
+        return refuse_malformed(s, r);
+    r->auth.reply = sha256 ? STUN_INTEGRITY_SHA256 : STUN_INTEGRITY_SHA1;
+    if (!read_algorithm(r))
+        return refuse_malformed(s, r);
+    r->auth.username = stun_msg_bytes(m, STUN_ID_USERNAME);
+    if (r->auth.username.len > STUN_USERNAME_MAX)
+        return refuse_malformed(s, r);
+    const char *problem = user_problem(s, r);
+    if (problem)
+        return refuse_user(s, r, problem);
+    if (!turn_nonce_fresh(s, r->tuple, stun_msg_bytes(m, STUN_ID_NONCE), r->now))
+        return refuse(s, r, STUN_STALE_NONCE, TURN_N_STALE);
+    r->auth.protect = true;
+    return true;
+}

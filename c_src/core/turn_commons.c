@@ -1,0 +1,242 @@
+#include "core/turn_commons.h"
+
+#include "core/hash.h"
+#include "crypto/crypto.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    PORT_BITS = 65536,
+    WORD_BITS = 64,
+    RANDOM_TRIES = 16, /* nine in ten ports taken: one of 16 tries is free four times in five */
+};
+
+/* One bit per port. Written under the lock, read by anybody. */
+struct port_set {
+    _Atomic uint64_t words[PORT_BITS / WORD_BITS];
+};
+
+struct reservation {
+    uint64_t until_ms; /* 0: unused */
+    uint8_t token[TURN_TOKEN_SIZE];
+    struct turn_port port;
+};
+
+struct user_count {
+    uint64_t user;
+    uint32_t allocations; /* 0: unused */
+};
+
+struct turn_commons {
+    struct hash_seed seed;
+    uint16_t port_min, port_max;
+    uint8_t relay_count;
+    uint32_t allocations, max_allocations;
+    struct user_count *users; /* open addressing, mask + 1 slots */
+    uint32_t user_mask;
+    uint32_t reserved;
+    struct reservation reservations[TURN_RESERVATIONS_MAX];
+    struct port_set ports[TURN_RELAYS_MAX];
+};
+
+struct turn_commons *turn_commons_new(const struct turn_config *config)
+{
+    struct turn_commons *c = calloc(1, sizeof *c);
+    if (!c)
+        return NULL;
+    uint32_t slots = 16;
+    while (slots / 2 < config->max_allocations)
+        slots *= 2;
+    c->users = malloc(slots * sizeof *c->users);
+    if (!c->users || crypto_random(&c->seed, sizeof c->seed) != CT_OK) {
+        turn_commons_free(c);
+        return NULL;
+    }
+    memset(c->users, 0, slots * sizeof *c->users);
+    c->user_mask = slots - 1;
+    c->port_min = config->port_min;
+    c->port_max = config->port_max;
+    c->relay_count = config->relay_count;
+    c->max_allocations = config->max_allocations;
+    return c;
+}
+
+void turn_commons_free(struct turn_commons *c)
+{
+    if (!c)
+        return;
+    free(c->users);
+    free(c);
+}
+
+/* ---- users ---- */
+
+uint64_t turn_commons_user(const struct turn_commons *c, const uint8_t *id, size_t len)
+{
+    return hash_bytes(&c->seed, id, len);
+}
+
+/* The user's slot, or the free slot where it would go: the table is never more than half full. */
+static uint32_t user_slot(const struct turn_commons *c, uint64_t user)
+{
+    uint32_t at = (uint32_t)user & c->user_mask;
+    while (c->users[at].allocations && c->users[at].user != user)
+        at = (at + 1) & c->user_mask;
+    return at;
+}
+
+enum ct_err turn_commons_enter(struct turn_commons *c, uint64_t user, uint32_t quota)
+{
+    if (c->allocations == c->max_allocations)
+        return CT_ENOSPACE;
+    struct user_count *u = &c->users[user_slot(c, user)];
+    if (quota && u->allocations >= quota)
+        return CT_EFORBIDDEN;
+    u->user = user;
+    u->allocations++;
+    c->allocations++;
+    return CT_OK;
+}
+
+static void forget_user(struct turn_commons *c, uint32_t hole)
+{
+    for (uint32_t at = (hole + 1) & c->user_mask; c->users[at].allocations;
+         at = (at + 1) & c->user_mask) {
+        uint32_t home = (uint32_t)c->users[at].user & c->user_mask;
+        if (((at - home) & c->user_mask) < ((at - hole) & c->user_mask))
+            continue;
+        c->users[hole] = c->users[at];
+        hole = at;
+    }
+    c->users[hole] = (struct user_count){0};
+}
+
+void turn_commons_leave(struct turn_commons *c, uint64_t user)
+{
+    uint32_t at = user_slot(c, user);
+    if (!c->users[at].allocations)
+        return;
+    c->allocations--;
+    if (--c->users[at].allocations == 0)
+        forget_user(c, at);
+}
+
+/* ---- ports ---- */
+
+static bool port_used(const struct turn_commons *c, uint8_t relay, uint32_t port)
+{
+    uint64_t word =
+        atomic_load_explicit(&c->ports[relay].words[port / WORD_BITS], memory_order_relaxed);
+    return word >> port % WORD_BITS & 1;
+}
+
+static void port_mark(struct turn_commons *c, uint8_t relay, uint32_t port, bool used)
+{
+    _Atomic uint64_t *word = &c->ports[relay].words[port / WORD_BITS];
+    uint64_t bit = (uint64_t)1 << port % WORD_BITS;
+    uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
+    atomic_store_explicit(word, used ? old | bit : old & ~bit, memory_order_relaxed);
+}
+
+static bool port_fits(const struct turn_commons *c, uint8_t relay, uint32_t port,
+                      enum turn_parity parity)
+{
+    if (port_used(c, relay, port))
+        return false;
+    if (parity != TURN_ANY_PORT && port % 2)
+        return false;
+    if (parity != TURN_EVEN_PORT_AND_NEXT)
+        return true;
+    return port < c->port_max && !port_used(c, relay, port + 1);
+}
+
+/* A port that fits: tried at random first, then the range is searched from a random place. */
+static uint32_t find_port(const struct turn_commons *c, uint8_t relay, enum turn_parity parity,
+                          uint64_t random)
+{
+    uint32_t span = (uint32_t)c->port_max - c->port_min + 1;
+    for (unsigned i = 0; i < RANDOM_TRIES; i++) {
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        uint32_t port = c->port_min + (uint32_t)((random >> 32) * span >> 32);
+        if (port_fits(c, relay, port, parity))
+            return port;
+    }
+    uint32_t start = (uint32_t)((random >> 32) * span >> 32);
+    for (uint32_t i = 0; i < span; i++) {
+        uint32_t port = c->port_min + (start + i) % span;
+        if (port_fits(c, relay, port, parity))
+            return port;
+    }
+    return 0;
+}
+
+enum ct_err turn_commons_take_port(struct turn_commons *c, uint8_t relay, enum turn_parity parity,
+                                   uint64_t random, struct turn_port *out)
+{
+    uint32_t port = find_port(c, relay, parity, random);
+    if (!port)
+        return CT_ENOSPACE;
+    port_mark(c, relay, port, true);
+    if (parity == TURN_EVEN_PORT_AND_NEXT)
+        port_mark(c, relay, port + 1, true);
+    *out = (struct turn_port){.relay = relay, .port = (uint16_t)port};
+    return CT_OK;
+}
+
+void turn_commons_give_port(struct turn_commons *c, struct turn_port port)
+{
+    port_mark(c, port.relay, port.port, false);
+}
+
+bool turn_commons_port_used(const struct turn_commons *c, struct turn_port port)
+{
+    return port_used(c, port.relay, port.port);
+}
+
+/* ---- reservations ---- */
+
+enum ct_err turn_commons_reserve(struct turn_commons *c, struct turn_port port,
+                                 const uint8_t token[TURN_TOKEN_SIZE], uint64_t until_ms)
+{
+    if (c->reserved == TURN_RESERVATIONS_MAX)
+        return CT_ENOSPACE;
+    struct reservation *r = c->reservations;
+    while (r->until_ms)
+        r++;
+    *r = (struct reservation){.until_ms = until_ms, .port = port};
+    memcpy(r->token, token, sizeof r->token);
+    c->reserved++;
+    return CT_OK;
+}
+
+static void drop_reservation(struct turn_commons *c, struct reservation *r)
+{
+    crypto_wipe(r, sizeof *r);
+    c->reserved--;
+}
+
+enum ct_err turn_commons_redeem(struct turn_commons *c, const uint8_t token[TURN_TOKEN_SIZE],
+                                struct turn_port *out)
+{
+    for (size_t i = 0; c->reserved && i < TURN_RESERVATIONS_MAX; i++) {
+        struct reservation *r = &c->reservations[i];
+        if (!r->until_ms || !crypto_equal(r->token, token, TURN_TOKEN_SIZE))
+            continue;
+        *out = r->port;
+        drop_reservation(c, r);
+        return CT_OK;
+    }
+    return CT_EMISSING;
+}
+
+void turn_commons_expire(struct turn_commons *c, uint64_t now_ms)
+{
+    for (size_t i = 0; c->reserved && i < TURN_RESERVATIONS_MAX; i++) {
+        struct reservation *r = &c->reservations[i];
+        if (!r->until_ms || r->until_ms > now_ms)
+            continue;
+        turn_commons_give_port(c, r->port);
+        drop_reservation(c, r);
+    }
+}

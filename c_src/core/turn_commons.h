@@ -1,0 +1,66 @@
+/*
+ * What the workers of one relay share: relayed ports in use, allocations per user, reservations.
+ *
+ * Touched only when allocations come and go, between the lock and unlock effects; the one
+ * exception is turn_commons_port_used(), which any thread may ask at any time.
+ */
+#ifndef CT_CORE_TURN_COMMONS_H
+#define CT_CORE_TURN_COMMONS_H
+
+#include "core/err.h"
+#include "core/turn_server.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+    TURN_TOKEN_SIZE = 8,
+    TURN_RESERVATIONS_MAX = 1024
+};
+
+/* A port of one of the configuration's relay addresses. */
+struct turn_port {
+    uint8_t relay; /* index into turn_config.relays */
+    uint16_t port;
+};
+
+enum turn_parity {
+    TURN_ANY_PORT,
+    TURN_EVEN_PORT,
+    TURN_EVEN_PORT_AND_NEXT
+};
+
+/*
+ * Counts one allocation for a user (a keyed hash of the user id). CT_ENOSPACE when max_allocations
+ * are there already, CT_EFORBIDDEN when the user has `quota` (0: no limit). Undone by _leave.
+ */
+enum ct_err turn_commons_enter(struct turn_commons *c, uint64_t user, uint32_t quota);
+void turn_commons_leave(struct turn_commons *c, uint64_t user);
+
+/* The keyed hash of a user id: the same for all workers. */
+uint64_t turn_commons_user(const struct turn_commons *c, const uint8_t *id, size_t len);
+
+/*
+ * Takes a free port of relay address `relay`, chosen by the random number (RFC 6056), and with
+ * TURN_EVEN_PORT_AND_NEXT the port after it too. CT_ENOSPACE when there is none.
+ */
+enum ct_err turn_commons_take_port(struct turn_commons *c, uint8_t relay, enum turn_parity parity,
+                                   uint64_t random, struct turn_port *out);
+void turn_commons_give_port(struct turn_commons *c, struct turn_port port);
+
+/* Whether a port is taken by an allocation or a reservation, as far as this thread can see now. */
+bool turn_commons_port_used(const struct turn_commons *c, struct turn_port port);
+
+/*
+ * Holds a taken port under a token until a time (RFC 8656 §7.2). CT_ENOSPACE when too many are
+ * held. Reservations that are over give their port back by themselves.
+ */
+enum ct_err turn_commons_reserve(struct turn_commons *c, struct turn_port port,
+                                 const uint8_t token[TURN_TOKEN_SIZE], uint64_t until_ms);
+/* The reserved port, which now belongs to the caller; a token works once. CT_EMISSING. */
+enum ct_err turn_commons_redeem(struct turn_commons *c, const uint8_t token[TURN_TOKEN_SIZE],
+                                struct turn_port *out);
+/* Ends what has been held until now or before. */
+void turn_commons_expire(struct turn_commons *c, uint64_t now_ms);
+
+#endif

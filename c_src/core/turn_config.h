@@ -1,0 +1,65 @@
+/* The configuration of an engine: one validated, immutable struct, shared by all workers. */
+#ifndef CT_CORE_TURN_CONFIG_H
+#define CT_CORE_TURN_CONFIG_H
+
+#include "core/addr.h"
+#include "core/turn_policy.h"
+
+enum {
+    TURN_REALM_MAX = 127, /* characters, RFC 8489 §14.9 */
+    TURN_SOFTWARE_MAX = 127,
+    TURN_SECRETS_MAX = 8,
+    TURN_SECRET_MAX = 256, /* bytes */
+    TURN_RELAYS_MAX = 8,
+    TURN_LIFETIME_LIMIT = 3600, /* seconds: the most that lifetime_max may be, RFC 8656 §7.2 */
+};
+
+struct turn_secret {
+    uint8_t bytes[TURN_SECRET_MAX];
+    uint16_t len;
+};
+
+/* One IP that relayed transport addresses are made of. Ports are 0. */
+struct turn_relay_ip {
+    struct addr bind;     /* where sockets are bound */
+    struct addr external; /* what clients are told; equal to bind without a 1:1 NAT */
+};
+
+struct turn_config {
+    char realm[TURN_REALM_MAX + 1];
+    char software[TURN_SOFTWARE_MAX + 1];         /* empty: no SOFTWARE attribute */
+    struct turn_secret secrets[TURN_SECRETS_MAX]; /* all valid at once; the first is tried first */
+    uint8_t secret_count;
+    struct turn_relay_ip relays[TURN_RELAYS_MAX];
+    uint8_t relay_count;
+    uint16_t port_min, port_max; /* relayed ports, both included */
+
+    /* seconds */
+    uint32_t lifetime_default;     /* 600 */
+    uint32_t lifetime_max;         /* 3600 */
+    uint32_t permission_lifetime;  /* 300 */
+    uint32_t channel_lifetime;     /* 600 */
+    uint32_t channel_quarantine;   /* 300: a channel's number and peer stay married that long */
+    uint32_t reservation_lifetime; /* 30 */
+    uint32_t nonce_lifetime;       /* 3600 */
+
+    uint32_t max_allocations; /* in the whole relay */
+    uint32_t user_quota;      /* allocations per user, 0: no limit */
+    uint32_t max_permissions; /* per allocation */
+    uint32_t max_channels;    /* per allocation */
+    uint32_t challenge_rate;  /* refusals per second and source, 0: no limit; loopback is exempt */
+    uint32_t challenge_burst;
+
+    struct turn_policy policy;
+    uint8_t nonce_key[32]; /* random, one for all workers */
+};
+
+/* Every default of the RFCs and ours; realm "cromulent_turn", no secret, no relay address. */
+void turn_config_defaults(struct turn_config *config);
+
+/*
+ * NULL when the configuration can be run, else a sentence that says what is wrong with which field.
+ */
+const char *turn_config_check(const struct turn_config *config);
+
+#endif

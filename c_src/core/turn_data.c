@@ -1,0 +1,178 @@
+#include "core/turn_data.h"
+
+#include "core/turn_alloc.h"
+#include "core/turn_chan.h"
+#include "core/turn_frame.h"
+#include "core/turn_perm.h"
+
+static void dropped(struct turn_server *s, enum turn_counter why)
+{
+    turn_count(&s->counters, why, 1);
+}
+
+/* ---- our own addresses behind a 1:1 NAT: named by the external IP, reached by the bound one ----
+ */
+
+static struct addr named_to_bound(const struct turn_server *s, const struct addr *peer)
+{
+    struct addr at = *peer;
+    for (size_t i = 0; i < s->config->relay_count; i++) {
+        const struct turn_relay_ip *relay = &s->config->relays[i];
+        if (!addr_ip_eq(&relay->external, peer) || addr_ip_eq(&relay->bind, peer))
+            continue;
+        memcpy(at.ip, relay->bind.ip, sizeof at.ip);
+        break;
+    }
+    return at;
+}
+
+static struct addr bound_to_named(const struct turn_server *s, const struct addr *peer)
+{
+    struct addr name = *peer;
+    for (uint8_t i = 0; i < s->config->relay_count; i++) {
+        const struct turn_relay_ip *relay = &s->config->relays[i];
+        if (!addr_ip_eq(&relay->bind, peer) || addr_ip_eq(&relay->external, peer))
+            continue;
+        if (turn_commons_port_used(s->commons, (struct turn_port){.relay = i, .port = peer->port}))
+            memcpy(name.ip, relay->external.ip, sizeof name.ip);
+        break;
+    }
+    return name;
+}
+
+/* ---- client to peer ---- */
+
+static void to_peer(struct turn_server *s, struct turn_alloc *a, const struct addr *peer,
+                    struct span data, unsigned flags)
+{
+    struct addr at = named_to_bound(s, peer);
+    a->up_packets++;
+    a->up_bytes += data.len;
+    turn_count(&s->counters, TURN_N_UP_PACKETS, 1);
+    turn_count(&s->counters, TURN_N_UP_BYTES, data.len);
+    s->io->ops->to_peer(s->io, a->relay, &at, data, flags);
+}
+
+void turn_data_channel(struct turn_server *s, const struct turn_tuple *tuple,
+                       struct turn_packet *packet, struct turn_now now)
+{
+    struct turn_channel_data cd;
+    if (turn_channel_data_decode(packet->data, packet->len, &cd) != CT_OK) {
+        dropped(s, TURN_N_DROP_MALFORMED);
+        return;
+    }
+    struct turn_alloc *a = turn_alloc_find(s, tuple, now);
+    if (!a) {
+        dropped(s, TURN_N_DROP_NO_ALLOCATION);
+        return;
+    }
+    /* A bound channel is enough: the permission's shorter life guards the way back
+     * (docs/decisions). */
+    const struct turn_chan *c = turn_chan_by_number(s, a, cd.channel, now);
+    if (!c) {
+        dropped(s, TURN_N_DROP_NO_CHANNEL);
+        return;
+    }
+    if (turn_own_refuses(s, turn_perm_at(s, c->perm), &c->peer)) {
+        dropped(s, TURN_N_DROP_NO_PERMISSION);
+        return;
+    }
+    to_peer(s, a, &c->peer, cd.data, 0);
+}
+
+void turn_data_send(struct turn_server *s, const struct turn_tuple *tuple,
+                    const struct stun_msg *msg, struct turn_now now)
+{
+    struct addr peer;
+    if (stun_msg_addr(msg, STUN_ID_XOR_PEER_ADDRESS, &peer) != CT_OK ||
+        !stun_msg_has(msg, STUN_ID_DATA) || peer.port == 0) {
+        dropped(s, TURN_N_DROP_MALFORMED);
+        return;
+    }
+    struct turn_alloc *a = turn_alloc_find(s, tuple, now);
+    if (!a) {
+        dropped(s, TURN_N_DROP_NO_ALLOCATION);
+        return;
+    }
+    uint32_t perm = turn_perm_find(s, a, &peer, now);
+    if (perm == SLAB_NONE || turn_own_refuses(s, turn_perm_at(s, perm), &peer)) {
+        dropped(s, TURN_N_DROP_NO_PERMISSION);
+        return;
+    }
+    /* DONT-FRAGMENT has a meaning between IPv4 and IPv4 only, RFC 8656 §13, §14 */
+    bool v4 = peer.family == ADDR_V4 && tuple->client.family == ADDR_V4;
+    unsigned flags = v4 && stun_msg_has(msg, STUN_ID_DONT_FRAGMENT) ? TURN_DONT_FRAGMENT : 0;
+    to_peer(s, a, &peer, stun_msg_bytes(msg, STUN_ID_DATA), flags);
+}
+
+/* ---- peer to client ---- */
+
+static void to_client(struct turn_server *s, struct turn_alloc *a, struct span message,
+                      size_t payload)
+{
+    a->down_packets++;
+    a->down_bytes += payload;
+    turn_count(&s->counters, TURN_N_DOWN_PACKETS, 1);
+    turn_count(&s->counters, TURN_N_DOWN_BYTES, payload);
+    s->io->ops->to_client(s->io, &a->tuple, message);
+}
+
+static void as_channel_data(struct turn_server *s, struct turn_alloc *a, uint16_t channel,
+                            const struct turn_packet *packet)
+{
+    uint8_t *start = packet->data - STUN_CHANNEL_HEADER_SIZE;
+    struct wbuf w = wbuf_of(start, STUN_CHANNEL_HEADER_SIZE);
+    wbuf_u16(&w, channel);
+    wbuf_u16(&w, (uint16_t)packet->len);
+    to_client(s, a, span_of(start, STUN_CHANNEL_HEADER_SIZE + packet->len), packet->len);
+}
+
+/* Unpredictable enough for an indication, which nobody answers (RFC 8489 §6.1). */
+static void next_tid(struct turn_server *s, uint8_t tid[STUN_TID_SIZE])
+{
+    uint64_t a = hash_bytes(&s->seed, &s->random_state, sizeof s->random_state);
+    s->random_state++;
+    memcpy(tid, &a, sizeof a);
+    memcpy(tid + sizeof a, &s->random_state, STUN_TID_SIZE - sizeof a);
+}
+
+/* Header, XOR-PEER-ADDRESS and the head of DATA go before the payload, zero padding behind it. */
+static void as_data_indication(struct turn_server *s, struct turn_alloc *a, const struct addr *peer,
+                               const struct turn_packet *packet)
+{
+    size_t addr_attr = STUN_ATTR_HEADER_SIZE + 4 + addr_ip_len(peer->family);
+    size_t head = STUN_HEADER_SIZE + addr_attr + STUN_ATTR_HEADER_SIZE;
+    size_t padded = stun_padded(packet->len);
+    uint8_t *start = packet->data - head;
+    struct wbuf w = wbuf_of(start, head);
+    uint8_t tid[STUN_TID_SIZE];
+    next_tid(s, tid);
+    stun_begin(&w, stun_type(STUN_DATA, STUN_INDICATION), tid);
+    stun_put_xaddr(&w, STUN_ATTR_XOR_PEER_ADDRESS, peer);
+    wbuf_u16(&w, STUN_ATTR_DATA);
+    wbuf_u16(&w, (uint16_t)packet->len);
+    wbuf_patch_u16(&w, 2, (uint16_t)(addr_attr + STUN_ATTR_HEADER_SIZE + padded));
+    memset(packet->data + packet->len, 0, padded - packet->len);
+    if (!w.failed)
+        to_client(s, a, span_of(start, head + padded), packet->len);
+}
+
+void turn_server_from_peer(struct turn_server *s, uint32_t alloc, const struct addr *peer,
+                           struct turn_packet *packet, struct turn_now now)
+{
+    struct turn_alloc *a = turn_alloc_at(s, alloc);
+    struct addr from = bound_to_named(s, peer);
+    /* What does not fit the 16-bit lengths of an indication cannot be relayed. */
+    if (!turn_alloc_live(a, now) || packet->len > UINT16_MAX - TURN_HEADROOM) {
+        dropped(s, TURN_N_DROP_NO_ALLOCATION);
+        return;
+    }
+    const struct turn_chan *c = turn_chan_by_peer(s, a, &from, now);
+    uint32_t perm = c ? c->perm : turn_perm_find(s, a, &from, now);
+    if (perm == SLAB_NONE || turn_perm_at(s, perm)->expires_ms <= now.ms)
+        dropped(s, TURN_N_DROP_NO_PERMISSION);
+    else if (c)
+        as_channel_data(s, a, c->number, packet);
+    else
+        as_data_indication(s, a, &from, packet);
+}

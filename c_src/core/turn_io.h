@@ -1,0 +1,104 @@
+/*
+ * What the server asks of the world around it. The engine is sans I/O: bytes, a 5-tuple and a time
+ * go in, these effects come out. A worker of the relay implements them over sockets; tests and
+ * fuzzers implement them over arrays.
+ */
+#ifndef CT_CORE_TURN_IO_H
+#define CT_CORE_TURN_IO_H
+
+#include "core/addr.h"
+#include "core/buf.h"
+#include "core/err.h"
+
+/* Two clocks, read once per batch of packets by whoever calls the engine. */
+struct turn_now {
+    uint64_t ms;     /* monotonic, milliseconds */
+    uint64_t unix_s; /* wall clock, seconds since 1970: only for the expiry of credentials */
+};
+
+enum turn_transport {
+    TURN_UDP,
+    TURN_TCP,
+    TURN_TLS,
+    TURN_DTLS
+};
+
+/* A client's 5-tuple (RFC 8656 §3.2) and the way back to it. */
+struct turn_tuple {
+    struct addr client;
+    struct addr server; /* local address and port the bytes came to */
+    uint32_t link;      /* the worker's own number of the socket or connection */
+    uint8_t transport;  /* enum turn_transport */
+    uint8_t zero[3];    /* always 0: tuples are compared as bytes */
+};
+
+/*
+ * One received datagram or frame. The engine may write into TURN_HEADROOM bytes before data and
+ * TURN_TAILROOM bytes behind data + len: headers are put around a payload without copying it.
+ */
+struct turn_packet {
+    uint8_t *data;
+    size_t len;
+};
+
+enum {
+    TURN_HEADROOM = 64,    /* a Data indication with an IPv6 peer takes 20 + 24 + 4 bytes */
+    TURN_TAILROOM = 4,     /* padding of DATA */
+    TURN_REPLY_MAX = 1280, /* no message that the engine composes itself is longer */
+};
+
+/* Flags of to_peer. */
+enum {
+    TURN_DONT_FRAGMENT = 1
+};
+
+/* A socket bound to a relayed transport address; defined by who implements turn_io. */
+struct turn_relay;
+struct turn_event;
+struct turn_io;
+
+struct turn_io_ops {
+    /*
+     * size bytes (at most TURN_REPLY_MAX) for a message of the engine's own, with the lifetime
+     * that to_client asks for. Never NULL.
+     */
+    uint8_t *(*reserve)(struct turn_io *io, size_t size);
+
+    /*
+     * Sends one datagram or frame to a client. data lies in the packet now being handled (head- and
+     * tailroom included) or in reserved memory, and must be sent or copied before that packet's
+     * buffer is used again. Never fails: what cannot be sent is counted by the worker.
+     */
+    void (*to_client)(struct turn_io *io, const struct turn_tuple *to, struct span data);
+
+    /* Sends one datagram from a relayed transport address to a peer; data as above. */
+    void (*to_peer)(struct turn_io *io, struct turn_relay *from, const struct addr *to,
+                    struct span data, unsigned flags);
+
+    /*
+     * Opens a relayed transport address at exactly this IP and port for allocation number `alloc`,
+     * which the worker passes back with every datagram that arrives there. CT_EINUSE when somebody
+     * else has the port; CT_ESYS for anything else (no descriptors left, address not ours).
+     */
+    enum ct_err (*relay_open)(struct turn_io *io, const struct addr *at, uint32_t alloc,
+                              struct turn_relay **out);
+    /* Closes it at once; no datagram of it reaches the engine afterwards. */
+    void (*relay_close)(struct turn_io *io, struct turn_relay *relay);
+
+    /* Fills n bytes with unpredictable randomness (RFC 6056 ports, tokens). */
+    void (*random)(struct turn_io *io, void *out, size_t n);
+
+    /* Something worth telling; the event's pointers are valid during the call only. */
+    void (*event)(struct turn_io *io, const struct turn_event *event);
+
+    /* Brackets access to what workers share (turn_commons): never held across another effect. */
+    void (*lock)(struct turn_io *io);
+    void (*unlock)(struct turn_io *io);
+};
+
+/* Embedded by the implementor, who finds itself again by container-of. */
+struct turn_io {
+    const struct turn_io_ops *ops;
+};
+
+#endif

@@ -1,0 +1,230 @@
+#include "core/turn_perm.h"
+
+#include "core/turn_alloc.h"
+#include "core/turn_chan.h"
+#include "core/turn_reply.h"
+
+static uint32_t *bucket(const struct turn_server *s, struct turn_alloc *a, const struct addr *peer)
+{
+    return &a->perms[hash_bytes(&s->seed, peer->ip, sizeof peer->ip) % TURN_BUCKETS];
+}
+
+/* The permission for this IP whether live or not. */
+static uint32_t find_any(const struct turn_server *s, const struct turn_alloc *a,
+                         const struct addr *peer)
+{
+    size_t at = hash_bytes(&s->seed, peer->ip, sizeof peer->ip) % TURN_BUCKETS;
+    for (uint32_t n = a->perms[at]; n != SLAB_NONE; n = turn_perm_at(s, n)->next)
+        if (addr_ip_eq(&turn_perm_at(s, n)->peer, peer))
+            return n;
+    return SLAB_NONE;
+}
+
+uint32_t turn_perm_find(const struct turn_server *s, const struct turn_alloc *a,
+                        const struct addr *peer, struct turn_now now)
+{
+    uint32_t n = find_any(s, a, peer);
+    return n != SLAB_NONE && turn_perm_at(s, n)->expires_ms > now.ms ? n : SLAB_NONE;
+}
+
+/* ---- our own addresses ---- */
+
+int turn_own_relay(const struct turn_server *s, const struct addr *peer)
+{
+    for (int i = 0; i < s->config->relay_count; i++) {
+        const struct turn_relay_ip *relay = &s->config->relays[i];
+        if (addr_ip_eq(&relay->external, peer) || addr_ip_eq(&relay->bind, peer))
+            return i;
+    }
+    return -1;
+}
+
+bool turn_own_refuses(const struct turn_server *s, const struct turn_perm *perm,
+                      const struct addr *peer)
+{
+    if (!perm->own)
+        return false;
+    int relay = turn_own_relay(s, peer);
+    return relay < 0 ||
+           !turn_commons_port_used(s->commons,
+                                   (struct turn_port){.relay = (uint8_t)relay, .port = peer->port});
+}
+
+/*
+ * One of our own relay IPs can always be a peer, since two of our clients may be each other's
+ * peers, but then only on relayed ports. When the operator allows it by prefix it is like any
+ * other.
+ */
+static bool only_own_ports(const struct turn_server *s, const struct addr *peer)
+{
+    const struct turn_rule *rule = turn_policy_match(&s->config->policy, peer);
+    return turn_own_relay(s, peer) >= 0 && !(rule && rule->kind == TURN_RULE_ALLOW);
+}
+
+/* 403, told to the operator with the rule that refuses. */
+static enum stun_error forbid(struct turn_server *s, const struct turn_request *r,
+                              const struct addr *peer, const struct turn_rule *rule)
+{
+    struct turn_alloc_info info = turn_alloc_describe(s, r->alloc, r->now);
+    struct turn_event event = {
+        .kind = TURN_EV_PEER_FORBIDDEN,
+        .alloc = &info,
+        .tuple = r->tuple,
+        .username = info.username,
+        .peer = peer,
+        .rule = rule,
+    };
+    s->io->ops->event(s->io, &event);
+    return STUN_FORBIDDEN;
+}
+
+enum stun_error turn_peer_check(struct turn_server *s, const struct turn_request *r,
+                                const struct addr *peer)
+{
+    if (peer->family != r->alloc->relayed.family)
+        return STUN_PEER_FAMILY_MISMATCH;
+    const struct turn_rule *rule = turn_policy_match(&s->config->policy, peer);
+    if (turn_rule_allows(rule) || only_own_ports(s, peer))
+        return 0;
+    return forbid(s, r, peer, rule);
+}
+
+enum stun_error turn_peer_port_check(struct turn_server *s, const struct turn_request *r,
+                                     const struct addr *peer)
+{
+    enum stun_error code = turn_peer_check(s, r, peer);
+    if (code || !only_own_ports(s, peer))
+        return code;
+    struct turn_port port = {.relay = (uint8_t)turn_own_relay(s, peer), .port = peer->port};
+    return turn_commons_port_used(s->commons, port) ? 0 : forbid(s, r, peer, NULL);
+}
+
+/* ---- installing and dropping ---- */
+
+static void unlink_perm(struct turn_server *s, struct turn_alloc *a, uint32_t number)
+{
+    uint32_t *link = bucket(s, a, &turn_perm_at(s, number)->peer);
+    while (*link != number)
+        link = &turn_perm_at(s, *link)->next;
+    *link = turn_perm_at(s, number)->next;
+    turn_chan_drop_of(s, a, number);
+    slab_give(&s->perms, number);
+    a->perm_count--;
+}
+
+void turn_perm_drop_all(struct turn_server *s, struct turn_alloc *a)
+{
+    for (size_t i = 0; i < TURN_BUCKETS; i++)
+        while (a->perms[i] != SLAB_NONE)
+            unlink_perm(s, a, a->perms[i]);
+}
+
+void turn_perm_enforce(struct turn_server *s, struct turn_alloc *a)
+{
+    for (size_t i = 0; i < TURN_BUCKETS; i++) {
+        for (uint32_t n = a->perms[i], next; n != SLAB_NONE; n = next) {
+            struct turn_perm *p = turn_perm_at(s, n);
+            next = p->next;
+            p->own = only_own_ports(s, &p->peer);
+            if (!p->own && !turn_rule_allows(turn_policy_match(&s->config->policy, &p->peer)))
+                unlink_perm(s, a, n);
+        }
+    }
+}
+
+/* Forgets what has expired and carries no channel that is bound or in quarantine. */
+static void sweep(struct turn_server *s, struct turn_alloc *a, struct turn_now now)
+{
+    turn_chan_sweep(s, a, now);
+    for (size_t i = 0; i < TURN_BUCKETS; i++) {
+        for (uint32_t n = a->perms[i], next; n != SLAB_NONE; n = next) {
+            next = turn_perm_at(s, n)->next;
+            if (turn_perm_at(s, n)->expires_ms <= now.ms && !turn_chan_uses(s, a, n))
+                unlink_perm(s, a, n);
+        }
+    }
+}
+
+bool turn_perm_room(struct turn_server *s, struct turn_alloc *a, size_t more, struct turn_now now)
+{
+    if (a->perm_count + more > s->config->max_permissions || slab_left(&s->perms) < more)
+        sweep(s, a, now);
+    return a->perm_count + more <= s->config->max_permissions && slab_left(&s->perms) >= more;
+}
+
+uint32_t turn_perm_install(struct turn_server *s, struct turn_alloc *a, const struct addr *peer,
+                           struct turn_now now)
+{
+    uint32_t n = find_any(s, a, peer);
+    if (n == SLAB_NONE) {
+        if (!turn_perm_room(s, a, 1, now))
+            return SLAB_NONE;
+        n = slab_take(&s->perms);
+        struct turn_perm *fresh = turn_perm_at(s, n);
+        uint32_t *head = bucket(s, a, peer);
+        fresh->peer = *peer;
+        fresh->peer.port = 0;
+        fresh->own = only_own_ports(s, peer);
+        fresh->next = *head;
+        *head = n;
+        a->perm_count++;
+    }
+    turn_perm_at(s, n)->expires_ms = now.ms + (uint64_t)s->config->permission_lifetime * 1000;
+    turn_count(&s->counters, TURN_N_PERMISSIONS, 1);
+    return n;
+}
+
+/* ---- CreatePermission ---- */
+
+/* Reads the next XOR-PEER-ADDRESS that counts; false at the end, CT_EVALUE in *err when malformed.
+ */
+static bool next_peer(const struct stun_msg *m, uint32_t *pos, struct addr *peer, enum ct_err *err)
+{
+    struct stun_attr attr;
+    *err = CT_OK;
+    while (*pos < m->attrs_end && stun_msg_next(m, pos, &attr)) {
+        if (attr.type != STUN_ATTR_XOR_PEER_ADDRESS)
+            continue;
+        *err = stun_addr_decode(attr.value, true, stun_msg_tid(m), peer);
+        return true;
+    }
+    return false;
+}
+
+/* Checks every peer before anything is installed; 0 when all may be, and how many are new. */
+static enum stun_error check_peers(struct turn_server *s, struct turn_request *r, size_t *fresh)
+{
+    struct addr peer;
+    enum ct_err err;
+    uint32_t pos = STUN_HEADER_SIZE;
+    *fresh = 0;
+    if (!stun_msg_has(r->msg, STUN_ID_XOR_PEER_ADDRESS))
+        return STUN_BAD_REQUEST;
+    while (next_peer(r->msg, &pos, &peer, &err)) {
+        if (err != CT_OK)
+            return STUN_BAD_REQUEST;
+        enum stun_error code = turn_peer_check(s, r, &peer);
+        if (code)
+            return code;
+        *fresh += find_any(s, r->alloc, &peer) == SLAB_NONE;
+    }
+    return 0;
+}
+
+void turn_create_permission(struct turn_server *s, struct turn_request *r)
+{
+    size_t fresh;
+    enum stun_error code = check_peers(s, r, &fresh);
+    if (!code && !turn_perm_room(s, r->alloc, fresh, r->now))
+        code = STUN_INSUFFICIENT_CAPACITY;
+    if (code) {
+        turn_reply_error(s, r, code);
+        return;
+    }
+    struct addr peer;
+    enum ct_err err;
+    uint32_t pos = STUN_HEADER_SIZE;
+    while (next_peer(r->msg, &pos, &peer, &err))
+        (void)turn_perm_install(s, r->alloc, &peer, r->now);
+    turn_reply_ok(s, r);
+}

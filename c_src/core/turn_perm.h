@@ -1,0 +1,45 @@
+/* Permissions: CreatePermission (RFC 8656 §9, §10.2) and who may be a peer at all. */
+#ifndef CT_CORE_TURN_PERM_H
+#define CT_CORE_TURN_PERM_H
+
+#include "core/turn_state.h"
+
+/* The live permission for the peer's IP; SLAB_NONE when there is none. */
+uint32_t turn_perm_find(const struct turn_server *s, const struct turn_alloc *a,
+                        const struct addr *peer, struct turn_now now);
+
+/* Whether there is room for one more (expired ones are swept first). */
+bool turn_perm_room(struct turn_server *s, struct turn_alloc *a, size_t more, struct turn_now now);
+
+/* Installs or refreshes; SLAB_NONE when there is no room. */
+uint32_t turn_perm_install(struct turn_server *s, struct turn_alloc *a, const struct addr *peer,
+                           struct turn_now now);
+
+void turn_perm_drop_all(struct turn_server *s, struct turn_alloc *a);
+
+/* Ends permissions, and the channels that hang on them, that the policy now refuses. */
+void turn_perm_enforce(struct turn_server *s, struct turn_alloc *a);
+
+/*
+ * Whether this peer may be reached from the allocation: 0, 443 for another family than the relay's,
+ * 403 by policy. A peer that is refused is told as an event.
+ */
+enum stun_error turn_peer_check(struct turn_server *s, const struct turn_request *r,
+                                const struct addr *peer);
+/* The same, and of our own IPs only relayed ports that are in use (403). */
+enum stun_error turn_peer_port_check(struct turn_server *s, const struct turn_request *r,
+                                     const struct addr *peer);
+
+/* Our own relay address with this IP, by what clients are told or by where we bind; -1: not ours.
+ */
+int turn_own_relay(const struct turn_server *s, const struct addr *peer);
+
+/* True when `peer` is one of our IPs that only relayed ports may be reached on, and port is none.
+ */
+bool turn_own_refuses(const struct turn_server *s, const struct turn_perm *perm,
+                      const struct addr *peer);
+
+/* Handler of an authenticated request. */
+void turn_create_permission(struct turn_server *s, struct turn_request *r);
+
+#endif

@@ -1,0 +1,83 @@
+#include "core/turn_reply.h"
+
+enum {
+    UNKNOWN_LISTED_MAX = 128
+};
+
+/* Comprehension-required attributes that we can read but whose meaning we do not serve. */
+static const enum stun_attr_id not_served[] = {
+    STUN_ID_CHANGE_REQUEST,
+    STUN_ID_RESPONSE_PORT,
+    STUN_ID_PADDING,
+    STUN_ID_ACCESS_TOKEN,
+};
+
+static bool served(uint16_t type)
+{
+    enum stun_attr_id id = stun_attr_id(type);
+    for (size_t i = 0; i < sizeof not_served / sizeof *not_served; i++)
+        if (id == not_served[i])
+            return false;
+    return id != STUN_ID_UNKNOWN;
+}
+
+size_t turn_unserved(const struct stun_msg *m)
+{
+    size_t n = m->unknown_required;
+    for (size_t i = 0; i < sizeof not_served / sizeof *not_served; i++)
+        n += stun_msg_has(m, not_served[i]);
+    return n;
+}
+
+struct wbuf turn_reply_begin(struct turn_server *s, const struct turn_request *r,
+                             enum stun_class cls)
+{
+    struct wbuf w = wbuf_of(s->io->ops->reserve(s->io, TURN_REPLY_MAX), TURN_REPLY_MAX);
+    stun_begin(&w, stun_type(r->msg->method, cls), stun_msg_tid(r->msg));
+    return w;
+}
+
+void turn_reply_send(struct turn_server *s, const struct turn_request *r, struct wbuf *w)
+{
+    const char *software = s->config->software;
+    if (*software)
+        stun_put(w, STUN_ATTR_SOFTWARE, software, strlen(software));
+    if (r->auth.protect && stun_put_integrity(w, s->crypto, r->auth.reply, &r->auth.key) != CT_OK)
+        return;
+    if (stun_msg_has(r->msg, STUN_ID_FINGERPRINT))
+        stun_put_fingerprint(w);
+    if (!w->failed)
+        s->io->ops->to_client(s->io, r->tuple, span_of(w->data, w->pos));
+}
+
+void turn_reply_ok(struct turn_server *s, const struct turn_request *r)
+{
+    struct wbuf w = turn_reply_begin(s, r, STUN_SUCCESS);
+    turn_reply_send(s, r, &w);
+}
+
+void turn_reply_error(struct turn_server *s, const struct turn_request *r, enum stun_error code)
+{
+    struct wbuf w = turn_reply_begin(s, r, STUN_ERROR);
+    stun_put_error(&w, (unsigned)code, span_str(stun_error_reason((unsigned)code)));
+    turn_reply_send(s, r, &w);
+    turn_count(&s->counters, TURN_N_ERRORS, 1);
+    if (code == STUN_FORBIDDEN)
+        turn_count(&s->counters, TURN_N_FORBIDDEN, 1);
+}
+
+void turn_reply_unknown(struct turn_server *s, const struct turn_request *r)
+{
+    uint8_t types[2 * UNKNOWN_LISTED_MAX];
+    struct wbuf list = wbuf_of(types, sizeof types);
+    struct stun_attr attr;
+    uint32_t pos = STUN_HEADER_SIZE;
+    while (list.pos < sizeof types && pos < r->msg->attrs_end && stun_msg_next(r->msg, &pos, &attr))
+        if (stun_attr_required(attr.type) && !served(attr.type))
+            wbuf_u16(&list, attr.type);
+    struct wbuf w = turn_reply_begin(s, r, STUN_ERROR);
+    stun_put_error(&w, STUN_UNKNOWN_ATTRIBUTE, span_str(stun_error_reason(STUN_UNKNOWN_ATTRIBUTE)));
+    stun_put(&w, STUN_ATTR_UNKNOWN_ATTRIBUTES, types, list.pos);
+    turn_reply_send(s, r, &w);
+    turn_count(&s->counters, TURN_N_ERRORS, 1);
+}

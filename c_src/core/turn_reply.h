@@ -1,0 +1,26 @@
+/* Responses: written into memory of the worker's, finished the same way everywhere. */
+#ifndef CT_CORE_TURN_REPLY_H
+#define CT_CORE_TURN_REPLY_H
+
+#include "core/turn_state.h"
+
+/* Starts a response to the request, STUN_SUCCESS or STUN_ERROR. */
+struct wbuf turn_reply_begin(struct turn_server *s, const struct turn_request *r,
+                             enum stun_class cls);
+
+/* Ends it with SOFTWARE, integrity when r->auth.protect, FINGERPRINT when the request had one. */
+void turn_reply_send(struct turn_server *s, const struct turn_request *r, struct wbuf *w);
+
+/* A success response without attributes of its own. */
+void turn_reply_ok(struct turn_server *s, const struct turn_request *r);
+
+/* An error response without attributes of its own, and its count. */
+void turn_reply_error(struct turn_server *s, const struct turn_request *r, enum stun_error code);
+
+/* 420 with every comprehension-required attribute that we do not serve (RFC 8489 §6.3.1). */
+void turn_reply_unknown(struct turn_server *s, const struct turn_request *r);
+
+/* How many comprehension-required attributes the message has that we do not serve. */
+size_t turn_unserved(const struct stun_msg *m);
+
+#endif

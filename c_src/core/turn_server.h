@@ -1,0 +1,186 @@
+/*
+ * The TURN server as a state machine: one engine per worker, which owns all state of its clients.
+ *
+ * Nothing here blocks, reads a clock, opens a socket or allocates memory after turn_server_new().
+ */
+#ifndef CT_CORE_TURN_SERVER_H
+#define CT_CORE_TURN_SERVER_H
+
+#include "core/turn_config.h"
+#include "core/turn_io.h"
+#include "crypto/crypto.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* X(enumerator, name): one 64-bit counter each, per worker, summed by the reader. */
+#define TURN_COUNTERS(X)                                                                        \
+    X(TURN_N_UP_PACKETS, "up_packets")     /* client to peer, relayed */                        \
+    X(TURN_N_UP_BYTES, "up_bytes")         /* payload bytes of those */                         \
+    X(TURN_N_DOWN_PACKETS, "down_packets") /* peer to client, relayed */                        \
+    X(TURN_N_DOWN_BYTES, "down_bytes")                                                          \
+    X(TURN_N_REQUESTS, "requests") /* STUN requests understood, Binding included */             \
+    X(TURN_N_BINDINGS, "bindings")                                                              \
+    X(TURN_N_CREATED, "allocations_created")                                                    \
+    X(TURN_N_RELEASED, "allocations_released") /* by Refresh with lifetime 0 */                 \
+    X(TURN_N_EXPIRED, "allocations_expired")                                                    \
+    X(TURN_N_KILLED, "allocations_killed")                                                      \
+    X(TURN_N_REFRESHES, "refreshes")                                                            \
+    X(TURN_N_PERMISSIONS, "permissions")         /* permissions installed or refreshed */       \
+    X(TURN_N_CHANNELS, "channels")               /* channels bound or refreshed */              \
+    X(TURN_N_CHALLENGES, "challenges")           /* 401 without credentials in the request */   \
+    X(TURN_N_UNAUTHENTICATED, "unauthenticated") /* 401 for credentials that do not hold */     \
+    X(TURN_N_STALE, "stale_nonces")                                                             \
+    X(TURN_N_ERRORS, "errors")       /* all other error responses */                            \
+    X(TURN_N_FORBIDDEN, "forbidden") /* 403 among them */                                       \
+    X(TURN_N_DROP_MALFORMED, "drop_malformed")                                                  \
+    X(TURN_N_DROP_UNEXPECTED, "drop_unexpected") /* method or class not served, responses */    \
+    X(TURN_N_DROP_NO_ALLOCATION, "drop_no_allocation")                                          \
+    X(TURN_N_DROP_NO_PERMISSION, "drop_no_permission")                                          \
+    X(TURN_N_DROP_NO_CHANNEL, "drop_no_channel")                                                \
+    X(TURN_N_DROP_RATE, "drop_rate_limited")                                                    \
+    X(TURN_N_DROP_SEND, "drop_send")       /* the kernel refused the datagram (the worker's) */ \
+    X(TURN_N_DROP_RECEIVE, "drop_receive") /* datagram cut off by the buffer (the worker's) */
+
+enum turn_counter {
+#define TURN_COUNTER_ENUM(sym, name) sym,
+    TURN_COUNTERS(TURN_COUNTER_ENUM)
+#undef TURN_COUNTER_ENUM
+    TURN_N_COUNT,
+};
+
+/* Written by one thread without locks, read by any other (each value by itself is exact). */
+struct turn_counters {
+    _Atomic uint64_t n[TURN_N_COUNT];
+};
+
+static inline void turn_count(struct turn_counters *c, enum turn_counter which, uint64_t add)
+{
+    uint64_t v = atomic_load_explicit(&c->n[which], memory_order_relaxed);
+    atomic_store_explicit(&c->n[which], v + add, memory_order_relaxed);
+}
+
+const char *turn_counter_name(enum turn_counter which);
+
+/* ---- events and snapshots ---- */
+
+enum turn_end {
+    TURN_END_RELEASED,
+    TURN_END_EXPIRED,
+    TURN_END_KILLED,
+    TURN_END_SHUTDOWN
+};
+
+enum turn_event_kind {
+    TURN_EV_ALLOCATION_CREATED,
+    TURN_EV_ALLOCATION_ENDED, /* `end` says why; the byte counts are final */
+    /* `peer` and the `rule` that refused it; rule NULL: our own IP, but not a relayed port of it */
+    TURN_EV_PEER_FORBIDDEN,
+    TURN_EV_AUTH_FAILED, /* credentials that do not hold; `reason` a closed word */
+};
+
+/* One allocation, as events and lists show it. Pointers are valid during the call only. */
+struct turn_alloc_info {
+    uint64_t id; /* unique in this engine's life */
+    struct span username;
+    const struct turn_tuple *tuple;
+    struct addr relayed; /* what clients were told */
+    uint64_t age_ms;
+    uint64_t expires_in_ms;
+    uint64_t up_packets, up_bytes, down_packets, down_bytes;
+    uint32_t permissions, channels;
+};
+
+struct turn_event {
+    enum turn_event_kind kind;
+    enum turn_end end;
+    const struct turn_alloc_info *alloc; /* NULL for TURN_EV_AUTH_FAILED */
+    const struct turn_tuple *tuple;
+    struct span username;
+    const struct addr *peer;
+    const struct turn_rule *rule;
+    const char *reason;
+};
+
+/* ---- what workers share ---- */
+
+/*
+ * Relayed ports in use, allocations per user and reservations: one for all engines, used between
+ * the lock and unlock effects and only when allocations come and go.
+ */
+struct turn_commons;
+
+/* NULL when memory is short. The configuration's relays, port range and max_allocations count. */
+struct turn_commons *turn_commons_new(const struct turn_config *config);
+void turn_commons_free(struct turn_commons *commons);
+
+/* ---- the engine ---- */
+
+struct turn_server;
+
+struct turn_server_setup {
+    const struct turn_config
+        *config; /* must outlive the engine or the next turn_server_configure */
+    struct turn_commons *commons;
+    struct crypto *crypto; /* of the same thread */
+    struct turn_io *io;
+};
+
+/*
+ * Memory for config->max_allocations is reserved at once and touched as it comes into use.
+ * NULL when it cannot be had.
+ */
+struct turn_server *turn_server_new(const struct turn_server_setup *setup, struct turn_now now);
+
+/* Ends every allocation (TURN_END_SHUTDOWN), closes its relays, frees everything. NULL is fine. */
+void turn_server_free(struct turn_server *s, struct turn_now now);
+
+/* A datagram or one frame from a client. */
+void turn_server_from_client(struct turn_server *s, const struct turn_tuple *tuple,
+                             struct turn_packet *packet, struct turn_now now);
+
+/* A datagram from a peer, arrived at the relayed transport address of allocation number `alloc`. */
+void turn_server_from_peer(struct turn_server *s, uint32_t alloc, const struct addr *peer,
+                           struct turn_packet *packet, struct turn_now now);
+
+/* Ends what has expired by now. To be called at turn_server_deadline(), or a little later. */
+void turn_server_expire(struct turn_server *s, struct turn_now now);
+
+/* When turn_server_expire() should next be called (monotonic ms); UINT64_MAX when nothing is due.
+ */
+uint64_t turn_server_deadline(const struct turn_server *s);
+
+/*
+ * Replaces the configuration while running: realm, secrets, lifetimes, quotas, policy. Relay
+ * addresses, ports and max_allocations must be the old ones. Permissions and channels to peers that
+ * the new policy refuses end at once; allocations stay.
+ */
+void turn_server_configure(struct turn_server *s, const struct turn_config *config);
+
+/* While draining, new allocations are refused with 508; everything else goes on. */
+void turn_server_drain(struct turn_server *s, bool on);
+
+/* Calls visit for each allocation; visit must not call back into the engine. */
+struct turn_visitor {
+    void (*visit)(struct turn_visitor *v, const struct turn_alloc_info *info);
+};
+void turn_server_list(struct turn_server *s, struct turn_visitor *v, struct turn_now now);
+
+/* Which allocations to end; an unset member selects all. */
+struct turn_selector {
+    uint64_t id;          /* 0: any */
+    struct span username; /* data NULL: any; the whole USERNAME */
+    struct span user;     /* data NULL: any; the user id within time-limited usernames */
+};
+
+/* Ends the selected allocations (TURN_END_KILLED); returns how many. */
+uint32_t turn_server_kill(struct turn_server *s, const struct turn_selector *which,
+                          struct turn_now now);
+
+uint32_t turn_server_allocations(const struct turn_server *s);
+
+/* Valid as long as the engine; also counts what the worker itself drops. */
+struct turn_counters *turn_server_counters(struct turn_server *s);
+
+#endif

@@ -1,0 +1,115 @@
+/*
+ * What an engine holds: allocations, permissions and channels in slabs, found by 5-tuple; and the
+ * request being handled. Internal to core/turn_*.c.
+ */
+#ifndef CT_CORE_TURN_STATE_H
+#define CT_CORE_TURN_STATE_H
+
+#include "core/deadline.h"
+#include "core/hash.h"
+#include "core/map.h"
+#include "core/ratelimit.h"
+#include "core/slab.h"
+#include "core/stun_auth.h"
+#include "core/stun_msg.h"
+#include "core/turn_commons.h"
+#include "core/turn_server.h"
+
+enum {
+    /* Permissions and channels of an allocation hang in this many lists each: most hold one. */
+    TURN_BUCKETS = 8,
+    TURN_SHORT_NAME = 72, /* longer usernames take an object of their own */
+};
+
+/* A permission (RFC 8656 §9): an IP that may be reached and may reach us until it expires. */
+struct turn_perm {
+    uint64_t expires_ms;
+    struct addr peer; /* port 0, as the client names it */
+    uint32_t next;    /* in its bucket */
+    bool own;         /* one of our own relay IPs: only ports that are relayed addresses */
+};
+
+/* A channel binding (RFC 8656 §12); stays for a quarantine after it has expired. */
+struct turn_chan {
+    uint64_t expires_ms;
+    struct addr peer;     /* as the client names it */
+    uint32_t perm;        /* number of the permission for peer's IP, refreshed separately */
+    uint32_t next_number; /* in its bucket by number */
+    uint32_t next_peer;   /* in its bucket by peer */
+    uint16_t number;
+};
+
+struct turn_alloc {
+    struct deadline deadline; /* when it expires; first, so that it is found from there */
+    struct turn_tuple tuple;
+    uint64_t id;
+    uint64_t user; /* turn_commons_user() of the user id */
+    uint64_t created_ms;
+    uint64_t up_packets, up_bytes, down_packets, down_bytes;
+    struct turn_relay *relay;
+    struct addr relayed; /* what the client was told */
+    struct turn_port port;
+    struct stun_key key;   /* of the credentials that made it: they outlive their expiry */
+    uint8_t key_algorithm; /* enum stun_password_algorithm */
+    bool has_token;
+    uint8_t tid[STUN_TID_SIZE]; /* of the Allocate request, to know its retransmissions */
+    uint8_t token[TURN_TOKEN_SIZE];
+    uint16_t perm_count, chan_count;
+    uint32_t perms[TURN_BUCKETS];
+    uint32_t chans_by_number[TURN_BUCKETS];
+    uint32_t chans_by_peer[TURN_BUCKETS];
+    uint32_t long_name; /* SLAB_NONE: the username is in short_name */
+    uint16_t name_len;
+    uint8_t short_name[TURN_SHORT_NAME];
+};
+
+struct turn_server {
+    const struct turn_config *config;
+    struct turn_commons *commons;
+    struct crypto *crypto;
+    struct turn_io *io;
+    struct slab allocs, perms, chans, names;
+    struct map by_tuple;
+    struct hash_seed seed;
+    struct deadline_wheel wheel;
+    struct ratelimit refusals;
+    struct turn_counters counters;
+    uint64_t next_id;
+    uint64_t random_state; /* of transaction ids of Data indications */
+    bool draining;
+};
+
+/* What the long-term credential check found (turn_auth.c). */
+struct turn_auth {
+    struct span username;
+    struct stun_key key;
+    uint8_t key_algorithm;     /* enum stun_password_algorithm */
+    bool protect;              /* the response carries integrity */
+    enum stun_integrity reply; /* which */
+};
+
+/* One request on its way through the server. */
+struct turn_request {
+    const struct turn_tuple *tuple;
+    const struct stun_msg *msg;
+    struct turn_alloc *alloc; /* on this 5-tuple; NULL when there is none */
+    struct turn_auth auth;
+    struct turn_now now;
+};
+
+static inline struct turn_alloc *turn_alloc_at(const struct turn_server *s, uint32_t number)
+{
+    return slab_at(&s->allocs, number);
+}
+
+static inline struct turn_perm *turn_perm_at(const struct turn_server *s, uint32_t number)
+{
+    return slab_at(&s->perms, number);
+}
+
+static inline struct turn_chan *turn_chan_at(const struct turn_server *s, uint32_t number)
+{
+    return slab_at(&s->chans, number);
+}
+
+#endif

@@ -1,0 +1,47 @@
+/*
+ * The few cryptographic functions the core needs, over OpenSSL 3's EVP. The only file pair that
+ * includes OpenSSL's headers.
+ *
+ * A `struct crypto` holds fetched algorithms and scratch contexts. It belongs to one thread.
+ */
+#ifndef CT_CRYPTO_CRYPTO_H
+#define CT_CRYPTO_CRYPTO_H
+
+#include "core/buf.h"
+#include "core/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum crypto_hash { CRYPTO_MD5, CRYPTO_SHA1, CRYPTO_SHA256, CRYPTO_HASH_COUNT };
+
+enum { CRYPTO_MD5_SIZE = 16, CRYPTO_SHA1_SIZE = 20, CRYPTO_SHA256_SIZE = 32, CRYPTO_MAX_SIZE = 32 };
+
+struct crypto;
+
+/* NULL when memory is short or libcrypto lacks an algorithm (MD5 under a FIPS-only provider). */
+struct crypto *crypto_new(void);
+void crypto_free(struct crypto *c);
+
+/* Output size of a hash in bytes. */
+size_t crypto_hash_size(enum crypto_hash hash);
+
+/* Digest of the n parts, one after the other; out holds crypto_hash_size(hash) bytes. */
+enum ct_err crypto_digest(struct crypto *c, enum crypto_hash hash, const struct span *parts,
+                          size_t n, uint8_t *out);
+
+/* HMAC (RFC 2104) of the n parts under key (any length); out holds crypto_hash_size(hash) bytes. */
+enum ct_err crypto_hmac(struct crypto *c, enum crypto_hash hash, struct span key,
+                        const struct span *parts, size_t n, uint8_t *out);
+
+/* n bytes from the CSPRNG. */
+enum ct_err crypto_random(void *out, size_t n);
+
+/* Equality in a time that depends on n alone. */
+bool crypto_equal(const void *a, const void *b, size_t n);
+
+/* Zeroes memory in a way that the compiler keeps. */
+void crypto_wipe(void *p, size_t n);
+
+#endif
