@@ -19,7 +19,14 @@ endif
 ifneq ($(SANITIZE),)
 HARDENING := -U_FORTIFY_SOURCE
 OPT := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+# One runtime, shared: the NIF's is the BEAM's, which has preloaded it.
+ifneq ($(findstring clang,$(shell $(CC) --version)),)
+SAN_RUNTIME := $(shell $(CC) -print-file-name=libclang_rt.asan-$(shell uname -m).so)
+LINK_MODE := -fsanitize=address,undefined -shared-libsan -Wl,-rpath,$(dir $(SAN_RUNTIME))
+else
+SAN_RUNTIME := $(shell $(CC) -print-file-name=libasan.so)
 LINK_MODE := -fsanitize=address,undefined
+endif
 else
 HARDENING := -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 LINK_MODE :=

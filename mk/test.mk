@@ -43,7 +43,7 @@ TEST_ENV += PATH="$(dir $(SAN_ERL)):$$PATH" ESCRIPT_EMULATOR=$(SAN_ERL) \
 $(SAN_ERL): mk/sanitized-erl $(OBJ)/flags
 	$(Q)mkdir -p $(@D) $(REPORTS)
 	$(Q)sed -e "s|@ERL@|$$(command -v erl)|" -e "s|@REPORTS@|$(REPORTS)|" \
-	    -e "s|@RUNTIME@|$$($(CC) -print-file-name=libasan.so)|" $< >$@.$$$$ && \
+	    -e "s|@RUNTIME@|$(SAN_RUNTIME)|" $< >$@.$$$$ && \
 	    chmod +x $@.$$$$ && mv -f $@.$$$$ $@
 endif
 
@@ -66,7 +66,7 @@ test-erl: $(TEST_NEEDS) ## Test the NIF from Erlang (rebar3 eunit)
 	$(Q)$(TEST_ENV) rebar3 eunit
 
 test-js: ## Test the browser modules (node --test)
-	$(Q)node --test assets/js test/js
+	$(Q)node --test $(or $(wildcard test/js/*.test.*js assets/js/*.test.*js),$(error no tests in test/js))
 
 test-interop: $(TEST_NEEDS) ## Test against coturn's and aioice's clients
 	$(Q)$(TEST_ENV) test/interop/run
