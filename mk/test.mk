@@ -57,6 +57,9 @@ test-c: ## Test the C core, under ASan and UBSan
 	$(Q)$(MAKE) --no-print-directory SANITIZE=1 run-test-c
 
 run-test-c: $(TEST_BINS)
+	$(Q)test/c/rooms
+	$(Q)for h in $(HEADERS); do $(call compiler,$(CRYPTO_ROOM) $(NIF_ROOM) $(RELAY_ROOM)) \
+	    -fsyntax-only -include $$h -x c /dev/null || { echo "$$h does not compile alone"; exit 1; }; done
 	$(Q)test/c/run $(OUT)/test $(TEST_BINS)
 
 test-ex: $(TEST_NEEDS) ## Test the Elixir side against the real NIF and relay (ExUnit)
