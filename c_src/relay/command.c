@@ -1,0 +1,460 @@
+#include "relay/command.h"
+
+#include "relay/event.h"
+#include "relay/owner.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define REF_MAX (UINT64_C(1) << 60)
+
+/* A command that all workers are working on. */
+struct command {
+    struct job_request request;
+    uint64_t ref;
+    struct relay_config *config; /* of configure: takes the place of the old one at the end */
+    uint8_t *text;               /* of kill: what the selector's spans point to */
+    unsigned left;               /* workers that have not answered */
+    unsigned jobs_count;
+    struct job jobs[];
+};
+
+/* ---- replies ---- */
+
+static void reply_init(struct term_out *frame, uint64_t ref)
+{
+    control_frame_init(frame);
+    term_put_tuple(frame, 3);
+    term_put_atom(frame, "reply");
+    term_put_uint(frame, ref);
+}
+
+static void put_pair(struct term_out *out, const char *tag)
+{
+    term_put_tuple(out, 2);
+    term_put_atom(out, tag);
+}
+
+static void reply_error(struct daemon *d, uint64_t ref, const char *reason)
+{
+    struct term_out frame;
+
+    reply_init(&frame, ref);
+    put_pair(&frame, "error");
+    term_put_atom(&frame, reason);
+    control_send(&d->control, &frame);
+}
+
+static void reply_config_error(struct daemon *d, uint64_t ref, const char *why)
+{
+    struct term_out frame;
+
+    reply_init(&frame, ref);
+    put_pair(&frame, "error");
+    put_pair(&frame, "config");
+    term_put_text(&frame, why);
+    control_send(&d->control, &frame);
+}
+
+/* ---- joining what workers answered ---- */
+
+static void join_ok(struct daemon *d, struct command *c, struct term_out *out)
+{
+    (void)d;
+    (void)c;
+    term_put_atom(out, "ok");
+}
+
+static void join_configure(struct daemon *d, struct command *c, struct term_out *out)
+{
+    struct relay_config *old = d->config;
+
+    d->config = c->config;
+    c->config = NULL;
+    config_free(old);
+    term_put_atom(out, "ok");
+}
+
+static void join_kill(struct daemon *d, struct command *c, struct term_out *out)
+{
+    uint64_t count = 0;
+
+    (void)d;
+    for (unsigned i = 0; i < c->jobs_count; i++)
+        count += c->jobs[i].count;
+    put_pair(out, "ok");
+    term_put_uint(out, count);
+}
+
+static void put_counters(struct term_out *out, const uint64_t counters[TURN_N_COUNT])
+{
+    term_put_map(out, TURN_N_COUNT);
+    for (size_t i = 0; i < TURN_N_COUNT; i++) {
+        term_put_atom(out, turn_counter_name((enum turn_counter)i));
+        term_put_uint(out, counters[i]);
+    }
+}
+
+static void put_workers(struct term_out *out, const struct command *c)
+{
+    term_put_list(out, c->jobs_count);
+    for (unsigned i = 0; i < c->jobs_count; i++) {
+        term_put_map(out, 2);
+        term_put_atom(out, "allocations");
+        term_put_uint(out, c->jobs[i].count);
+        term_put_atom(out, "counters");
+        put_counters(out, c->jobs[i].counters);
+    }
+    term_put_nil(out);
+}
+
+static void join_stats(struct daemon *d, struct command *c, struct term_out *out)
+{
+    uint64_t allocations = 0, sums[TURN_N_COUNT] = {0};
+
+    for (unsigned i = 0; i < c->jobs_count; i++) {
+        allocations += c->jobs[i].count;
+        for (size_t n = 0; n < TURN_N_COUNT; n++)
+            sums[n] += c->jobs[i].counters[n];
+    }
+    put_pair(out, "ok");
+    term_put_map(out, 5);
+    term_put_atom(out, "allocations");
+    term_put_uint(out, allocations);
+    term_put_atom(out, "uptime_ms");
+    term_put_uint(out, uv_now(&d->loop) - d->ready_ms);
+    term_put_atom(out, "counters");
+    put_counters(out, sums);
+    term_put_atom(out, "workers");
+    put_workers(out, c);
+    term_put_atom(out, "events_dropped");
+    term_put_uint(out, atomic_load_explicit(&d->credit.dropped, memory_order_relaxed));
+}
+
+/* How many bytes the first n of a worker's allocations take. */
+static size_t bytes_of(const struct job *job, uint64_t n)
+{
+    struct term_in in = {.data = job->terms.x.buff};
+
+    for (uint64_t i = 0; i < n; i++)
+        term_skip(&in);
+    return (size_t)in.at;
+}
+
+/* At most `limit` allocations, and no more than a frame holds. */
+static void join_list(struct daemon *d, struct command *c, struct term_out *out)
+{
+    uint64_t left = c->request.limit, count = 0, take[WORKERS_MAX];
+    size_t room = CONTROL_OUT_MAX - 1024, bytes[WORKERS_MAX];
+
+    (void)d;
+    for (unsigned i = 0; i < c->jobs_count; i++) {
+        take[i] = c->jobs[i].count < left ? c->jobs[i].count : left;
+        bytes[i] = bytes_of(&c->jobs[i], take[i]);
+        while (bytes[i] > room)
+            bytes[i] = bytes_of(&c->jobs[i], take[i] /= 2);
+        left -= take[i];
+        room -= bytes[i];
+        count += take[i];
+    }
+    put_pair(out, "ok");
+    if (count)
+        term_put_list(out, (size_t)count);
+    for (unsigned i = 0; i < c->jobs_count; i++)
+        term_put_terms(out, &c->jobs[i].terms, bytes[i]);
+    term_put_nil(out);
+}
+
+static void (*const joins[JOB_KINDS])(struct daemon *d, struct command *c, struct term_out *out) = {
+    [JOB_CONFIGURE] = join_configure, [JOB_STATS] = join_stats, [JOB_LIST] = join_list,
+    [JOB_KILL] = join_kill,           [JOB_DRAIN] = join_ok,
+};
+
+static void command_free(struct command *c)
+{
+    for (unsigned i = 0; i < c->jobs_count; i++)
+        term_out_free(&c->jobs[i].terms);
+    config_free(c->config);
+    free(c->text);
+    free(c);
+}
+
+static void command_done(struct daemon *d, struct command *c)
+{
+    struct term_out frame;
+
+    reply_init(&frame, c->ref);
+    joins[c->request.kind](d, c, &frame);
+    if (!control_send(&d->control, &frame))
+        reply_error(d, c->ref, "no_memory");
+    command_free(c);
+}
+
+void command_answered(struct daemon *d, struct job *job)
+{
+    /* The request is the command's own; only its members are const to workers. */
+    struct command *c = OWNER_OF(job->request, struct command, request);
+
+    if (--c->left == 0)
+        command_done(d, c);
+}
+
+/* ---- sending commands to workers ---- */
+
+static struct command *command_new(struct daemon *d, enum job_kind kind, uint64_t ref)
+{
+    struct command *c = calloc(1, sizeof *c + d->worker_count * sizeof c->jobs[0]);
+
+    if (!c) {
+        reply_error(d, ref, "no_memory");
+        return NULL;
+    }
+    c->request.kind = kind;
+    c->ref = ref;
+    c->jobs_count = d->worker_count;
+    for (unsigned i = 0; kind == JOB_LIST && i < c->jobs_count; i++)
+        term_out_init(&c->jobs[i].terms);
+    return c;
+}
+
+static void command_post(struct daemon *d, struct command *c)
+{
+    c->left = c->jobs_count;
+    for (unsigned i = 0; i < c->jobs_count; i++) {
+        c->jobs[i].request = &c->request;
+        worker_post(d->workers[i], &c->jobs[i]);
+    }
+}
+
+/* ---- frames: each reads the rest of its tuple; false when that has another shape ---- */
+
+static bool frame_hello(struct daemon *d, struct term_in *in)
+{
+    char why[96];
+    uint64_t version;
+
+    if (!term_uint(in, UINT32_MAX, &version))
+        return false;
+    d->stage = STAGE_CONFIGURE;
+    if (version != DAEMON_PROTOCOL) {
+        snprintf(why, sizeof why, "protocol version %u came: this relay speaks %d",
+                 (unsigned)version, DAEMON_PROTOCOL);
+        daemon_fail_text(d, "protocol", why);
+    }
+    return true;
+}
+
+static void configure_again(struct daemon *d, uint64_t ref, struct relay_config *next)
+{
+    char why[CONFIG_WHY_MAX];
+
+    if (!config_may_follow(d->config, next, why)) {
+        reply_config_error(d, ref, why);
+        config_free(next);
+        return;
+    }
+    struct command *c = command_new(d, JOB_CONFIGURE, ref);
+    if (!c) {
+        config_free(next);
+        return;
+    }
+    next->turn.max_allocations = d->config->turn.max_allocations;
+    memcpy(next->turn.nonce_key, d->config->turn.nonce_key, sizeof next->turn.nonce_key);
+    c->config = next;
+    c->request.config = &next->turn;
+    command_post(d, c);
+}
+
+static bool frame_configure(struct daemon *d, struct term_in *in)
+{
+    char why[CONFIG_WHY_MAX];
+    uint64_t ref;
+
+    if (!term_uint(in, REF_MAX, &ref))
+        return false;
+    bool first = d->stage == STAGE_CONFIGURE;
+    struct relay_config *config = config_read(in, why);
+    if (!config && first) {
+        daemon_fail_text(d, "config", why);
+    } else if (!config) {
+        reply_config_error(d, ref, why);
+    } else if (first) {
+        d->config = config;
+        daemon_start(d);
+    } else {
+        configure_again(d, ref, config);
+    }
+    return true;
+}
+
+static bool frame_stats(struct daemon *d, struct term_in *in)
+{
+    uint64_t ref;
+
+    if (!term_uint(in, REF_MAX, &ref))
+        return false;
+    struct command *c = command_new(d, JOB_STATS, ref);
+    if (c)
+        command_post(d, c);
+    return true;
+}
+
+static bool frame_list(struct daemon *d, struct term_in *in)
+{
+    uint64_t ref, limit;
+
+    if (!term_uint(in, REF_MAX, &ref) || !term_uint(in, REF_MAX, &limit))
+        return false;
+    struct command *c = command_new(d, JOB_LIST, ref);
+    if (c) {
+        c->request.limit = limit;
+        command_post(d, c);
+    }
+    return true;
+}
+
+/* Points the selector to a copy of the text, which outlives the frame. */
+static bool select_text(struct command *c, struct span *where, struct span text)
+{
+    c->text = malloc(text.len + 1); /* never NULL for being empty: NULL selects everything */
+    if (!c->text)
+        return false;
+    memcpy(c->text, text.data, text.len);
+    *where = span_of(c->text, text.len);
+    return true;
+}
+
+/* An id that nobody has, of whatever form, selects nothing: number 0 is never given. */
+static void select_id(struct job_request *r, struct span text)
+{
+    unsigned worker;
+    uint64_t id;
+
+    r->kill.one_worker = true;
+    r->kill.worker = UINT_MAX;
+    if (event_parse_id(text, &worker, &id) && id != 0) {
+        r->kill.worker = worker;
+        r->kill.which.id = id;
+    }
+}
+
+struct selector {
+    char kind[TERM_ATOM_MAX];
+    struct span text; /* of kinds other than `all` */
+};
+
+static bool read_selector(struct term_in *in, struct selector *s)
+{
+    if (term_atom(in, s->kind))
+        return strcmp(s->kind, "all") == 0;
+    return term_tuple(in) == 2 && term_atom(in, s->kind) && term_binary(in, &s->text) &&
+           (strcmp(s->kind, "id") == 0 || strcmp(s->kind, "username") == 0 ||
+            strcmp(s->kind, "user") == 0);
+}
+
+static bool frame_kill(struct daemon *d, struct term_in *in)
+{
+    struct selector s = {.kind = ""};
+    uint64_t ref;
+
+    if (!term_uint(in, REF_MAX, &ref) || !read_selector(in, &s))
+        return false;
+    struct command *c = command_new(d, JOB_KILL, ref);
+    if (!c)
+        return true;
+    struct turn_selector *which = &c->request.kill.which;
+    bool copied = true;
+    if (strcmp(s.kind, "id") == 0)
+        select_id(&c->request, s.text);
+    else if (strcmp(s.kind, "all") != 0)
+        copied =
+            select_text(c, strcmp(s.kind, "user") == 0 ? &which->user : &which->username, s.text);
+    if (copied) {
+        command_post(d, c);
+    } else {
+        reply_error(d, ref, "no_memory");
+        command_free(c);
+    }
+    return true;
+}
+
+static bool frame_drain(struct daemon *d, struct term_in *in)
+{
+    uint64_t ref;
+    bool on;
+
+    if (!term_uint(in, REF_MAX, &ref) || !term_bool(in, &on))
+        return false;
+    struct command *c = command_new(d, JOB_DRAIN, ref);
+    if (c) {
+        c->request.drain = on;
+        command_post(d, c);
+    }
+    return true;
+}
+
+static bool frame_credit(struct daemon *d, struct term_in *in)
+{
+    uint64_t n;
+
+    if (!term_uint(in, CREDIT_MAX, &n))
+        return false;
+    credit_grant(&d->credit, n);
+    daemon_send_held(d);
+    return true;
+}
+
+#define FROM(stage) (1u << (stage))
+
+static const struct {
+    const char *name;
+    int arity;
+    unsigned stages;
+    bool (*handle)(struct daemon *d, struct term_in *in);
+    const char *shape;
+} frames[] = {
+    {"hello", 2, FROM(STAGE_HELLO), frame_hello, "{hello, Version}"},
+    {"configure", 3, FROM(STAGE_CONFIGURE) | FROM(STAGE_RUNNING), frame_configure,
+     "{configure, Ref, Config}"},
+    {"stats", 2, FROM(STAGE_RUNNING), frame_stats, "{stats, Ref}"},
+    {"list", 3, FROM(STAGE_RUNNING), frame_list, "{list, Ref, Limit}"},
+    {"kill", 3, FROM(STAGE_RUNNING), frame_kill,
+     "{kill, Ref, all | {id, Binary} | {username, Binary} | {user, Binary}}"},
+    {"drain", 3, FROM(STAGE_RUNNING), frame_drain, "{drain, Ref, Boolean}"},
+    {"credit", 2, FROM(STAGE_CONFIGURE) | FROM(STAGE_RUNNING), frame_credit, "{credit, N}"},
+};
+
+enum {
+    FRAMES = sizeof frames / sizeof *frames
+};
+
+static void refuse(struct daemon *d, const char *what, const char *why, const char *right)
+{
+    char text[TERM_SHOW_MAX + 160];
+
+    snprintf(text, sizeof text, "%s: %s%s", what, why, right);
+    daemon_fail_text(d, "protocol", text);
+}
+
+void command_handle(struct daemon *d, struct term_in *term)
+{
+    char name[TERM_ATOM_MAX], shown[TERM_SHOW_MAX];
+    struct term_in in = *term;
+    int arity = term_tuple(&in);
+
+    term_show(arity > 0 ? &in : term, shown);
+    if (arity < 1 || !term_atom(&in, name)) {
+        refuse(d, shown, "must be ", "a tuple that starts with an atom");
+        return;
+    }
+    for (size_t i = 0; i < FRAMES; i++) {
+        if (strcmp(frames[i].name, name) != 0)
+            continue;
+        if (!(frames[i].stages & FROM(d->stage)))
+            refuse(d, frames[i].name, "not at this point of the conversation", "");
+        else if (arity != frames[i].arity || !frames[i].handle(d, &in))
+            refuse(d, frames[i].name, "must be ", frames[i].shape);
+        return;
+    }
+    refuse(d, shown, "not a command", "");
+}

@@ -1,0 +1,421 @@
+#include "relay/config.h"
+
+#include "crypto/crypto.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct reader {
+    struct relay_config *config;
+    struct term_in in;
+    struct term_in culprit; /* the term that a refusal is about */
+    const char *right;      /* what it should have been */
+};
+
+/* One key of the map. */
+struct key {
+    const char *name;
+    const char *right; /* NULL: an integer from min to max, stored at offset */
+    bool (*read)(struct reader *r, const struct key *key);
+    size_t offset;
+    uint32_t min, max;
+    bool required;
+    bool secret;
+};
+
+/* ---- values ---- */
+
+static bool read_number(struct reader *r, const struct key *key)
+{
+    uint64_t v;
+
+    if (!term_uint(&r->in, key->max, &v) || v < key->min)
+        return false;
+    *(uint32_t *)(void *)((char *)r->config + key->offset) = (uint32_t)v;
+    return true;
+}
+
+/* The next binary, as a C string of one line of min to max bytes. */
+static bool read_line(struct reader *r, const struct key *key)
+{
+    char *out = (char *)r->config + key->offset;
+    struct span text;
+
+    if (!term_binary(&r->in, &text) || text.len < key->min || text.len > key->max)
+        return false;
+    for (size_t i = 0; i < text.len; i++)
+        if (text.data[i] < 0x20 || text.data[i] == 0x7f)
+            return false;
+    memcpy(out, text.data, text.len);
+    out[text.len] = '\0';
+    return true;
+}
+
+/* Calls `item` for each of at least min elements, which it must refuse when there are too many. */
+static bool read_list(struct reader *r, int min, bool (*item)(struct reader *r))
+{
+    int n = term_list(&r->in);
+
+    if (n < min)
+        return false;
+    for (int i = 0; i < n; i++) {
+        r->culprit = r->in;
+        if (!item(r))
+            return false;
+    }
+    if (n > 0)
+        term_list_end(&r->in);
+    return true;
+}
+
+/* addr_parse() takes an IP alone too; of a listener the port must be written out. */
+static bool parse_endpoint(const char *text, size_t len, struct addr *out)
+{
+    if (len == 0 || addr_parse(text, len, out) != CT_OK)
+        return false;
+    return out->family == ADDR_V4 ? memchr(text, ':', len) != NULL
+                                  : text[0] == '[' && text[len - 1] != ']';
+}
+
+static bool read_listener(struct reader *r)
+{
+    const struct span scheme = span_str("udp:");
+    struct relay_config *c = r->config;
+    struct span text;
+
+    if (c->listen_count == UDP_LISTENERS_MAX || !term_binary(&r->in, &text) ||
+        text.len < scheme.len || !span_eq(span_of(text.data, scheme.len), scheme))
+        return false;
+    if (!parse_endpoint((const char *)text.data + scheme.len, text.len - scheme.len,
+                        &c->listen[c->listen_count]))
+        return false;
+    c->listen_count++;
+    return true;
+}
+
+static bool read_listen(struct reader *r, const struct key *key)
+{
+    (void)key;
+    return read_list(r, 1, read_listener);
+}
+
+static bool read_secret(struct reader *r)
+{
+    struct turn_config *c = &r->config->turn;
+    struct span bytes;
+
+    if (c->secret_count == TURN_SECRETS_MAX || !term_binary(&r->in, &bytes) || bytes.len == 0 ||
+        bytes.len > TURN_SECRET_MAX)
+        return false;
+    struct turn_secret *s = &c->secrets[c->secret_count++];
+    memcpy(s->bytes, bytes.data, bytes.len);
+    s->len = (uint16_t)bytes.len;
+    return true;
+}
+
+static bool read_secrets(struct reader *r, const struct key *key)
+{
+    (void)key;
+    return read_list(r, 1, read_secret);
+}
+
+static bool read_ip(struct reader *r, struct addr *out)
+{
+    struct span text;
+
+    r->culprit = r->in;
+    return term_binary(&r->in, &text) &&
+           addr_parse((const char *)text.data, text.len, out) == CT_OK && out->port == 0 &&
+           !addr_is_any(out);
+}
+
+static bool read_relay(struct reader *r)
+{
+    struct turn_config *c = &r->config->turn;
+    struct turn_relay_ip ip;
+
+    if (c->relay_count == TURN_RELAYS_MAX || term_tuple(&r->in) != 2 || !read_ip(r, &ip.bind) ||
+        !read_ip(r, &ip.external))
+        return false;
+    if (ip.bind.family != ip.external.family) {
+        r->right = "pairs of IPs of one family";
+        return false;
+    }
+    c->relays[c->relay_count++] = ip;
+    return true;
+}
+
+static bool read_relays(struct reader *r, const struct key *key)
+{
+    (void)key;
+    return read_list(r, 1, read_relay);
+}
+
+static bool read_ports(struct reader *r, const struct key *key)
+{
+    uint64_t min, max;
+
+    if (term_tuple(&r->in) != 2)
+        return false;
+    r->culprit = r->in;
+    if (!term_uint(&r->in, key->max, &min) || min < key->min)
+        return false;
+    r->culprit = r->in;
+    if (!term_uint(&r->in, key->max, &max) || max < min)
+        return false;
+    r->config->turn.port_min = (uint16_t)min;
+    r->config->turn.port_max = (uint16_t)max;
+    return true;
+}
+
+static bool read_rule(struct reader *r, enum turn_rule_kind kind)
+{
+    struct span text;
+    struct addr_prefix prefix;
+
+    if (!term_binary(&r->in, &text) ||
+        addr_prefix_parse((const char *)text.data, text.len, &prefix) != CT_OK)
+        return false;
+    if (turn_policy_add(&r->config->turn.policy, &prefix, kind) == CT_OK)
+        return true;
+    r->right = "a shorter list: together with the built-in rules there is room for 256";
+    return false;
+}
+
+static bool read_allow_rule(struct reader *r)
+{
+    return read_rule(r, TURN_RULE_ALLOW);
+}
+
+static bool read_deny_rule(struct reader *r)
+{
+    return read_rule(r, TURN_RULE_DENY);
+}
+
+static bool read_allow_peers(struct reader *r, const struct key *key)
+{
+    (void)key;
+    return read_list(r, 0, read_allow_rule);
+}
+
+static bool read_deny_peers(struct reader *r, const struct key *key)
+{
+    (void)key;
+    return read_list(r, 0, read_deny_rule);
+}
+
+/* ---- keys ---- */
+
+#define TURN_OFFSET(field) offsetof(struct relay_config, turn.field)
+#define NUMBER(field, from, to)                                                           \
+    {                                                                                     \
+        .name = #field, .read = read_number, .offset = TURN_OFFSET(field), .min = (from), \
+        .max = (to)                                                                       \
+    }
+
+static const struct key keys[] = {
+    {.name = "listen",
+     .read = read_listen,
+     .required = true,
+     .right = "a list of 1 to 16 addresses \"udp:IP:PORT\" or \"udp:[IPv6]:PORT\""},
+    {.name = "realm",
+     .read = read_line,
+     .required = true,
+     .offset = TURN_OFFSET(realm),
+     .min = 1,
+     .max = TURN_REALM_MAX,
+     .right = "one line of 1 to 127 bytes"},
+    {.name = "secrets",
+     .read = read_secrets,
+     .required = true,
+     .secret = true,
+     .right = "a list of 1 to 8 binaries of 1 to 256 bytes"},
+    {.name = "relays",
+     .read = read_relays,
+     .required = true,
+     .right = "a list of 1 to 8 pairs {BindIp, ExternalIp}, without ports, not 0.0.0.0 or ::"},
+    {.name = "ports",
+     .read = read_ports,
+     .min = 1024,
+     .max = UINT16_MAX,
+     .right = "{Min, Max} with 1024 =< Min =< Max =< 65535"},
+    {.name = "workers",
+     .read = read_number,
+     .offset = offsetof(struct relay_config, workers),
+     .min = 1,
+     .max = WORKERS_MAX},
+    {.name = "allow_peers",
+     .read = read_allow_peers,
+     .right = "a list of CIDRs like \"10.0.0.0/8\", without host bits"},
+    {.name = "deny_peers",
+     .read = read_deny_peers,
+     .right = "a list of CIDRs like \"10.0.0.0/8\", without host bits"},
+    {.name = "software",
+     .read = read_line,
+     .offset = TURN_OFFSET(software),
+     .max = TURN_SOFTWARE_MAX,
+     .right = "one line of up to 127 bytes"},
+    NUMBER(max_allocations, 1, 1u << 24),
+    NUMBER(user_quota, 0, UINT32_MAX),
+    NUMBER(max_permissions, 1, 4096),
+    NUMBER(max_channels, 1, 4096),
+    NUMBER(lifetime_default, 1, TURN_LIFETIME_LIMIT),
+    NUMBER(lifetime_max, 1, TURN_LIFETIME_LIMIT),
+    NUMBER(permission_lifetime, 1, TURN_LIFETIME_LIMIT),
+    NUMBER(channel_lifetime, 1, TURN_LIFETIME_LIMIT),
+    NUMBER(channel_quarantine, 1, TURN_LIFETIME_LIMIT),
+    NUMBER(reservation_lifetime, 1, TURN_LIFETIME_LIMIT),
+    NUMBER(nonce_lifetime, 1, TURN_LIFETIME_LIMIT),
+    NUMBER(challenge_rate, 0, 1000000),
+    NUMBER(challenge_burst, 1, 1000000),
+};
+
+enum {
+    KEYS = sizeof keys / sizeof *keys
+};
+_Static_assert(KEYS <= 32, "one bit of `seen` per key");
+
+static const struct key *find_key(const char *name)
+{
+    for (size_t i = 0; i < KEYS; i++)
+        if (strcmp(keys[i].name, name) == 0)
+            return &keys[i];
+    return NULL;
+}
+
+/* "KEY: must be RIGHT, not VALUE" */
+static void explain(const struct key *key, const struct reader *r, char why[CONFIG_WHY_MAX])
+{
+    char value[TERM_SHOW_MAX], right[64];
+
+    if (!r->right)
+        snprintf(right, sizeof right, "an integer from %u to %u", key->min, key->max);
+    term_show(&r->culprit, value);
+    snprintf(why, CONFIG_WHY_MAX, "%s: must be %s%s%s", key->name, r->right ? r->right : right,
+             key->secret ? "" : ", not ", key->secret ? "" : value);
+}
+
+static bool read_key(struct reader *r, uint32_t *seen, char why[CONFIG_WHY_MAX])
+{
+    char name[TERM_ATOM_MAX], shown[TERM_SHOW_MAX];
+    const struct key *key = NULL;
+
+    term_show(&r->in, shown);
+    if (term_atom(&r->in, name))
+        key = find_key(name);
+    if (!key) {
+        snprintf(why, CONFIG_WHY_MAX, "%s: not a key of the configuration", shown);
+        return false;
+    }
+    uint32_t bit = 1u << (key - keys);
+    r->culprit = r->in;
+    r->right = key->right;
+    if (!(*seen & bit) && key->read(r, key)) {
+        *seen |= bit;
+        return true;
+    }
+    explain(key, r, why);
+    return false;
+}
+
+static bool all_there(uint32_t seen, char why[CONFIG_WHY_MAX])
+{
+    for (size_t i = 0; i < KEYS; i++) {
+        if (!keys[i].required || seen & 1u << i)
+            continue;
+        snprintf(why, CONFIG_WHY_MAX, "%s: missing, must be %s", keys[i].name, keys[i].right);
+        return false;
+    }
+    return true;
+}
+
+/* What no key can see alone. */
+static bool fits_together(const struct turn_config *c, char why[CONFIG_WHY_MAX])
+{
+    if (c->lifetime_default > c->lifetime_max) {
+        snprintf(why, CONFIG_WHY_MAX, "lifetime_default: must be at most lifetime_max (%u), not %u",
+                 c->lifetime_max, c->lifetime_default);
+        return false;
+    }
+    const char *problem = turn_config_check(c);
+    if (problem)
+        snprintf(why, CONFIG_WHY_MAX, "%s", problem);
+    return !problem;
+}
+
+static bool read_map(struct reader *r, char why[CONFIG_WHY_MAX])
+{
+    uint32_t seen = 0;
+    int n = term_map(&r->in);
+
+    if (n < 0) {
+        snprintf(why, CONFIG_WHY_MAX, "the configuration must be a map");
+        return false;
+    }
+    for (int i = 0; i < n; i++)
+        if (!read_key(r, &seen, why))
+            return false;
+    return all_there(seen, why) && fits_together(&r->config->turn, why);
+}
+
+static uint32_t default_workers(void)
+{
+    unsigned cores = uv_available_parallelism();
+
+    return cores < 1 ? 1 : cores > WORKERS_MAX ? WORKERS_MAX : cores;
+}
+
+struct relay_config *config_read(struct term_in *in, char why[CONFIG_WHY_MAX])
+{
+    struct relay_config *c = calloc(1, sizeof *c);
+
+    if (!c) {
+        snprintf(why, CONFIG_WHY_MAX, "no memory for the configuration");
+        return NULL;
+    }
+    turn_config_defaults(&c->turn);
+    c->workers = default_workers();
+    struct reader r = {.config = c, .in = *in};
+    if (!read_map(&r, why)) {
+        config_free(c);
+        return NULL;
+    }
+    c->asked_allocations = c->turn.max_allocations;
+    *in = r.in;
+    return c;
+}
+
+void config_free(struct relay_config *config)
+{
+    if (!config)
+        return;
+    crypto_wipe(config, sizeof *config);
+    free(config);
+}
+
+bool config_may_follow(const struct relay_config *old, const struct relay_config *next,
+                       char why[CONFIG_WHY_MAX])
+{
+    const struct turn_config *a = &old->turn, *b = &next->turn;
+    const struct {
+        const char *key;
+        bool same;
+    } fixed[] = {
+        {"listen", old->listen_count == next->listen_count &&
+                       memcmp(old->listen, next->listen, sizeof old->listen) == 0},
+        {"relays",
+         a->relay_count == b->relay_count && memcmp(a->relays, b->relays, sizeof a->relays) == 0},
+        {"ports", a->port_min == b->port_min && a->port_max == b->port_max},
+        {"workers", old->workers == next->workers},
+        {"max_allocations", old->asked_allocations == next->asked_allocations},
+    };
+
+    for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
+        if (fixed[i].same)
+            continue;
+        snprintf(why, CONFIG_WHY_MAX, "%s: must be what it was, a change needs a restart",
+                 fixed[i].key);
+        return false;
+    }
+    return true;
+}

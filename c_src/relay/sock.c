@@ -1,0 +1,180 @@
+#include "relay/sock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+enum {
+    LISTENER_BUFFER = 4 << 20
+};
+
+static int set_option(int fd, int level, int name, int value)
+{
+    return setsockopt(fd, level, name, &value, sizeof value) == 0 ? 0 : errno;
+}
+
+bool sock_can_share(void)
+{
+#ifdef __linux__
+    return true;
+#else
+    return false;
+#endif
+}
+
+/* Linux sets both flags at once; elsewhere nothing is exec'd, so the gap does no harm. */
+static int open_udp(const struct addr *at)
+{
+    int family = at->family == ADDR_V4 ? AF_INET : AF_INET6;
+#ifdef SOCK_CLOEXEC
+    return socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+#else
+    int fd = socket(family, SOCK_DGRAM, 0);
+
+    if (fd >= 0) {
+        fcntl(fd, F_SETFD, FD_CLOEXEC);
+        fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+    }
+    return fd;
+#endif
+}
+
+static int bind_to(int fd, const struct addr *at)
+{
+    union sock_addr sa;
+    socklen_t len = sock_from_addr(&sa, at);
+
+    if (at->family == ADDR_V6) {
+        int err = set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+        if (err)
+            return err;
+    }
+    return bind(fd, &sa.sa, len) == 0 ? 0 : errno;
+}
+
+/* A datagram that is too long for the path is fragmented, whatever ICMP says. */
+static void allow_fragments(int fd, const struct addr *at)
+{
+    if (at->family == ADDR_V4)
+        sock_dont_fragment(fd, false);
+}
+
+int sock_open_relay(const struct addr *at, int *fd)
+{
+    int s = open_udp(at);
+
+    if (s < 0)
+        return errno;
+    int err = bind_to(s, at);
+    if (err) {
+        close(s);
+        return err;
+    }
+    allow_fragments(s, at);
+    *fd = s;
+    return 0;
+}
+
+/* Past the administrator's limit where we may, up to it otherwise. */
+static void raise_buffers(int fd)
+{
+#ifdef SO_RCVBUFFORCE
+    if (set_option(fd, SOL_SOCKET, SO_RCVBUFFORCE, LISTENER_BUFFER) != 0)
+        set_option(fd, SOL_SOCKET, SO_RCVBUF, LISTENER_BUFFER);
+    if (set_option(fd, SOL_SOCKET, SO_SNDBUFFORCE, LISTENER_BUFFER) != 0)
+        set_option(fd, SOL_SOCKET, SO_SNDBUF, LISTENER_BUFFER);
+#else
+    set_option(fd, SOL_SOCKET, SO_RCVBUF, LISTENER_BUFFER);
+    set_option(fd, SOL_SOCKET, SO_SNDBUF, LISTENER_BUFFER);
+#endif
+}
+
+static int ask_for_local_address(int fd, const struct addr *at)
+{
+#ifdef __linux__
+    if (addr_is_any(at))
+        return at->family == ADDR_V4 ? set_option(fd, IPPROTO_IP, IP_PKTINFO, 1)
+                                     : set_option(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
+#else
+    (void)fd;
+    (void)at;
+#endif
+    return 0;
+}
+
+static int learn_port(int fd, struct addr *at)
+{
+    union sock_addr sa;
+    socklen_t len = sizeof sa;
+
+    if (getsockname(fd, &sa.sa, &len) != 0)
+        return errno;
+    at->port = sock_to_addr(&sa).port;
+    return 0;
+}
+
+/*
+ * SO_REUSEPORT before bind() would let a second relay of the same user join this one's port and
+ * take its clients. So the first socket is bound without it, which fails when anybody has the port.
+ */
+static int bind_listener(int fd, struct addr *at, enum sock_place place)
+{
+    int err = 0;
+
+    if (place == SOCK_FURTHER)
+        err = set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    if (!err)
+        err = bind_to(fd, at);
+    if (!err && place == SOCK_FIRST)
+        err = set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    if (!err)
+        err = ask_for_local_address(fd, at);
+    return err ? err : learn_port(fd, at);
+}
+
+int sock_open_listener(struct addr *at, enum sock_place place, int *fd)
+{
+    int s = open_udp(at);
+
+    if (s < 0)
+        return errno;
+    int err = bind_listener(s, at, place);
+    if (err) {
+        close(s);
+        return err;
+    }
+    raise_buffers(s);
+    allow_fragments(s, at);
+    *fd = s;
+    return 0;
+}
+
+int sock_try_ip(const struct addr *ip)
+{
+    int fd;
+    int err = sock_open_relay(ip, &fd);
+
+    if (!err)
+        close(fd);
+    return err;
+}
+
+void sock_clear_error(int fd)
+{
+    int err;
+    socklen_t len = sizeof err;
+
+    (void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len);
+}
+
+void sock_dont_fragment(int fd, bool on)
+{
+#if defined(IP_MTU_DISCOVER)
+    set_option(fd, IPPROTO_IP, IP_MTU_DISCOVER, on ? IP_PMTUDISC_DO : IP_PMTUDISC_DONT);
+#elif defined(IP_DONTFRAG)
+    set_option(fd, IPPROTO_IP, IP_DONTFRAG, on);
+#else
+    (void)fd;
+    (void)on;
+#endif
+}

@@ -1,0 +1,51 @@
+/*
+ * A worker's UDP sockets: its listeners, and the relayed transport addresses of its engine.
+ *
+ * Two implementations, of which exactly one is linked: udp_mmsg.c (Linux: batches of datagrams per
+ * system call) and udp_uv.c (libuv's own UDP, anywhere). All functions belong to the loop's thread.
+ */
+#ifndef CT_RELAY_UDP_H
+#define CT_RELAY_UDP_H
+
+#include "core/turn_server.h"
+
+#include <uv.h>
+
+enum {
+    UDP_LISTENERS_MAX = 16
+};
+
+struct udp;
+
+/* "mmsg" or "uv". */
+const char *udp_backend(void);
+
+/* NULL when memory is short. The loop must outlive it. */
+struct udp *udp_new(uv_loop_t *loop);
+
+/*
+ * Adds a listening socket, bound to `at` (sock_open_listener), which it then owns, also when it
+ * fails; its link number is the count of those before it. 0 or a libuv error.
+ */
+int udp_listen(struct udp *u, int fd, const struct addr *at);
+
+/* Starts receiving; datagrams go to the engine. 0 or a libuv error. */
+int udp_start(struct udp *u, struct turn_server *server);
+
+/* The effects of turn_io. */
+uint8_t *udp_reserve(struct udp *u, size_t size);
+void udp_to_client(struct udp *u, const struct turn_tuple *to, struct span data);
+void udp_to_peer(struct udp *u, struct turn_relay *from, const struct addr *to, struct span data,
+                 unsigned flags);
+enum ct_err udp_relay_open(struct udp *u, const struct addr *at, uint32_t alloc,
+                           struct turn_relay **out);
+void udp_relay_close(struct udp *u, struct turn_relay *relay);
+
+/* Sends what the effects queued. To be called before the loop waits. */
+void udp_flush(struct udp *u);
+
+/* Closes the listeners; the engine must be gone. udp_free() when the loop has run out. */
+void udp_close(struct udp *u);
+void udp_free(struct udp *u);
+
+#endif

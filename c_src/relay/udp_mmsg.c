@@ -1,0 +1,529 @@
+/*
+ * UDP in batches, on Linux: recvmmsg() into an arena of slots, sendmmsg() out of it.
+ *
+ * A datagram is received into a slot behind TURN_HEADROOM bytes; the engine frames it in place and
+ * the effects only note where it lies. Everything noted is sent when the loop has seen all readable
+ * sockets, or when slots or notes run out; then the slots are used again from the first one on, so
+ * that at low rates the same few cache lines are in use.
+ */
+#include "relay/now.h"
+#include "relay/owner.h"
+#include "relay/sock.h"
+#include "relay/udp.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum {
+    SLOTS = 64,
+    SLOT_DATA = 65536, /* no UDP datagram is longer */
+    /*
+     * Rounded up to pages, plus an odd multiple of a cache line: the heads of all slots fall into
+     * different sets of a first-level cache. Memory that no datagram reached is never touched.
+     */
+    SLOT_STRIDE = (TURN_HEADROOM + SLOT_DATA + TURN_TAILROOM + 4095) / 4096 * 4096 + 5 * 64,
+    RELAY_BURST_MAX = 32,   /* datagrams of one relay socket per turn of the loop */
+    RESERVE_SIZE = 1 << 16, /* more than 50 messages of TURN_REPLY_MAX */
+    CONTROL_SIZE = CMSG_SPACE(sizeof(struct in6_pktinfo)),
+};
+_Static_assert(SLOT_STRIDE / 64 % 2 == 1, "the stride must be an odd number of cache lines");
+
+/* One control message: the local address of a datagram. */
+union control {
+    size_t aligned; /* as a cmsghdr must be */
+    uint8_t bytes[CONTROL_SIZE];
+};
+
+/* Datagrams noted for sending, ready for sendmmsg(). */
+struct batch {
+    unsigned count;
+    struct mmsghdr msg[SLOTS];
+    struct iovec iov[SLOTS];
+    union sock_addr to[SLOTS];
+};
+
+struct listener {
+    uv_poll_t poll;
+    struct udp *udp;
+    struct addr at;
+    uint32_t link;
+    int fd;
+    unsigned burst; /* how many datagrams to ask for */
+    bool wildcard;
+    struct batch tx;
+    union control tx_control[SLOTS]; /* of wildcard listeners: where to send from */
+};
+
+struct turn_relay {
+    uv_poll_t poll;
+    struct udp *udp;
+    int fd; /* -1 once closed */
+    uint32_t alloc;
+    uint32_t tick; /* when it was last readable */
+    uint8_t burst;
+    uint8_t family;
+};
+
+struct udp {
+    uv_loop_t *loop;
+    struct turn_server *server;
+    struct turn_counters *counters;
+    uint8_t *slots;
+    unsigned slots_used;
+    unsigned noted; /* datagrams in all batches */
+    uint32_t tick;  /* turns of the loop */
+    size_t reserved;
+    uint8_t *reserve;
+    struct listener *listeners[UDP_LISTENERS_MAX];
+    uint32_t listener_count;
+    /* to peers: each with the socket it leaves through */
+    struct batch tx;
+    struct turn_relay *tx_from[SLOTS];
+    bool tx_unfragmented[SLOTS];
+    /* one receive call */
+    struct mmsghdr rx[SLOTS];
+    struct iovec rx_iov[SLOTS];
+    union sock_addr rx_from[SLOTS];
+    union control rx_control[SLOTS];
+};
+
+const char *udp_backend(void)
+{
+    return "mmsg";
+}
+
+/* ---- sending ---- */
+
+static void batch_init(struct batch *b)
+{
+    for (unsigned i = 0; i < SLOTS; i++) {
+        b->msg[i].msg_hdr.msg_iov = &b->iov[i];
+        b->msg[i].msg_hdr.msg_iovlen = 1;
+        b->msg[i].msg_hdr.msg_name = &b->to[i];
+    }
+}
+
+static unsigned batch_note(struct batch *b, const struct addr *to, struct span data)
+{
+    unsigned i = b->count++;
+
+    b->iov[i] = (struct iovec){.iov_base = (void *)data.data, .iov_len = data.len};
+    b->msg[i].msg_hdr.msg_namelen = sock_from_addr(&b->to[i], to);
+    return i;
+}
+
+/* Sends messages i to i + n of a batch; what the kernel refuses is counted and forgotten. */
+static void send_run(struct udp *u, int fd, struct batch *b, unsigned i, unsigned n)
+{
+    struct mmsghdr *m = &b->msg[i];
+    unsigned done = 0;
+
+    if (n == 1 && !m->msg_hdr.msg_control) {
+        ssize_t sent = sendto(fd, b->iov[i].iov_base, b->iov[i].iov_len, 0, &b->to[i].sa,
+                              m->msg_hdr.msg_namelen);
+        if (sent < 0)
+            turn_count(u->counters, TURN_N_DROP_SEND, 1);
+        return;
+    }
+    while (done < n) {
+        int sent = sendmmsg(fd, m + done, n - done, 0);
+        if (sent > 0) {
+            done += (unsigned)sent;
+            continue;
+        }
+        /* A full socket buffer stops all, anything else only the datagram in front. */
+        unsigned lost = errno == EAGAIN ? n - done : 1;
+        turn_count(u->counters, TURN_N_DROP_SEND, lost);
+        done += lost;
+    }
+}
+
+static void flush_listener(struct listener *l)
+{
+    if (l->tx.count)
+        send_run(l->udp, l->fd, &l->tx, 0, l->tx.count);
+    l->tx.count = 0;
+}
+
+static void flush_peers(struct udp *u)
+{
+    unsigned count = u->tx.count;
+
+    for (unsigned i = 0, n; i < count; i += n) {
+        struct turn_relay *from = u->tx_from[i];
+        if (u->tx_unfragmented[i]) {
+            n = 1;
+            sock_dont_fragment(from->fd, true);
+            send_run(u, from->fd, &u->tx, i, 1);
+            sock_dont_fragment(from->fd, false);
+            continue;
+        }
+        for (n = 1; i + n < count && u->tx_from[i + n] == from && !u->tx_unfragmented[i + n]; n++)
+            ;
+        send_run(u, from->fd, &u->tx, i, n);
+    }
+    u->tx.count = 0;
+}
+
+static void send_noted(struct udp *u)
+{
+    if (!u->noted)
+        return;
+    for (uint32_t i = 0; i < u->listener_count; i++)
+        flush_listener(u->listeners[i]);
+    flush_peers(u);
+    u->noted = 0;
+    u->reserved = 0;
+}
+
+void udp_flush(struct udp *u)
+{
+    send_noted(u);
+    u->slots_used = 0;
+    u->tick++;
+}
+
+uint8_t *udp_reserve(struct udp *u, size_t size)
+{
+    if (size > RESERVE_SIZE - u->reserved) {
+        send_noted(u);
+        u->reserved = 0;
+    }
+    uint8_t *p = u->reserve + u->reserved;
+    u->reserved += size;
+    return p;
+}
+
+static void put_control(struct msghdr *msg, int level, int type, struct span info)
+{
+    msg->msg_controllen = CMSG_SPACE(info.len);
+    struct cmsghdr *c = CMSG_FIRSTHDR(msg);
+    c->cmsg_level = level;
+    c->cmsg_type = type;
+    c->cmsg_len = CMSG_LEN(info.len);
+    memcpy(CMSG_DATA(c), info.data, info.len);
+}
+
+/* A reply leaves from the address that its request came to (RFC 8489 §6.3). */
+static void set_source(struct msghdr *msg, union control *control, const struct addr *from)
+{
+    msg->msg_control = control;
+    msg->msg_controllen = sizeof *control;
+    if (from->family == ADDR_V4) {
+        struct in_pktinfo info = {.ipi_ifindex = 0};
+        memcpy(&info.ipi_spec_dst, from->ip, 4);
+        put_control(msg, IPPROTO_IP, IP_PKTINFO, span_of(&info, sizeof info));
+    } else {
+        struct in6_pktinfo info = {.ipi6_ifindex = from->scope};
+        memcpy(&info.ipi6_addr, from->ip, 16);
+        put_control(msg, IPPROTO_IPV6, IPV6_PKTINFO, span_of(&info, sizeof info));
+    }
+}
+
+void udp_to_client(struct udp *u, const struct turn_tuple *to, struct span data)
+{
+    struct listener *l = u->listeners[to->link];
+
+    if (l->tx.count == SLOTS)
+        flush_listener(l);
+    unsigned i = batch_note(&l->tx, &to->client, data);
+    if (l->wildcard)
+        set_source(&l->tx.msg[i].msg_hdr, &l->tx_control[i], &to->server);
+    u->noted++;
+}
+
+void udp_to_peer(struct udp *u, struct turn_relay *from, const struct addr *to, struct span data,
+                 unsigned flags)
+{
+    if (u->tx.count == SLOTS)
+        flush_peers(u);
+    unsigned i = batch_note(&u->tx, to, data);
+    u->tx_from[i] = from;
+    u->tx_unfragmented[i] = (flags & TURN_DONT_FRAGMENT) != 0 && from->family == ADDR_V4;
+    u->noted++;
+}
+
+/* ---- receiving ---- */
+
+static uint8_t *slot_data(const struct udp *u, unsigned i)
+{
+    return u->slots + (size_t)(u->slots_used + i) * SLOT_STRIDE + TURN_HEADROOM;
+}
+
+/* The cheapest call there is for what is most common. */
+static int receive_one(struct udp *u, int fd)
+{
+    socklen_t len = sizeof u->rx_from[0];
+    uint8_t *data = slot_data(u, 0);
+    ssize_t n = recvfrom(fd, data, SLOT_DATA, MSG_TRUNC, &u->rx_from[0].sa, &len);
+
+    if (n < 0)
+        return 0;
+    u->rx_iov[0].iov_base = data;
+    u->rx[0].msg_len = (unsigned)n;
+    u->rx[0].msg_hdr.msg_flags = n > SLOT_DATA ? MSG_TRUNC : 0;
+    return 1;
+}
+
+/*
+ * Receives up to `want` datagrams into free slots and returns how many came. Errors that were
+ * waiting at the socket (ICMP) are read away by the attempt.
+ */
+static unsigned receive(struct udp *u, int fd, unsigned want, bool control)
+{
+    if (want > SLOTS - u->slots_used) {
+        send_noted(u);
+        u->slots_used = 0;
+    }
+    int n;
+    if (want == 1 && !control) {
+        n = receive_one(u, fd);
+    } else {
+        for (unsigned i = 0; i < want; i++) {
+            struct msghdr *h = &u->rx[i].msg_hdr;
+            u->rx_iov[i].iov_base = slot_data(u, i);
+            h->msg_namelen = sizeof u->rx_from[i];
+            h->msg_control = control ? &u->rx_control[i] : NULL;
+            h->msg_controllen = control ? sizeof u->rx_control[i] : 0;
+        }
+        n = recvmmsg(fd, u->rx, want, MSG_DONTWAIT, NULL);
+    }
+    if (n <= 0)
+        return 0;
+    u->slots_used += (unsigned)n;
+    return (unsigned)n;
+}
+
+/* The i-th datagram of the last receive call; false when it was cut off. */
+static bool packet_at(struct udp *u, unsigned i, struct turn_packet *packet)
+{
+    packet->data = u->rx_iov[i].iov_base;
+    packet->len = u->rx[i].msg_len;
+    if (!(u->rx[i].msg_hdr.msg_flags & MSG_TRUNC))
+        return true;
+    turn_count(u->counters, TURN_N_DROP_RECEIVE, 1);
+    return false;
+}
+
+/* The local IP that a wildcard listener's datagram came to. */
+static void learn_local(struct msghdr *msg, struct addr *local)
+{
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+        if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
+            struct in_pktinfo info;
+            memcpy(&info, CMSG_DATA(c), sizeof info);
+            memcpy(local->ip, &info.ipi_addr, 4);
+        } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
+            struct in6_pktinfo info;
+            memcpy(&info, CMSG_DATA(c), sizeof info);
+            memcpy(local->ip, &info.ipi6_addr, 16);
+            if (IN6_IS_ADDR_LINKLOCAL(&info.ipi6_addr))
+                local->scope = info.ipi6_ifindex;
+        }
+    }
+}
+
+static void listener_readable(uv_poll_t *poll, int status, int events);
+static void relay_readable(uv_poll_t *poll, int status, int events);
+
+/* libuv stops to watch a socket with a pending error; no error ends one of ours. */
+static void watch_again(uv_poll_t *poll, int fd, uv_poll_cb readable)
+{
+    sock_clear_error(fd);
+    uv_poll_start(poll, UV_READABLE, readable);
+}
+
+static void listener_readable(uv_poll_t *poll, int status, int events)
+{
+    struct listener *l = OWNER_OF(poll, struct listener, poll);
+    struct udp *u = l->udp;
+
+    (void)events;
+    if (status < 0) {
+        watch_again(poll, l->fd, listener_readable);
+        return;
+    }
+    struct turn_now now = now_of(u->loop);
+    unsigned n = receive(u, l->fd, l->burst, l->wildcard);
+    for (unsigned i = 0; i < n; i++) {
+        struct turn_tuple tuple = {.client = sock_to_addr(&u->rx_from[i]),
+                                   .server = l->at,
+                                   .link = l->link,
+                                   .transport = TURN_UDP};
+        struct turn_packet packet;
+        if (l->wildcard)
+            learn_local(&u->rx[i].msg_hdr, &tuple.server);
+        if (packet_at(u, i, &packet))
+            turn_server_from_client(u->server, &tuple, &packet, now);
+    }
+}
+
+/*
+ * A relay socket mostly has one datagram at a time; asking for more costs an attempt that fails.
+ * So more are asked for only of a socket that was readable in two turns of the loop on end, and
+ * fewer again when they do not come.
+ */
+static void adapt_burst(struct turn_relay *r, unsigned got)
+{
+    unsigned next = got;
+
+    if (got == r->burst && r->udp->tick - r->tick <= 1)
+        next = got * 2;
+    r->burst = (uint8_t)(next < 1 ? 1 : next > RELAY_BURST_MAX ? RELAY_BURST_MAX : next);
+    r->tick = r->udp->tick;
+}
+
+static void relay_readable(uv_poll_t *poll, int status, int events)
+{
+    struct turn_relay *r = OWNER_OF(poll, struct turn_relay, poll);
+    struct udp *u = r->udp;
+
+    (void)events;
+    if (status < 0) {
+        watch_again(poll, r->fd, relay_readable);
+        return;
+    }
+    struct turn_now now = now_of(u->loop);
+    unsigned n = receive(u, r->fd, r->burst, false);
+    adapt_burst(r, n);
+    for (unsigned i = 0; i < n && r->fd >= 0; i++) {
+        struct addr peer = sock_to_addr(&u->rx_from[i]);
+        struct turn_packet packet;
+        if (packet_at(u, i, &packet))
+            turn_server_from_peer(u->server, r->alloc, &peer, &packet, now);
+    }
+}
+
+/* ---- sockets ---- */
+
+enum ct_err udp_relay_open(struct udp *u, const struct addr *at, uint32_t alloc,
+                           struct turn_relay **out)
+{
+    int fd;
+    int err = sock_open_relay(at, &fd);
+
+    if (err)
+        return err == EADDRINUSE ? CT_EINUSE : CT_ESYS;
+    struct turn_relay *r = malloc(sizeof *r);
+    if (!r || uv_poll_init(u->loop, &r->poll, fd) != 0) {
+        free(r);
+        close(fd);
+        return CT_ESYS;
+    }
+    r->udp = u;
+    r->fd = fd;
+    r->alloc = alloc;
+    r->tick = u->tick - 2;
+    r->burst = 1;
+    r->family = at->family;
+    uv_poll_start(&r->poll, UV_READABLE, relay_readable);
+    *out = r;
+    return CT_OK;
+}
+
+static void relay_closed(uv_handle_t *poll)
+{
+    free(OWNER_OF(poll, struct turn_relay, poll));
+}
+
+void udp_relay_close(struct udp *u, struct turn_relay *relay)
+{
+    flush_peers(u);
+    uv_close((uv_handle_t *)&relay->poll, relay_closed);
+    close(relay->fd);
+    relay->fd = -1;
+}
+
+int udp_listen(struct udp *u, int fd, const struct addr *at)
+{
+    struct listener *l = u->listener_count < UDP_LISTENERS_MAX ? calloc(1, sizeof *l) : NULL;
+
+    int err = l ? uv_poll_init(u->loop, &l->poll, fd) : UV_ENOMEM;
+    if (err) {
+        free(l);
+        close(fd);
+        return err;
+    }
+    l->udp = u;
+    l->at = *at;
+    l->link = u->listener_count;
+    l->fd = fd;
+    l->burst = SLOTS;
+    l->wildcard = addr_is_any(at);
+    batch_init(&l->tx);
+    u->listeners[u->listener_count++] = l;
+    return 0;
+}
+
+int udp_start(struct udp *u, struct turn_server *server)
+{
+    int err = 0;
+
+    u->server = server;
+    u->counters = turn_server_counters(server);
+    for (uint32_t i = 0; i < u->listener_count && !err; i++)
+        err = uv_poll_start(&u->listeners[i]->poll, UV_READABLE, listener_readable);
+    return err;
+}
+
+/* ---- life ---- */
+
+static void *map(size_t size)
+{
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
+
+    return p == MAP_FAILED ? NULL : p;
+}
+
+struct udp *udp_new(uv_loop_t *loop)
+{
+    struct udp *u = calloc(1, sizeof *u);
+
+    if (!u)
+        return NULL;
+    u->loop = loop;
+    u->slots = map((size_t)SLOTS * SLOT_STRIDE);
+    u->reserve = map(RESERVE_SIZE);
+    if (!u->slots || !u->reserve) {
+        udp_free(u);
+        return NULL;
+    }
+    batch_init(&u->tx);
+    for (unsigned i = 0; i < SLOTS; i++) {
+        u->rx_iov[i].iov_len = SLOT_DATA;
+        u->rx[i].msg_hdr.msg_iov = &u->rx_iov[i];
+        u->rx[i].msg_hdr.msg_iovlen = 1;
+        u->rx[i].msg_hdr.msg_name = &u->rx_from[i];
+    }
+    return u;
+}
+
+static void listener_closed(uv_handle_t *poll)
+{
+    free(OWNER_OF(poll, struct listener, poll));
+}
+
+void udp_close(struct udp *u)
+{
+    send_noted(u);
+    for (uint32_t i = 0; i < u->listener_count; i++) {
+        struct listener *l = u->listeners[i];
+        uv_close((uv_handle_t *)&l->poll, listener_closed);
+        close(l->fd);
+    }
+    u->listener_count = 0;
+}
+
+void udp_free(struct udp *u)
+{
+    if (!u)
+        return;
+    if (u->slots)
+        munmap(u->slots, (size_t)SLOTS * SLOT_STRIDE);
+    if (u->reserve)
+        munmap(u->reserve, RESERVE_SIZE);
+    free(u);
+}

@@ -1,0 +1,360 @@
+#include "relay/worker.h"
+
+#include "relay/control.h"
+#include "relay/event.h"
+#include "relay/now.h"
+#include "relay/owner.h"
+#include "relay/udp.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    RANDOM_POOL = 512,
+    LIST_BYTES_MAX = CONTROL_OUT_MAX - 1024
+};
+
+/* Random bytes fetched ahead: an allocation takes a few at a time. */
+struct random_pool {
+    uint8_t bytes[RANDOM_POOL];
+    size_t used;
+};
+
+struct worker {
+    struct turn_io io;
+    struct worker_setup setup;
+    uv_loop_t loop;
+    uv_thread_t thread;
+    bool started;
+    struct mailbox inbox;
+    uv_timer_t timer;
+    uint64_t armed; /* when the timer fires */
+    uv_check_t check;
+    struct crypto *crypto;
+    struct udp *udp;
+    struct turn_server *server;
+    struct random_pool pool;
+    struct job *stop; /* answered when all handles are closed */
+};
+
+static struct worker *worker_of(struct turn_io *io)
+{
+    return OWNER_OF(io, struct worker, io);
+}
+
+/* ---- the engine's effects ---- */
+
+static uint8_t *io_reserve(struct turn_io *io, size_t size)
+{
+    return udp_reserve(worker_of(io)->udp, size);
+}
+
+static void io_to_client(struct turn_io *io, const struct turn_tuple *to, struct span data)
+{
+    udp_to_client(worker_of(io)->udp, to, data);
+}
+
+static void io_to_peer(struct turn_io *io, struct turn_relay *from, const struct addr *to,
+                       struct span data, unsigned flags)
+{
+    udp_to_peer(worker_of(io)->udp, from, to, data, flags);
+}
+
+static enum ct_err io_relay_open(struct turn_io *io, const struct addr *at, uint32_t alloc,
+                                 struct turn_relay **out)
+{
+    return udp_relay_open(worker_of(io)->udp, at, alloc, out);
+}
+
+static void io_relay_close(struct turn_io *io, struct turn_relay *relay)
+{
+    udp_relay_close(worker_of(io)->udp, relay);
+}
+
+/* Without randomness ports and tokens could be guessed: then it is better not to run. */
+static void random_or_die(void *out, size_t n)
+{
+    if (crypto_random(out, n) != CT_OK)
+        abort();
+}
+
+static void io_random(struct turn_io *io, void *out, size_t n)
+{
+    struct random_pool *p = &worker_of(io)->pool;
+
+    if (n > sizeof p->bytes) {
+        random_or_die(out, n);
+        return;
+    }
+    if (n > sizeof p->bytes - p->used) {
+        random_or_die(p->bytes, sizeof p->bytes);
+        p->used = 0;
+    }
+    memcpy(out, p->bytes + p->used, n);
+    crypto_wipe(p->bytes + p->used, n);
+    p->used += n;
+}
+
+static void io_event(struct turn_io *io, const struct turn_event *event)
+{
+    struct worker *w = worker_of(io);
+
+    struct worker_event *e = credit_take(w->setup.credit) ? malloc(sizeof *e) : NULL;
+    if (!e) {
+        credit_drop(w->setup.credit);
+        return;
+    }
+    e->mail.kind = MAIL_EVENT;
+    control_frame_init(&e->frame);
+    event_put(&e->frame, event, w->setup.index);
+    mailbox_post(w->setup.home, &e->mail);
+}
+
+void worker_event_free(struct worker_event *event)
+{
+    term_out_free(&event->frame);
+    free(event);
+}
+
+static void io_lock(struct turn_io *io)
+{
+    uv_mutex_lock(worker_of(io)->setup.commons_lock);
+}
+
+static void io_unlock(struct turn_io *io)
+{
+    uv_mutex_unlock(worker_of(io)->setup.commons_lock);
+}
+
+static const struct turn_io_ops ops = {
+    .reserve = io_reserve,
+    .to_client = io_to_client,
+    .to_peer = io_to_peer,
+    .relay_open = io_relay_open,
+    .relay_close = io_relay_close,
+    .random = io_random,
+    .event = io_event,
+    .lock = io_lock,
+    .unlock = io_unlock,
+};
+
+/* ---- time ---- */
+
+static void on_timer(uv_timer_t *timer);
+
+/* Sees to it that the timer fires at the engine's deadline; one that fires too early does no harm.
+ */
+static void arm(struct worker *w)
+{
+    uint64_t now = uv_now(&w->loop);
+    uint64_t deadline = turn_server_deadline(w->server);
+
+    if (deadline >= w->armed)
+        return;
+    w->armed = deadline;
+    uv_timer_start(&w->timer, on_timer, deadline > now ? deadline - now : 1, 0);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct worker *w = OWNER_OF(timer, struct worker, timer);
+
+    w->armed = UINT64_MAX;
+    turn_server_expire(w->server, now_of(&w->loop));
+    udp_flush(w->udp);
+    arm(w);
+}
+
+/* The loop has seen all that was readable. */
+static void on_check(uv_check_t *check)
+{
+    struct worker *w = OWNER_OF(check, struct worker, check);
+
+    udp_flush(w->udp);
+    arm(w);
+}
+
+/* ---- jobs ---- */
+
+static void job_configure(struct worker *w, struct job *job)
+{
+    turn_server_configure(w->server, job->request->config);
+}
+
+static void job_stats(struct worker *w, struct job *job)
+{
+    struct turn_counters *c = turn_server_counters(w->server);
+
+    job->count = turn_server_allocations(w->server);
+    for (size_t i = 0; i < TURN_N_COUNT; i++)
+        job->counters[i] = atomic_load_explicit(&c->n[i], memory_order_relaxed);
+}
+
+struct lister {
+    struct turn_visitor visitor;
+    struct job *job;
+};
+
+static void list_one(struct turn_visitor *visitor, const struct turn_alloc_info *info)
+{
+    struct job *job = OWNER_OF(visitor, struct lister, visitor)->job;
+
+    if (job->count >= job->request->limit || job->terms.x.index > LIST_BYTES_MAX)
+        return;
+    event_put_alloc(&job->terms, info, job->worker);
+    job->count++;
+}
+
+static void job_list(struct worker *w, struct job *job)
+{
+    struct lister lister = {.visitor = {.visit = list_one}, .job = job};
+
+    turn_server_list(w->server, &lister.visitor, now_of(&w->loop));
+}
+
+static void job_kill(struct worker *w, struct job *job)
+{
+    const struct job_request *r = job->request;
+
+    if (!r->kill.one_worker || r->kill.worker == w->setup.index)
+        job->count = turn_server_kill(w->server, &r->kill.which, now_of(&w->loop));
+}
+
+static void job_drain(struct worker *w, struct job *job)
+{
+    turn_server_drain(w->server, job->request->drain);
+}
+
+/* Closes every handle, which ends the loop. */
+static void close_all(struct worker *w)
+{
+    turn_server_free(w->server, now_of(&w->loop));
+    w->server = NULL;
+    if (w->udp)
+        udp_close(w->udp);
+    uv_close((uv_handle_t *)&w->timer, NULL);
+    uv_close((uv_handle_t *)&w->check, NULL);
+    mailbox_close(&w->inbox);
+}
+
+static void job_stop(struct worker *w, struct job *job)
+{
+    w->stop = job;
+    close_all(w);
+}
+
+static void (*const jobs[JOB_KINDS])(struct worker *w, struct job *job) = {
+    [JOB_CONFIGURE] = job_configure, [JOB_STATS] = job_stats, [JOB_LIST] = job_list,
+    [JOB_KILL] = job_kill,           [JOB_DRAIN] = job_drain, [JOB_STOP] = job_stop,
+};
+
+static void job_done(struct worker *w, struct job *job)
+{
+    job->mail.kind = MAIL_JOB_DONE;
+    mailbox_post(w->setup.home, &job->mail);
+}
+
+static void deliver(struct mailbox *box, struct mail *mail)
+{
+    struct worker *w = OWNER_OF(box, struct worker, inbox);
+    struct job *job = OWNER_OF(mail, struct job, mail);
+
+    job->worker = w->setup.index;
+    jobs[job->request->kind](w, job);
+    if (job != w->stop)
+        job_done(w, job);
+}
+
+void worker_post(struct worker *w, struct job *job)
+{
+    mailbox_post(&w->inbox, &job->mail);
+}
+
+/* ---- life ---- */
+
+static bool build_engine(struct worker *w)
+{
+    w->crypto = crypto_new();
+    w->udp = udp_new(&w->loop);
+    if (!w->crypto || !w->udp)
+        return false;
+    struct turn_server_setup setup = {
+        .config = w->setup.config, .commons = w->setup.commons, .crypto = w->crypto, .io = &w->io};
+    w->server = turn_server_new(&setup, now_of(&w->loop));
+    return w->server != NULL;
+}
+
+static void free_engine(struct worker *w)
+{
+    udp_free(w->udp);
+    crypto_free(w->crypto);
+    crypto_wipe(&w->pool, sizeof w->pool);
+    free(w);
+}
+
+struct worker *worker_new(const struct worker_setup *setup)
+{
+    struct worker *w = calloc(1, sizeof *w);
+
+    if (!w)
+        return NULL;
+    w->io.ops = &ops;
+    w->setup = *setup;
+    w->armed = UINT64_MAX;
+    w->pool.used = sizeof w->pool.bytes;
+    if (uv_loop_init(&w->loop) != 0) {
+        free(w);
+        return NULL;
+    }
+    if (mailbox_init(&w->inbox, &w->loop, deliver) != 0) {
+        uv_loop_close(&w->loop);
+        free(w);
+        return NULL;
+    }
+    uv_timer_init(&w->loop, &w->timer);
+    uv_check_init(&w->loop, &w->check);
+    if (!build_engine(w)) {
+        worker_free(w);
+        return NULL;
+    }
+    return w;
+}
+
+int worker_listen(struct worker *w, int fd, const struct addr *at)
+{
+    return udp_listen(w->udp, fd, at);
+}
+
+static void run(void *arg)
+{
+    struct worker *w = arg;
+
+    uv_run(&w->loop, UV_RUN_DEFAULT);
+    job_done(w, w->stop);
+}
+
+int worker_start(struct worker *w)
+{
+    uv_check_start(&w->check, on_check);
+    arm(w);
+    int err = udp_start(w->udp, w->server);
+    if (!err)
+        err = uv_thread_create(&w->thread, run, w);
+    w->started = !err;
+    return err;
+}
+
+void worker_free(struct worker *w)
+{
+    if (!w)
+        return;
+    if (w->started) {
+        uv_thread_join(&w->thread);
+    } else {
+        close_all(w);
+        uv_run(&w->loop, UV_RUN_DEFAULT);
+    }
+    uv_loop_close(&w->loop);
+    mailbox_free(&w->inbox);
+    free_engine(w);
+}

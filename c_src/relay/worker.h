@@ -1,0 +1,94 @@
+/*
+ * A worker: one thread, one libuv loop, one engine, and the sockets of its clients.
+ *
+ * The main thread builds it and sends it jobs; everything else about it belongs to its own thread.
+ */
+#ifndef CT_RELAY_WORKER_H
+#define CT_RELAY_WORKER_H
+
+#include "core/turn_server.h"
+#include "relay/credit.h"
+#include "relay/mailbox.h"
+#include "relay/term.h"
+
+enum {
+    WORKERS_MAX = 64
+};
+
+/* What the main thread's mailbox receives from workers. */
+enum worker_mail {
+    MAIL_JOB_DONE,
+    MAIL_EVENT
+};
+
+/* An event's frame, to be freed by the receiver with worker_event_free(). */
+struct worker_event {
+    struct mail mail;
+    struct term_out frame;
+};
+
+enum job_kind {
+    JOB_CONFIGURE,
+    JOB_STATS,
+    JOB_LIST,
+    JOB_KILL,
+    JOB_DRAIN,
+    JOB_STOP,
+    JOB_KINDS
+};
+
+/* What all workers are asked; must stay as it is until the last one has answered. */
+struct job_request {
+    enum job_kind kind;
+    const struct turn_config *config; /* JOB_CONFIGURE */
+    uint64_t limit;                   /* JOB_LIST */
+    bool drain;                       /* JOB_DRAIN */
+    struct {                          /* JOB_KILL */
+        struct turn_selector which;
+        bool one_worker; /* which.id is an allocation of `worker` */
+        unsigned worker;
+    } kill;
+};
+
+/* One worker's part of it. */
+struct job {
+    struct mail mail;
+    const struct job_request *request;
+    unsigned worker;
+    uint64_t count;                  /* JOB_KILL, JOB_LIST: how many; JOB_STATS: allocations */
+    uint64_t counters[TURN_N_COUNT]; /* JOB_STATS */
+    struct term_out terms;           /* JOB_LIST: `count` allocations; initialised by the sender */
+};
+
+struct worker;
+
+struct worker_setup {
+    unsigned index;
+    const struct turn_config *config;
+    struct turn_commons *commons;
+    uv_mutex_t *commons_lock;
+    struct credit *credit;
+    struct mailbox *home; /* the main thread's */
+};
+
+/* NULL when memory, descriptors or an algorithm of libcrypto is missing. */
+struct worker *worker_new(const struct worker_setup *setup);
+
+/* Before worker_start(): adds a listening socket, and owns it. 0 or a libuv error. */
+int worker_listen(struct worker *w, int fd, const struct addr *at);
+
+/* Starts the thread. 0 or a libuv error. */
+int worker_start(struct worker *w);
+
+/* Hands over a job; it comes back through `home` as MAIL_JOB_DONE. JOB_STOP must be the last. */
+void worker_post(struct worker *w, struct job *job);
+
+/*
+ * Frees a worker that was never started or that has answered JOB_STOP, and waits for its thread.
+ * NULL is fine.
+ */
+void worker_free(struct worker *w);
+
+void worker_event_free(struct worker_event *event);
+
+#endif
