@@ -1,0 +1,28 @@
+defmodule Cromulent.Turn.Application do
+  @moduledoc false
+  # Starts the relay when the embedded provider is chosen, unless `config :cromulent_turn, start: false`.
+
+  use Application
+
+  alias Cromulent.Turn.{Config, Embedded, Option, Throttle}
+
+  @impl true
+  def start(_type, _args) do
+    Throttle.init()
+    _ = Config.boot_secret()
+
+    with {:ok, children} <- children() do
+      Supervisor.start_link(children, strategy: :one_for_one, name: __MODULE__)
+    end
+  end
+
+  defp children do
+    start? = Application.get_env(:cromulent_turn, :start, true)
+
+    case Option.fetch(:provider, []) do
+      {:ok, Embedded} when start? -> {:ok, [Cromulent.Turn]}
+      {:error, _} = error -> error
+      _ -> {:ok, []}
+    end
+  end
+end

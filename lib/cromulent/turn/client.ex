@@ -1,0 +1,330 @@
+defmodule Cromulent.Turn.Client do
+  @moduledoc false
+  # A small TURN client over UDP (RFC 8656, RFC 8489), for `mix turn.check` and for tests.
+  #
+  # It is a value, not a process: packets come as messages to the process that opened it, and what is
+  # not waited for stays in the mailbox. Functions that talk to the server give back the client, which
+  # remembers the server's realm and nonce.
+
+  alias Cromulent.Turn.{Address, ChannelData, Credentials, Stun}
+
+  @cookie 0x2112A442
+  # RFC 8489 §6.2.1: RTO, Rc and Rm.
+  @rto 500
+  @sends 7
+  @last_wait 16
+  # 401 once, and 438 for a nonce that aged in between.
+  @challenges 2
+  @software "cromulent_turn check"
+
+  @enforce_keys [:socket, :server]
+  defstruct [
+    :socket,
+    :server,
+    :username,
+    :password,
+    :realm,
+    :nonce,
+    :key,
+    :integrity,
+    algorithms: nil,
+    rto: @rto,
+    deadline: 39_500
+  ]
+
+  @type address :: {:inet.ip_address(), :inet.port_number()}
+  @type t :: %__MODULE__{}
+  @type failure ::
+          :timeout
+          | :unreachable
+          | {:refused, code :: 300..699, text :: String.t()}
+          | {:send, :inet.posix()}
+          | :bad_answer
+  @type incoming ::
+          {:data, address(), binary()}
+          | {:channel, ChannelData.channel(), binary()}
+          | {:icmp, address(), {byte(), byte(), non_neg_integer()}}
+
+  # ---- sockets ----
+
+  @doc """
+  A client of the server at that address. Options: `username` and `password`; `ip`, the local
+  address; `rto` and `deadline` in ms.
+  """
+  @spec open(address(), keyword()) :: {:ok, t()} | {:error, :inet.posix()}
+  def open({ip, port} = server, opts \\ []) do
+    {local, opts} = Keyword.split(opts, [:ip])
+    socket_opts = [:binary, Address.family(ip), active: true, recbuf: 1_048_576] ++ local
+
+    with {:ok, socket} <- :gen_udp.open(0, socket_opts) do
+      case :gen_udp.connect(socket, ip, port) do
+        :ok ->
+          {:ok, struct!(%__MODULE__{socket: socket, server: server}, opts)}
+
+        error ->
+          :gen_udp.close(socket)
+          error
+      end
+    end
+  end
+
+  @spec close(t()) :: :ok
+  def close(client), do: :gen_udp.close(client.socket)
+
+  @doc "The client's own address and port."
+  @spec local(t()) :: address()
+  def local(client) do
+    {:ok, address} = :inet.sockname(client.socket)
+    address
+  end
+
+  @doc "Sends a packet as it is."
+  @spec send_packet(t(), iodata()) :: :ok | {:error, :inet.posix()}
+  def send_packet(client, packet), do: :gen_udp.send(client.socket, packet)
+
+  # ---- transactions ----
+
+  @doc "The client's address as the server sees it."
+  @spec binding(t()) :: {:ok, address()} | {:error, failure()}
+  def binding(client) do
+    case transact(client, Stun.new(:request, :binding, software: @software), fingerprint: true) do
+      {:ok, %Stun{class: :success} = answer, _packet} -> fetch(answer, :xor_mapped_address)
+      {:ok, answer, _packet} -> {:error, refusal(answer)}
+      error -> error
+    end
+  end
+
+  @doc """
+  An authenticated request: challenges are answered, the answer's integrity is checked. The answer
+  is a success response.
+  """
+  @spec request(t(), Stun.method(), [Stun.attribute()]) ::
+          {:ok, Stun.t(), t()} | {:error, failure(), t()}
+  def request(client, method, attributes \\ []),
+    do: request(client, method, attributes, @challenges)
+
+  defp request(client, method, attributes, challenges) do
+    {message, opts} = prepare(client, method, attributes)
+
+    case transact(client, message, opts) do
+      {:ok, %Stun{class: :success} = answer, _packet} -> {:ok, answer, client}
+      {:ok, answer, _packet} -> challenged(client, method, attributes, answer, challenges)
+      {:error, reason} -> {:error, reason, client}
+    end
+  end
+
+  defp challenged(client, method, attributes, answer, challenges) do
+    {:refused, code, _text} = refusal = refusal(answer)
+
+    # A 401 to credentials that were sent is the last word; without any it asks for them.
+    if challenges > 0 and client.username != nil and
+         (code == 438 or (code == 401 and client.key == nil)),
+       do: client |> learn(answer) |> request(method, attributes, challenges - 1),
+       else: {:error, refusal, client}
+  end
+
+  @doc "The request's message, with credentials where they are known, and the options to encode it."
+  @spec prepare(t(), Stun.method(), [Stun.attribute()]) :: {Stun.t(), keyword()}
+  def prepare(client, method, attributes) do
+    attributes = attributes ++ [software: @software] ++ credentials(client)
+    integrity = if client.key, do: [integrity: {client.integrity, client.key}], else: []
+    {Stun.new(:request, method, attributes), [{:fingerprint, true} | integrity]}
+  end
+
+  @doc "What a challenge (401, 438) teaches: realm, nonce, and which key the server takes."
+  @spec learn(t(), Stun.t()) :: t()
+  def learn(client, answer) do
+    realm = Stun.get(answer, :realm)
+    algorithms = Stun.get(answer, :password_algorithms)
+    # RFC 8489 §9.2.5; without the list it is the MD5 of old.
+    strong? = {:sha256, ""} in (algorithms || [])
+    {algorithm, integrity} = if strong?, do: {:sha256, :sha256}, else: {:md5, :sha1}
+
+    %{
+      client
+      | realm: realm,
+        nonce: Stun.get(answer, :nonce),
+        algorithms: algorithms,
+        integrity: integrity,
+        key: Credentials.key(client.username, realm, client.password, algorithm)
+    }
+  end
+
+  defp credentials(%{key: nil}), do: []
+
+  defp credentials(client) do
+    base = [username: client.username, realm: client.realm, nonce: client.nonce]
+
+    if client.algorithms do
+      algorithm = if client.integrity == :sha256, do: :sha256, else: :md5
+      base ++ [password_algorithms: client.algorithms, password_algorithm: {algorithm, ""}]
+    else
+      base
+    end
+  end
+
+  @doc """
+  Sends a request, again and again as RFC 8489 §6.2.1 has it, until its answer comes. An answer that
+  is not protected as the request was is taken only where it may be: challenges are not.
+  """
+  @spec transact(t(), Stun.t(), keyword()) :: {:ok, Stun.t(), binary()} | {:error, failure()}
+  def transact(client, %Stun{} = message, opts \\ []) do
+    packet = Stun.encode(message, opts)
+    start = now()
+    send_times = client.rto |> schedule() |> Enum.map(&(&1 + start))
+
+    deadline =
+      start + min(client.deadline, List.last(schedule(client.rto)) + @last_wait * client.rto)
+
+    exchange(client, packet, message.transaction_id, send_times, deadline)
+  end
+
+  # When to send, in ms from the start: 0, 500, 1500, 3500, ...
+  defp schedule(rto), do: for(n <- 0..(@sends - 1), do: (Bitwise.bsl(1, n) - 1) * rto)
+
+  defp exchange(client, packet, id, [_now | later], deadline) do
+    with :ok <- send_packet(client, packet) do
+      until = Enum.min([deadline | later])
+
+      case await(client, id, until) do
+        :timeout when until < deadline -> exchange(client, packet, id, later, deadline)
+        :timeout -> {:error, :timeout}
+        result -> result
+      end
+    else
+      {:error, :econnrefused} -> {:error, :unreachable}
+      {:error, reason} -> {:error, {:send, reason}}
+    end
+  end
+
+  defp await(%{socket: socket} = client, id, until) do
+    receive do
+      {:udp, ^socket, _, _,
+       <<0::2, _::30, @cookie::32, ^id::binary-size(12), _::binary>> = packet} ->
+        with :discard <- answer(client, packet), do: await(client, id, until)
+
+      {:udp_error, ^socket, :econnrefused} ->
+        {:error, :unreachable}
+    after
+      max(until - now(), 0) -> :timeout
+    end
+  end
+
+  # RFC 8489 §9.2.5: an answer that fails its integrity check is as good as none.
+  defp answer(client, packet) do
+    with {:ok, %Stun{class: class} = message} when class in [:success, :error] <-
+           Stun.decode(packet),
+         true <- class == :error or trusted?(client, packet) do
+      {:ok, message, packet}
+    else
+      _ -> :discard
+    end
+  end
+
+  defp trusted?(%{key: nil}, _packet), do: true
+  defp trusted?(client, packet), do: Stun.verify(packet, client.key, client.integrity) == :ok
+
+  # ---- TURN ----
+
+  @doc "An allocation: `relayed` and `mapped` addresses, `lifetime` in seconds, `token` if one was asked for."
+  @spec allocate(t(), [Stun.attribute()]) :: {:ok, map(), t()} | {:error, failure(), t()}
+  def allocate(client, attributes \\ []) do
+    with {:ok, answer, client} <-
+           request(client, :allocate, [{:requested_transport, :udp} | attributes]) do
+      allocation = %{
+        relayed: Stun.get(answer, :xor_relayed_address),
+        mapped: Stun.get(answer, :xor_mapped_address),
+        lifetime: Stun.get(answer, :lifetime),
+        token: Stun.get(answer, :reservation_token)
+      }
+
+      if allocation.relayed && allocation.lifetime,
+        do: {:ok, allocation, client},
+        else: {:error, :bad_answer, client}
+    end
+  end
+
+  @doc "Refreshes the allocation, or ends it with a lifetime of 0. Gives the lifetime in seconds."
+  @spec refresh(t(), non_neg_integer()) ::
+          {:ok, non_neg_integer(), t()} | {:error, failure(), t()}
+  def refresh(client, lifetime \\ 600) do
+    with {:ok, answer, client} <- request(client, :refresh, lifetime: lifetime),
+         do: {:ok, Stun.get(answer, :lifetime), client}
+  end
+
+  @doc "Permissions for these peers."
+  @spec permit(t(), [address()]) :: {:ok, t()} | {:error, failure(), t()}
+  def permit(client, peers) do
+    attributes = for peer <- peers, do: {:xor_peer_address, peer}
+    with {:ok, _, client} <- request(client, :create_permission, attributes), do: {:ok, client}
+  end
+
+  @doc "Binds a channel to a peer."
+  @spec bind(t(), ChannelData.channel(), address()) :: {:ok, t()} | {:error, failure(), t()}
+  def bind(client, channel, peer) do
+    attributes = [channel_number: channel, xor_peer_address: peer]
+    with {:ok, _, client} <- request(client, :channel_bind, attributes), do: {:ok, client}
+  end
+
+  @doc "Sends to a peer, by an address (a Send indication) or by a channel (ChannelData)."
+  @spec send_to(t(), address() | ChannelData.channel(), binary()) :: :ok | {:error, :inet.posix()}
+  def send_to(client, channel, data) when is_integer(channel),
+    do: send_packet(client, ChannelData.encode(channel, data))
+
+  def send_to(client, peer, data) do
+    send_packet(
+      client,
+      Stun.encode(Stun.new(:indication, :send, xor_peer_address: peer, data: data))
+    )
+  end
+
+  @doc "The next thing that was relayed to this client, within that many ms."
+  @spec recv(t(), timeout_ms :: non_neg_integer()) :: {:ok, incoming()} | {:error, :timeout}
+  def recv(client, timeout_ms), do: recv_until(client, now() + timeout_ms)
+
+  defp recv_until(%{socket: socket} = client, until) do
+    receive do
+      {:udp, ^socket, _, _, packet} ->
+        case incoming(packet) do
+          nil -> recv_until(client, until)
+          incoming -> {:ok, incoming}
+        end
+    after
+      max(until - now(), 0) -> {:error, :timeout}
+    end
+  end
+
+  defp incoming(<<1::2, _::bitstring>> = frame) do
+    with {:ok, {channel, data}} <- ChannelData.decode(frame),
+         do: {:channel, channel, data},
+         else: (_ -> nil)
+  end
+
+  defp incoming(packet) do
+    with {:ok, %Stun{class: :indication, method: :data} = message} <- Stun.decode(packet),
+         {_, _} = peer <- Stun.get(message, :xor_peer_address) do
+      case Stun.get(message, :icmp) do
+        nil -> {:data, peer, Stun.get(message, :data)}
+        icmp -> {:icmp, peer, icmp}
+      end
+    else
+      _ -> nil
+    end
+  end
+
+  # ---- answers ----
+
+  defp fetch(answer, name) do
+    case Stun.get(answer, name) do
+      nil -> {:error, :bad_answer}
+      value -> {:ok, value}
+    end
+  end
+
+  defp refusal(answer) do
+    {code, text} = Stun.get(answer, :error_code, {500, "no error code"})
+    {:refused, code, text}
+  end
+
+  defp now, do: System.monotonic_time(:millisecond)
+end

@@ -1,0 +1,90 @@
+defmodule Mix.Tasks.Turn.Server do
+  @shortdoc "Runs the relay in the foreground"
+
+  @moduledoc """
+  Runs a STUN and TURN relay in the foreground, without the project's own application.
+
+      mix turn.server --listen udp:127.0.0.1:3478 --relay-ip 127.0.0.1 --secret S
+
+  | flag | | else |
+  |---|---|---|
+  | `--listen udp:IP:PORT` | repeatable; port 0 takes a free one | `TURN_LISTEN` |
+  | `--relay-ip IP` | repeatable | `TURN_RELAY_IP` |
+  | `--external-ip IP` | repeatable; or `EXTERNAL/LOCAL` | `TURN_EXTERNAL_IP` |
+  | `--realm R` | | `TURN_REALM` |
+  | `--secret S` | repeatable; seen by `ps`, so better by the variable | `TURN_SECRET` |
+  | `--ports MIN-MAX` | | `TURN_RELAY_PORTS` |
+  | `--workers N` | | `TURN_WORKERS` |
+  | `--allow-peer CIDR` | repeatable | `TURN_ALLOW_PEERS` |
+  | `--deny-peer CIDR` | repeatable | `TURN_DENY_PEERS` |
+
+  Once every listener is bound, it prints one line on standard output:
+
+      ready {"pid": 4711, "listen": ["udp:127.0.0.1:3478"], "realm": "R"}
+
+  where `pid` is the relay's process id and `listen` has the real ports. Everything else goes to standard
+  error. (The very first `mix` in a project compiles it before any task runs, and says so on standard
+  output: let scripts read lines until `ready `.)
+
+  SIGTERM and Ctrl-C end it, relay included, with status 0. Unknown flags and wrong values give one line and
+  status 2; a relay that cannot start, such as for a port in use, one line and status 1.
+  """
+
+  use Mix.Task
+
+  alias Cromulent.Turn.{Config, Json, Relay}
+
+  @task "turn.server"
+  @switches [
+    listen: [:string, :keep],
+    relay_ip: [:string, :keep],
+    external_ip: [:string, :keep],
+    realm: :string,
+    secret: [:string, :keep],
+    ports: :string,
+    workers: :string,
+    allow_peer: [:string, :keep],
+    deny_peer: [:string, :keep]
+  ]
+  @renamed [ports: :relay_ports, allow_peer: :allow_peers, deny_peer: :deny_peers]
+
+  @impl true
+  def run(argv) do
+    opts =
+      for {flag, value} <- Mix.Turn.parse(@task, argv, @switches),
+          do: {@renamed[flag] || flag, value}
+
+    Mix.Turn.boot()
+    config = check(opts)
+    :ok = :cromulent_turn_nif.sigint_to_sigterm()
+    info = start(opts)
+
+    if config.random_secret? do
+      IO.puts(
+        :stderr,
+        "no --secret and no TURN_SECRET: a random one, which nobody outside can know"
+      )
+    end
+
+    line = Json.encode(pid: info.os_pid, listen: info.listen, realm: config.realm)
+    IO.puts("ready " <> line)
+    Process.sleep(:infinity)
+  end
+
+  defp check(opts) do
+    case Config.new(opts, :flag) do
+      {:ok, config} -> config
+      {:error, {:config, text}} -> Mix.Turn.fail(@task, 2, text)
+    end
+  end
+
+  # In the application's own tree, so that the end of the application ends the relay first.
+  defp start(opts) do
+    with {:ok, _} <- Supervisor.start_child(Cromulent.Turn.Application, {Cromulent.Turn, opts}),
+         {:ok, info} <- Relay.info() do
+      info
+    else
+      {:error, reason} -> Mix.Turn.fail(@task, 1, Mix.Turn.describe(reason))
+    end
+  end
+end
