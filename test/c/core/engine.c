@@ -1,0 +1,511 @@
+#include "engine.h"
+
+#include "core/turn_frame.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* ---- effects ---- */
+
+static struct engine *engine_of(struct turn_io *io)
+{
+    return (struct engine *)(void *)((char *)io - offsetof(struct engine, io));
+}
+
+static uint8_t *io_reserve(struct turn_io *io, size_t size)
+{
+    struct engine *e = engine_of(io);
+    CHECK(size <= sizeof e->scratch);
+    return e->scratch;
+}
+
+static struct sent *keep(struct sent *out, size_t n, struct span data)
+{
+    struct sent *s = &out[n % ENGINE_OUT_MAX];
+    memset(s, 0, sizeof *s);
+    CHECK(data.len <= sizeof s->bytes);
+    s->len = data.len < sizeof s->bytes ? data.len : sizeof s->bytes;
+    if (s->len)
+        memcpy(s->bytes, data.data, s->len);
+    return s;
+}
+
+static void io_to_client(struct turn_io *io, const struct turn_tuple *to, struct span data)
+{
+    struct engine *e = engine_of(io);
+    CHECK(!e->locked);
+    keep(e->to_client, e->to_clients++, data)->tuple = *to;
+}
+
+static void io_to_peer(struct turn_io *io, struct turn_relay *from, const struct addr *to,
+                       struct span data, unsigned flags)
+{
+    struct engine *e = engine_of(io);
+    CHECK(from->open && !e->locked);
+    struct sent *s = keep(e->to_peer, e->to_peers++, data);
+    s->from = from->at;
+    s->to = *to;
+    s->flags = flags;
+}
+
+static bool taken(const struct engine *e, const struct addr *at)
+{
+    for (size_t i = 0; i < ENGINE_RELAYS_MAX; i++)
+        if (e->relays[i].open && addr_eq(&e->relays[i].at, at))
+            return true;
+    for (size_t i = 0; i < sizeof e->busy_ports / sizeof *e->busy_ports; i++)
+        if (e->busy_ports[i] == at->port)
+            return true;
+    return false;
+}
+
+static enum ct_err io_relay_open(struct turn_io *io, const struct addr *at, uint32_t alloc,
+                                 struct turn_relay **out)
+{
+    struct engine *e = engine_of(io);
+    CHECK(!e->locked);
+    if (e->no_sockets)
+        return CT_ESYS;
+    if (taken(e, at))
+        return CT_EINUSE;
+    for (size_t i = 0; i < ENGINE_RELAYS_MAX; i++) {
+        if (e->relays[i].open)
+            continue;
+        e->relays[i] = (struct turn_relay){.at = *at, .alloc = alloc, .open = true};
+        *out = &e->relays[i];
+        return CT_OK;
+    }
+    return CT_ESYS;
+}
+
+static void io_relay_close(struct turn_io *io, struct turn_relay *relay)
+{
+    CHECK(!engine_of(io)->locked && relay->open);
+    relay->open = false;
+}
+
+static void io_random(struct turn_io *io, void *out, size_t n)
+{
+    struct engine *e = engine_of(io);
+    uint8_t *p = out;
+    for (size_t i = 0; i < n; i++) {
+        e->random_state = e->random_state * 6364136223846793005u + 1442695040888963407u;
+        p[i] = (uint8_t)(e->random_state >> 56);
+    }
+}
+
+static void io_event(struct turn_io *io, const struct turn_event *event)
+{
+    struct engine *e = engine_of(io);
+    switch (event->kind) {
+    case TURN_EV_ALLOCATION_CREATED:
+        e->created++;
+        break;
+    case TURN_EV_ALLOCATION_ENDED:
+        e->ended++;
+        e->last_end = event->end;
+        e->ended_up_bytes = event->alloc->up_bytes;
+        e->ended_down_bytes = event->alloc->down_bytes;
+        break;
+    case TURN_EV_PEER_FORBIDDEN:
+        e->forbidden++;
+        break;
+    case TURN_EV_AUTH_FAILED:
+        e->auth_failed++;
+        snprintf(e->last_reason, sizeof e->last_reason, "%s", event->reason);
+        break;
+    }
+}
+
+static void io_lock(struct turn_io *io)
+{
+    CHECK(engine_of(io)->locked++ == 0);
+}
+
+static void io_unlock(struct turn_io *io)
+{
+    CHECK(--engine_of(io)->locked == 0);
+}
+
+static const struct turn_io_ops ops = {
+    .reserve = io_reserve,
+    .to_client = io_to_client,
+    .to_peer = io_to_peer,
+    .relay_open = io_relay_open,
+    .relay_close = io_relay_close,
+    .random = io_random,
+    .event = io_event,
+    .lock = io_lock,
+    .unlock = io_unlock,
+};
+
+/* ---- the engine's life ---- */
+
+struct addr addr_of(const char *text)
+{
+    struct addr a = {0};
+    CHECK(addr_parse(text, strlen(text), &a) == CT_OK);
+    return a;
+}
+
+static void allow(struct turn_config *config, const char *text)
+{
+    struct addr_prefix prefix;
+    CHECK(addr_prefix_parse(text, strlen(text), &prefix) == CT_OK);
+    CHECK(turn_policy_add(&config->policy, &prefix, TURN_RULE_ALLOW) == CT_OK);
+}
+
+void engine_init(struct engine *e)
+{
+    memset(e, 0, sizeof *e);
+    turn_config_defaults(&e->config);
+    snprintf(e->config.realm, sizeof e->config.realm, "example.org");
+    e->config.secrets[0] = (struct turn_secret){.bytes = "north", .len = 5};
+    e->config.secret_count = 1;
+    e->config.relays[0].bind = e->config.relays[0].external = addr_of("192.0.2.1");
+    e->config.relays[1].bind = e->config.relays[1].external = addr_of("2001:db8::1");
+    e->config.relay_count = 2;
+    e->config.max_allocations = 512;
+    memset(e->config.nonce_key, 7, sizeof e->config.nonce_key);
+    allow(&e->config, "198.51.100.0/24");
+    allow(&e->config, "203.0.113.0/24");
+    allow(&e->config, "2001:db8:1::/48");
+    e->now = (struct turn_now){.ms = 5000000, .unix_s = 1700000000};
+    e->io.ops = &ops;
+    e->random_state = 42;
+}
+
+void engine_start(struct engine *e)
+{
+    const char *problem = turn_config_check(&e->config);
+    CHECK(problem == NULL);
+    e->crypto = crypto_new();
+    e->commons = turn_commons_new(&e->config);
+    CHECK(e->crypto && e->commons);
+    struct turn_server_setup setup = {
+        .config = &e->config, .commons = e->commons, .crypto = e->crypto, .io = &e->io};
+    e->server = turn_server_new(&setup, e->now);
+    CHECK(e->server != NULL);
+}
+
+unsigned engine_open_relays(const struct engine *e)
+{
+    unsigned n = 0;
+    for (size_t i = 0; i < ENGINE_RELAYS_MAX; i++)
+        n += e->relays[i].open;
+    return n;
+}
+
+static unsigned ports_taken(const struct engine *e)
+{
+    unsigned n = 0;
+    for (uint8_t relay = 0; relay < e->config.relay_count; relay++)
+        for (uint32_t port = e->config.port_min; port <= e->config.port_max; port++)
+            n += turn_commons_port_used(e->commons,
+                                        (struct turn_port){.relay = relay, .port = (uint16_t)port});
+    return n;
+}
+
+void engine_stop(struct engine *e)
+{
+    turn_server_free(e->server, e->now);
+    turn_commons_expire(e->commons, e->now.ms + (uint64_t)TURN_LIFETIME_LIMIT * 1000);
+    CHECK_EQ(engine_open_relays(e), 0);
+    CHECK_EQ(ports_taken(e), 0);
+    CHECK_EQ(e->created, e->ended);
+    CHECK_EQ(e->locked, 0);
+    turn_commons_free(e->commons);
+    crypto_free(e->crypto);
+}
+
+void engine_pass(struct engine *e, uint64_t ms)
+{
+    uint64_t end = e->now.ms + ms, start_ms = e->now.ms, start_s = e->now.unix_s;
+    for (uint64_t due; (due = turn_server_deadline(e->server)) <= end;) {
+        e->now.ms = due > e->now.ms ? due : e->now.ms;
+        e->now.unix_s = start_s + (e->now.ms - start_ms) / 1000;
+        turn_server_expire(e->server, e->now);
+    }
+    e->now.ms = end;
+    e->now.unix_s = start_s + ms / 1000;
+}
+
+void engine_clear(struct engine *e)
+{
+    e->to_clients = e->to_peers = 0;
+}
+
+uint64_t engine_counter(const struct engine *e, enum turn_counter which)
+{
+    return atomic_load(&turn_server_counters(e->server)->n[which]);
+}
+
+/* ---- clients ---- */
+
+struct client client_with(struct engine *e, const char *address, const char *username,
+                          const char *secret)
+{
+    struct client c = {.e = e, .fingerprint = true};
+    char password[STUN_REST_PASSWORD_MAX];
+    size_t len;
+    c.tuple.client = addr_of(address);
+    c.tuple.server = addr_of("192.0.2.1:3478");
+    snprintf(c.username, sizeof c.username, "%s", username);
+    CHECK(stun_rest_password(e->crypto, CRYPTO_SHA1, span_str(secret), span_str(username), password,
+                             &len) == CT_OK);
+    struct stun_long_term cred = {.username = span_str(username),
+                                  .realm = span_str(e->config.realm),
+                                  .password = span_of(password, len)};
+    CHECK(stun_key_long_term(e->crypto, STUN_PASSWORD_MD5, &cred, &c.key) == CT_OK);
+    return c;
+}
+
+struct client client_at(struct engine *e, const char *address, const char *user)
+{
+    char username[128];
+    snprintf(username, sizeof username, "%" PRIu64 ":%s", e->now.unix_s + 3600, user);
+    return client_with(e, address, username, "north");
+}
+
+void client_new_tid(struct client *c)
+{
+    io_random(&c->e->io, c->tid, sizeof c->tid);
+}
+
+void attrs_init(struct attrs *a)
+{
+    memset(a, 0, sizeof *a);
+    a->w = wbuf_of(a->bytes, sizeof a->bytes);
+    stun_begin(&a->w, 0, (const uint8_t[STUN_TID_SIZE]){0});
+}
+
+void attrs_peer(struct attrs *a, struct client *c, const char *address)
+{
+    struct addr peer = addr_of(address);
+    memcpy(a->bytes + 8, c->tid, STUN_TID_SIZE);
+    stun_put_xaddr(&a->w, STUN_ATTR_XOR_PEER_ADDRESS, &peer);
+}
+
+void attrs_u32(struct attrs *a, uint16_t type, uint32_t v)
+{
+    stun_put_u32(&a->w, type, v);
+}
+
+void attrs_bytes(struct attrs *a, uint16_t type, const void *v, size_t len)
+{
+    stun_put(&a->w, type, v, len);
+}
+
+/* Hands the engine a copy with head- and tailroom, as a worker's receive buffer has it. */
+void client_send(struct client *c, const void *data, size_t len)
+{
+    uint8_t *buffer = malloc(TURN_HEADROOM + len + TURN_TAILROOM);
+    struct turn_packet packet = {.data = buffer + TURN_HEADROOM, .len = len};
+    if (len)
+        memcpy(packet.data, data, len);
+    turn_server_from_client(c->e->server, &c->tuple, &packet, c->e->now);
+    free(buffer);
+}
+
+static void put_credentials(struct client *c, struct wbuf *w)
+{
+    stun_put(w, STUN_ATTR_USERNAME, c->username, strlen(c->username));
+    stun_put(w, STUN_ATTR_REALM, c->realm, strlen(c->realm));
+    stun_put(w, STUN_ATTR_NONCE, c->nonce, strlen(c->nonce));
+    if (c->algorithms) {
+        stun_put(w, STUN_ATTR_PASSWORD_ALGORITHMS, "\0\2\0\0\0\1\0\0", 8);
+        stun_put(w, STUN_ATTR_PASSWORD_ALGORITHM, c->key.len == 32 ? "\0\2\0\0" : "\0\1\0\0", 4);
+    }
+    CHECK(stun_put_integrity(w, c->e->crypto, c->integrity, &c->key) == CT_OK);
+}
+
+static int read_reply(struct client *c, size_t replies_before)
+{
+    struct engine *e = c->e;
+    if (e->to_clients == replies_before)
+        return NO_REPLY;
+    CHECK_EQ(e->to_clients, replies_before + 1);
+    const struct sent *s = &e->to_client[(e->to_clients - 1) % ENGINE_OUT_MAX];
+    CHECK(memcmp(&s->tuple, &c->tuple, sizeof c->tuple) == 0);
+    memcpy(c->reply, s->bytes, s->len);
+    c->reply_len = s->len;
+    CHECK_EQ(stun_msg_decode(&c->msg, c->reply, c->reply_len, NULL), CT_OK);
+    CHECK_BYTES(stun_msg_tid(&c->msg), c->tid, STUN_TID_SIZE);
+    if (stun_msg_has(&c->msg, STUN_ID_MESSAGE_INTEGRITY))
+        CHECK_EQ(stun_check_integrity(e->crypto, &c->msg, STUN_INTEGRITY_SHA1, &c->key), CT_OK);
+    if (stun_msg_has(&c->msg, STUN_ID_MESSAGE_INTEGRITY_SHA256))
+        CHECK_EQ(stun_check_integrity(e->crypto, &c->msg, STUN_INTEGRITY_SHA256, &c->key), CT_OK);
+    if (c->msg.cls == STUN_SUCCESS)
+        return 0;
+    struct span code = stun_msg_bytes(&c->msg, STUN_ID_ERROR_CODE);
+    CHECK(c->msg.cls == STUN_ERROR && code.len >= 4);
+    return code.len >= 4 ? code.data[2] * 100 + code.data[3] : NO_REPLY;
+}
+
+int client_send_request(struct client *c, uint16_t method, const struct attrs *a)
+{
+    uint8_t bytes[ENGINE_BYTES_MAX];
+    struct wbuf w = wbuf_of(bytes, sizeof bytes);
+    size_t before = c->e->to_clients;
+    stun_begin(&w, stun_type(method, STUN_REQUEST), c->tid);
+    if (a) {
+        wbuf_bytes(&w, a->bytes + STUN_HEADER_SIZE, a->w.pos - STUN_HEADER_SIZE);
+        wbuf_patch_u16(&w, 2, (uint16_t)(w.pos - STUN_HEADER_SIZE));
+    }
+    if (*c->nonce)
+        put_credentials(c, &w);
+    if (c->fingerprint)
+        stun_put_fingerprint(&w);
+    CHECK(!w.failed);
+    client_send(c, bytes, w.pos);
+    return read_reply(c, before);
+}
+
+static void learn(struct client *c)
+{
+    struct span realm = stun_msg_bytes(&c->msg, STUN_ID_REALM);
+    struct span nonce = stun_msg_bytes(&c->msg, STUN_ID_NONCE);
+    CHECK(realm.len && realm.len < sizeof c->realm && nonce.len && nonce.len < sizeof c->nonce);
+    snprintf(c->realm, sizeof c->realm, "%.*s", (int)realm.len, (const char *)realm.data);
+    snprintf(c->nonce, sizeof c->nonce, "%.*s", (int)nonce.len, (const char *)nonce.data);
+}
+
+int client_request(struct client *c, uint16_t method, const struct attrs *a)
+{
+    int code = client_send_request(c, method, a);
+    if ((code != STUN_UNAUTHENTICATED || *c->nonce) && code != STUN_STALE_NONCE)
+        return code;
+    learn(c);
+    return client_send_request(c, method, a);
+}
+
+int client_allocate_with(struct client *c, const struct attrs *more)
+{
+    struct attrs a;
+    attrs_init(&a);
+    attrs_u32(&a, STUN_ATTR_REQUESTED_TRANSPORT, 17u << 24);
+    if (more)
+        wbuf_bytes(&a.w, more->bytes + STUN_HEADER_SIZE, more->w.pos - STUN_HEADER_SIZE);
+    client_new_tid(c);
+    int code = client_request(c, STUN_ALLOCATE, &a);
+    if (code == 0)
+        CHECK_EQ(stun_msg_addr(&c->msg, STUN_ID_XOR_RELAYED_ADDRESS, &c->relayed), CT_OK);
+    return code;
+}
+
+int client_allocate(struct client *c)
+{
+    return client_allocate_with(c, NULL);
+}
+
+int client_refresh(struct client *c, uint32_t lifetime)
+{
+    struct attrs a;
+    attrs_init(&a);
+    attrs_u32(&a, STUN_ATTR_LIFETIME, lifetime);
+    client_new_tid(c);
+    return client_request(c, STUN_REFRESH, &a);
+}
+
+int client_permit(struct client *c, const char *peer)
+{
+    struct attrs a;
+    attrs_init(&a);
+    client_new_tid(c);
+    attrs_peer(&a, c, peer);
+    return client_request(c, STUN_CREATE_PERMISSION, &a);
+}
+
+int client_bind(struct client *c, uint16_t channel, const char *peer)
+{
+    struct attrs a;
+    attrs_init(&a);
+    client_new_tid(c);
+    attrs_u32(&a, STUN_ATTR_CHANNEL_NUMBER, (uint32_t)channel << 16);
+    attrs_peer(&a, c, peer);
+    return client_request(c, STUN_CHANNEL_BIND, &a);
+}
+
+void client_channel_data(struct client *c, uint16_t channel, const char *payload)
+{
+    uint8_t bytes[ENGINE_BYTES_MAX];
+    struct wbuf w = wbuf_of(bytes, sizeof bytes);
+    turn_channel_data_encode(&w, channel, span_str(payload), false);
+    client_send(c, bytes, w.pos);
+}
+
+void client_indication(struct client *c, const char *peer, const char *payload)
+{
+    uint8_t bytes[ENGINE_BYTES_MAX];
+    struct wbuf w = wbuf_of(bytes, sizeof bytes);
+    struct addr at = addr_of(peer);
+    client_new_tid(c);
+    stun_begin(&w, stun_type(STUN_SEND, STUN_INDICATION), c->tid);
+    stun_put_xaddr(&w, STUN_ATTR_XOR_PEER_ADDRESS, &at);
+    stun_put(&w, STUN_ATTR_DATA, payload, strlen(payload));
+    client_send(c, bytes, w.pos);
+}
+
+/* The relay socket that serves the client's relayed address, by port. */
+static const struct turn_relay *relay_of(const struct client *c)
+{
+    for (size_t i = 0; i < ENGINE_RELAYS_MAX; i++) {
+        const struct turn_relay *r = &c->e->relays[i];
+        if (r->open && r->at.port == c->relayed.port && r->at.family == c->relayed.family)
+            return r;
+    }
+    return NULL;
+}
+
+void peer_send(struct client *c, const char *peer, const char *payload)
+{
+    const struct turn_relay *relay = relay_of(c);
+    struct addr from = addr_of(peer);
+    size_t len = strlen(payload);
+    if (!relay)
+        return;
+    uint8_t *buffer = malloc(TURN_HEADROOM + len + TURN_TAILROOM);
+    struct turn_packet packet = {.data = buffer + TURN_HEADROOM, .len = len};
+    memcpy(packet.data, payload, len);
+    turn_server_from_peer(c->e->server, relay->alloc, &from, &packet, c->e->now);
+    free(buffer);
+}
+
+static const struct sent *last_to_client(const struct client *c)
+{
+    const struct engine *e = c->e;
+    if (!e->to_clients)
+        return NULL;
+    const struct sent *s = &e->to_client[(e->to_clients - 1) % ENGINE_OUT_MAX];
+    return memcmp(&s->tuple, &c->tuple, sizeof c->tuple) == 0 ? s : NULL;
+}
+
+bool got_channel_data(const struct client *c, uint16_t channel, const char *payload)
+{
+    const struct sent *s = last_to_client(c);
+    struct turn_channel_data cd;
+    return s && turn_channel_data_decode(s->bytes, s->len, &cd) == CT_OK && cd.channel == channel &&
+           s->len == 4 + cd.data.len && span_eq(cd.data, span_str(payload));
+}
+
+bool got_indication(const struct client *c, const char *peer, const char *payload)
+{
+    const struct sent *s = last_to_client(c);
+    struct stun_msg m;
+    struct addr from, want = addr_of(peer);
+    return s && stun_msg_decode(&m, s->bytes, s->len, NULL) == CT_OK &&
+           m.type == stun_type(STUN_DATA, STUN_INDICATION) &&
+           stun_msg_addr(&m, STUN_ID_XOR_PEER_ADDRESS, &from) == CT_OK && addr_eq(&from, &want) &&
+           span_eq(stun_msg_bytes(&m, STUN_ID_DATA), span_str(payload));
+}
+
+bool peer_got(const struct client *c, const char *peer, const char *payload)
+{
+    const struct engine *e = c->e;
+    struct addr want = addr_of(peer);
+    if (!e->to_peers)
+        return false;
+    const struct sent *s = &e->to_peer[(e->to_peers - 1) % ENGINE_OUT_MAX];
+    return s->from.port == c->relayed.port && addr_eq(&s->to, &want) &&
+           span_eq(span_of(s->bytes, s->len), span_str(payload));
+}

@@ -1,0 +1,140 @@
+/* Ports, users and reservations that workers share. */
+#include "check.h"
+#include "core/turn_commons.h"
+
+static struct turn_commons *make(uint16_t lo, uint16_t hi, uint32_t allocations)
+{
+    static struct turn_config config;
+    turn_config_defaults(&config);
+    config.port_min = lo;
+    config.port_max = hi;
+    config.relay_count = 2;
+    config.max_allocations = allocations;
+    struct turn_commons *c = turn_commons_new(&config);
+    CHECK(c != NULL);
+    return c;
+}
+
+static void test_every_port_once(void)
+{
+    struct turn_commons *c = make(50000, 50099, 1);
+    bool seen[100] = {false};
+    struct turn_port port;
+    for (uint64_t i = 0; i < 100; i++) {
+        CHECK_EQ(turn_commons_take_port(c, 0, TURN_ANY_PORT, i * 7919, &port), CT_OK);
+        CHECK(port.port >= 50000 && port.port <= 50099 && !seen[port.port - 50000]);
+        seen[port.port - 50000] = true;
+        CHECK(turn_commons_port_used(c, port));
+    }
+    CHECK_EQ(turn_commons_take_port(c, 0, TURN_ANY_PORT, 1, &port), CT_ENOSPACE);
+    CHECK_EQ(turn_commons_take_port(c, 1, TURN_ANY_PORT, 1, &port), CT_OK);
+    port = (struct turn_port){.relay = 0, .port = 50042};
+    turn_commons_give_port(c, port);
+    CHECK(!turn_commons_port_used(c, port));
+    CHECK_EQ(turn_commons_take_port(c, 0, TURN_ANY_PORT, 1, &port), CT_OK);
+    CHECK_EQ(port.port, 50042);
+    turn_commons_free(c);
+}
+
+static void test_pairs(void)
+{
+    struct turn_commons *c = make(50001, 50006, 1);
+    struct turn_port a, b, none;
+    CHECK_EQ(turn_commons_take_port(c, 0, TURN_EVEN_PORT_AND_NEXT, 1, &a), CT_OK);
+    CHECK_EQ(turn_commons_take_port(c, 0, TURN_EVEN_PORT_AND_NEXT, 1, &b), CT_OK);
+    CHECK(a.port % 2 == 0 && b.port % 2 == 0 && a.port != b.port);
+    CHECK_EQ(turn_commons_take_port(c, 0, TURN_EVEN_PORT_AND_NEXT, 1, &none), CT_ENOSPACE);
+    CHECK_EQ(turn_commons_take_port(c, 0, TURN_EVEN_PORT, 1, &none), CT_OK);
+    CHECK_EQ(none.port, 50006);
+    CHECK_EQ(turn_commons_take_port(c, 0, TURN_EVEN_PORT, 1, &none), CT_ENOSPACE);
+    CHECK_EQ(turn_commons_take_port(c, 0, TURN_ANY_PORT, 1, &none), CT_OK);
+    CHECK_EQ(none.port, 50001);
+    turn_commons_free(c);
+}
+
+static void test_reservations(void)
+{
+    struct turn_commons *c = make(50000, 59999, 1);
+    struct turn_port port, got;
+    uint8_t token[TURN_TOKEN_SIZE] = {0};
+    for (unsigned i = 0; i < TURN_RESERVATIONS_MAX; i++) {
+        CHECK_EQ(turn_commons_take_port(c, 0, TURN_ANY_PORT, i, &port), CT_OK);
+        token[0] = (uint8_t)i;
+        token[1] = (uint8_t)(i >> 8);
+        CHECK_EQ(turn_commons_reserve(c, port, token, 1000 + i), CT_OK);
+    }
+    CHECK_EQ(turn_commons_reserve(c, port, token, 1000), CT_ENOSPACE);
+    CHECK_EQ(turn_commons_redeem(c, token, &got), CT_OK);
+    CHECK_EQ(got.port, port.port);
+    CHECK_EQ(turn_commons_redeem(c, token, &got), CT_EMISSING);
+    CHECK(turn_commons_port_used(c, got)); /* the redeemer's now */
+    turn_commons_expire(c, 1000);
+    token[0] = token[1] = 0;
+    CHECK_EQ(turn_commons_redeem(c, token, &got), CT_EMISSING);
+    token[0] = 1;
+    CHECK_EQ(turn_commons_redeem(c, token, &got), CT_OK);
+    turn_commons_expire(c, UINT64_MAX);
+    token[0] = 2;
+    CHECK_EQ(turn_commons_redeem(c, token, &got), CT_EMISSING);
+    turn_commons_free(c);
+}
+
+/* Against a plain array, with users whose slots collide. */
+static void test_users(void)
+{
+    enum {
+        USERS = 40,
+        LIMIT = 64
+    };
+    struct turn_commons *c = make(50000, 50001, LIMIT);
+    unsigned counts[USERS] = {0}, total = 0;
+    uint64_t random = 1;
+    for (int i = 0; i < 200000; i++) {
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        unsigned u = (unsigned)(random >> 33) % USERS;
+        uint64_t user = (uint64_t)(u % 5) + ((uint64_t)u << 32); /* few home slots */
+        if (random >> 63) {
+            enum ct_err want = total == LIMIT   ? CT_ENOSPACE
+                               : counts[u] >= 3 ? CT_EFORBIDDEN
+                                                : CT_OK;
+            CHECK_EQ(turn_commons_enter(c, user, 3), want);
+            counts[u] += want == CT_OK;
+            total += want == CT_OK;
+        } else if (counts[u]) {
+            turn_commons_leave(c, user);
+            counts[u]--;
+            total--;
+        }
+    }
+    for (unsigned u = 0; u < USERS; u++) {
+        uint64_t user = (uint64_t)(u % 5) + ((uint64_t)u << 32);
+        while (counts[u]--)
+            turn_commons_leave(c, user);
+        turn_commons_leave(c, user); /* one too many is ignored */
+    }
+    for (uint64_t i = 0; i < LIMIT; i++)
+        CHECK_EQ(turn_commons_enter(c, i, 1), CT_OK);
+    CHECK_EQ(turn_commons_enter(c, 1000, 1), CT_ENOSPACE);
+    turn_commons_free(c);
+}
+
+static void test_user_hash(void)
+{
+    struct turn_commons *c = make(50000, 50001, 1), *d = make(50000, 50001, 1);
+    uint64_t alice = turn_commons_user(c, (const uint8_t *)"alice", 5);
+    CHECK(alice == turn_commons_user(c, (const uint8_t *)"alice", 5));
+    CHECK(alice != turn_commons_user(c, (const uint8_t *)"alicf", 5));
+    CHECK(alice != turn_commons_user(d, (const uint8_t *)"alice", 5)); /* keyed */
+    turn_commons_free(c);
+    turn_commons_free(d);
+    turn_commons_free(NULL);
+}
+
+int main(void)
+{
+    const struct check_test tests[] = {
+        CHECK_TEST(test_every_port_once), CHECK_TEST(test_pairs),     CHECK_TEST(test_reservations),
+        CHECK_TEST(test_users),           CHECK_TEST(test_user_hash),
+    };
+    return CHECK_RUN(tests);
+}

@@ -1,0 +1,68 @@
+/* What can be run and what is said about the rest. */
+#include "check.h"
+#include "core/turn_config.h"
+
+static struct turn_config good(void)
+{
+    struct turn_config c;
+    turn_config_defaults(&c);
+    c.secrets[0] = (struct turn_secret){.bytes = "secret", .len = 6};
+    c.secret_count = 1;
+    CHECK_EQ(addr_parse("192.0.2.1", 9, &c.relays[0].bind), CT_OK);
+    c.relays[0].external = c.relays[0].bind;
+    c.relay_count = 1;
+    return c;
+}
+
+static void test_defaults(void)
+{
+    struct turn_config c = good();
+    CHECK(turn_config_check(&c) == NULL);
+    CHECK_EQ(c.lifetime_default, 600);
+    CHECK_EQ(c.lifetime_max, 3600);
+    CHECK_EQ(c.permission_lifetime, 300);
+    CHECK_EQ(c.channel_lifetime, 600);
+    CHECK_EQ(c.channel_quarantine, 300);
+    CHECK_EQ(c.reservation_lifetime, 30);
+    CHECK(c.nonce_lifetime <= 3600);
+    CHECK(c.policy.count > 20);
+}
+
+/* Each complaint names the field. */
+#define REFUSED(field, change)                       \
+    do {                                             \
+        struct turn_config c = good();               \
+        change;                                      \
+        const char *problem = turn_config_check(&c); \
+        CHECK(problem &&strstr(problem, field));     \
+    } while (0)
+
+static void test_refusals(void)
+{
+    REFUSED("realm", c.realm[0] = 0);
+    REFUSED("secrets", c.secret_count = 0);
+    REFUSED("secrets", c.secrets[0].len = 0);
+    REFUSED("secrets", c.secret_count = TURN_SECRETS_MAX + 1);
+    REFUSED("relays", c.relay_count = 0);
+    REFUSED("relays", memset(c.relays[0].bind.ip, 0, 16));
+    REFUSED("relays", c.relays[0].external.family = ADDR_V6);
+    REFUSED("relays", c.relays[0].bind.port = 1);
+    REFUSED("ports", c.port_min = 1023);
+    REFUSED("ports", c.port_max = (uint16_t)(c.port_min - 1));
+    REFUSED("lifetime_max", c.lifetime_max = 3601);
+    REFUSED("lifetime_default", c.lifetime_default = 0);
+    REFUSED("lifetime_default", c.lifetime_default = 3601);
+    REFUSED("permission", c.permission_lifetime = 0);
+    REFUSED("channel", c.channel_lifetime = 4000);
+    REFUSED("max_allocations", c.max_allocations = 0);
+    REFUSED("max_permissions", c.max_permissions = 0);
+    REFUSED("max_channels", c.max_channels = 5000);
+    REFUSED("challenge_rate", c.challenge_rate = 2000000);
+    REFUSED("challenge_burst", c.challenge_burst = 0);
+}
+
+int main(void)
+{
+    const struct check_test tests[] = {CHECK_TEST(test_defaults), CHECK_TEST(test_refusals)};
+    return CHECK_RUN(tests);
+}

@@ -1,0 +1,67 @@
+/* Responses are finished the same way whatever they say. */
+#include "engine.h"
+
+#include "core/turn_reply.h"
+
+static struct engine e;
+
+static void decode_last(struct stun_msg *m)
+{
+    const struct sent *s = &e.to_client[(e.to_clients - 1) % ENGINE_OUT_MAX];
+    CHECK_EQ(stun_msg_decode(m, s->bytes, s->len, NULL), CT_OK);
+}
+
+static void test_endings(void)
+{
+    engine_init(&e);
+    engine_start(&e);
+    for (unsigned bits = 0; bits < 8; bits++) {
+        uint8_t bytes[64];
+        struct wbuf w = wbuf_of(bytes, sizeof bytes);
+        struct turn_tuple tuple = {.client = addr_of("203.0.113.7:5")};
+        struct stun_msg request, reply;
+        stun_begin(&w, stun_type(STUN_REFRESH, STUN_REQUEST), (const uint8_t *)"0123456789ab");
+        if (bits & 1)
+            stun_put_fingerprint(&w);
+        CHECK_EQ(stun_msg_decode(&request, bytes, w.pos, NULL), CT_OK);
+        struct turn_request r = {.tuple = &tuple, .msg = &request, .now = e.now};
+        r.auth.protect = bits & 2;
+        r.auth.reply = bits & 4 ? STUN_INTEGRITY_SHA256 : STUN_INTEGRITY_SHA1;
+        r.auth.key = (struct stun_key){.bytes = "k", .len = 1};
+        turn_reply_ok(e.server, &r);
+        decode_last(&reply);
+        CHECK_EQ(reply.type, stun_type(STUN_REFRESH, STUN_SUCCESS));
+        CHECK_EQ(stun_msg_has(&reply, STUN_ID_FINGERPRINT), bits & 1);
+        CHECK_EQ(stun_msg_has(&reply, STUN_ID_MESSAGE_INTEGRITY), (bits & 6) == 2);
+        CHECK_EQ(stun_msg_has(&reply, STUN_ID_MESSAGE_INTEGRITY_SHA256), (bits & 6) == 6);
+        if (bits & 2)
+            CHECK_EQ(stun_check_integrity(e.crypto, &reply, r.auth.reply, &r.auth.key), CT_OK);
+        turn_reply_error(e.server, &r, STUN_FORBIDDEN);
+        decode_last(&reply);
+        CHECK(
+            span_eq(stun_msg_bytes(&reply, STUN_ID_ERROR_CODE), span_of("\0\0\4\3Forbidden", 13)));
+    }
+    CHECK_EQ(engine_counter(&e, TURN_N_ERRORS), 8);
+    CHECK_EQ(engine_counter(&e, TURN_N_FORBIDDEN), 8);
+    engine_stop(&e);
+}
+
+static void test_unserved(void)
+{
+    uint8_t bytes[64];
+    struct wbuf w = wbuf_of(bytes, sizeof bytes);
+    struct stun_msg m;
+    stun_begin(&w, stun_type(STUN_BINDING, STUN_REQUEST), (const uint8_t *)"0123456789ab");
+    stun_put(&w, STUN_ATTR_PADDING, "abcd", 4);
+    stun_put(&w, 0x7F00, NULL, 0);
+    stun_put(&w, 0xFF00, NULL, 0);
+    stun_put(&w, STUN_ATTR_LIFETIME, "abcd", 4);
+    CHECK_EQ(stun_msg_decode(&m, bytes, w.pos, NULL), CT_OK);
+    CHECK_EQ(turn_unserved(&m), 2);
+}
+
+int main(void)
+{
+    const struct check_test tests[] = {CHECK_TEST(test_endings), CHECK_TEST(test_unserved)};
+    return CHECK_RUN(tests);
+}
