@@ -20,11 +20,11 @@ defmodule Cromulent.Turn.Json do
   defp json([{key, _} | _] = pairs) when is_atom(key), do: object(pairs)
 
   defp json(values) when is_list(values),
-    do: [?[, values |> Enum.map(&json/1) |> Enum.intersperse(?,), ?]]
+    do: [?[, values |> Enum.map(&json/1) |> Enum.intersperse(", "), ?]]
 
   defp object(pairs) do
-    members = for {key, value} <- pairs, do: [string(to_string(key)), ?:, json(value)]
-    [?{, Enum.intersperse(members, ?,), ?}]
+    members = for {key, value} <- pairs, do: [string(to_string(key)), ": ", json(value)]
+    [?{, Enum.intersperse(members, ", "), ?}]
   end
 
   # RFC 8259 §7. Bytes that are no UTF-8 have no place in JSON: U+FFFD stands for them.

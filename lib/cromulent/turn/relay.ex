@@ -42,6 +42,7 @@ defmodule Cromulent.Turn.Relay do
   @ran_well 10_000
   # Events that the relay may send before it must be granted more.
   @credit 1024
+  @refill_ms 100
   @max_ref Bitwise.bsl(1, 60)
 
   defstruct [
@@ -58,8 +59,8 @@ defmodule Cromulent.Turn.Relay do
     :up_at,
     :down_at,
     :fault,
-    :listen_sent,
-    :listen_next,
+    :listen,
+    :refill,
     status: :starting,
     drain: false,
     calls: %{},
@@ -251,7 +252,7 @@ defmodule Cromulent.Turn.Relay do
   def handle_call({:configure, opts}, from, state) do
     case Config.update(state.config, opts) do
       {:ok, config} ->
-        command(state, from, :configure, [to_relay(config, state.listen_sent)], config: config)
+        command(state, from, :configure, [to_relay(config, state.listen)], config: config)
 
       error ->
         {:reply, error, state}
@@ -275,11 +276,14 @@ defmodule Cromulent.Turn.Relay do
 
   def handle_info({:start, timer}, %{timer: timer} = state), do: {:noreply, start(state)}
 
+  def handle_info({:refill, timer}, %{refill: timer, status: :up} = state),
+    do: {:noreply, grant(state)}
+
   # What a port or a timer of the past still had to say.
   def handle_info({port, _}, state) when is_port(port), do: {:noreply, state}
   def handle_info({:EXIT, port, _}, state) when is_port(port), do: {:noreply, state}
 
-  def handle_info({timeout, _}, state) when timeout in [:start_timeout, :start],
+  def handle_info({timeout, _}, state) when timeout in [:start_timeout, :start, :refill],
     do: {:noreply, state}
 
   def handle_info(message, %{surprised?: false} = state) do
@@ -309,10 +313,10 @@ defmodule Cromulent.Turn.Relay do
   end
 
   defp open(state) do
-    listen = state.listen_next || state.config.listen
+    listen = state.listen || state.config.listen
 
     with {:ok, port, os_pid} <- Program.open(state.program) do
-      state = %{state | port: port, os_pid: os_pid, status: :starting, listen_sent: listen}
+      state = %{state | port: port, os_pid: os_pid, status: :starting, listen: listen}
       state = %{state | timer: timer(:start_timeout, state.start_timeout), next_ref: 0}
       Program.write(port, Frame.hello())
       {state, ref} = next_ref(state)
@@ -335,7 +339,8 @@ defmodule Cromulent.Turn.Relay do
         timer: nil,
         fault: nil,
         credit: 0,
-        listen_next: pinned(state.listen_sent, info.listen)
+        refill: nil,
+        listen: pinned(state.listen, info.listen)
     }
 
     keep(state, os_pid: info.os_pid)
@@ -385,7 +390,7 @@ defmodule Cromulent.Turn.Relay do
   defp frame({:ok, {:event, name, map}}, %{status: :up, credit: credit} = state)
        when credit > 0 do
     Telemetry.relay_event(name, map)
-    grant(%{state | credit: credit - 1})
+    refill_later(%{state | credit: credit - 1})
   end
 
   defp frame({:ok, {:event, _, _}}, %{status: :up} = state),
@@ -394,12 +399,17 @@ defmodule Cromulent.Turn.Relay do
   defp frame({:ok, _}, state), do: lost(state, {:protocol, "the relay spoke out of turn"})
   defp frame({:error, text}, state), do: lost(state, {:protocol, "the relay sent " <> text})
 
-  defp grant(%{credit: credit} = state) when credit > div(@credit, 2), do: state
+  # Credit comes back by the clock, not by the event: what an attacker makes the relay report must
+  # not cost the BEAM more than @credit events per @refill_ms.
+  defp refill_later(%{refill: nil, credit: credit} = state) when credit <= div(@credit, 2),
+    do: %{state | refill: timer(:refill, @refill_ms)}
+
+  defp refill_later(state), do: state
 
   defp grant(%{credit: credit} = state) do
     case Program.write(state.port, Frame.encode({:credit, @credit - credit})) do
-      :ok -> %{state | credit: @credit}
-      {:error, _} -> state
+      :ok -> %{state | credit: @credit, refill: nil}
+      {:error, _} -> %{state | refill: timer(:refill, @refill_ms)}
     end
   end
 
