@@ -283,7 +283,8 @@ static bool read_attr(const struct decoder *d, enum stun_attr_id id, const struc
  */
 static bool counts(const struct stun_msg *m, enum stun_attr_id id, const struct stun_attr *a)
 {
-    if (a->at < m->attrs_end)
+    /* `at` is where the value starts: an empty one may start where they end. */
+    if (a->at <= m->attrs_end)
         return true;
     if (id != STUN_ID_MESSAGE_INTEGRITY && id != STUN_ID_MESSAGE_INTEGRITY_SHA256 &&
         id != STUN_ID_FINGERPRINT)
