@@ -39,7 +39,7 @@ struct addr addr_canonical(const struct addr *a)
     static const uint8_t local_nat64[6] = {0, 0x64, 0xff, 0x9b, 0, 1};
     if (a->family != ADDR_V6)
         return *a;
-    bool compatible = all_zero(a->ip, 12) && !all_zero(a->ip + 12, 3);
+    bool compatible = all_zero(a->ip, 12) && (!all_zero(a->ip + 12, 3) || a->ip[15] > 1);
     if (compatible || memcmp(a->ip, mapped, sizeof mapped) == 0 ||
         memcmp(a->ip, nat64, sizeof nat64) == 0 ||
         memcmp(a->ip, local_nat64, sizeof local_nat64) == 0)

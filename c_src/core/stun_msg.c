@@ -2,219 +2,207 @@
 
 #include "core/crc32.h"
 
-/* ---- decoding ---- */
+#define BIT(id) (UINT64_C(1) << STUN_ID_##id)
 
-static enum ct_err fail_at(size_t *err_at, size_t at, enum ct_err err)
+/* ---- reading ---- */
+
+static enum ct_err fail(size_t *err_at, size_t at, enum ct_err err)
 {
     if (err_at)
         *err_at = at;
     return err;
 }
 
-static enum ct_err decode_header(struct stun_msg *m, const uint8_t *data, size_t len,
-                                 size_t *err_at)
+/* The checks of RFC 8489 §6.3 on the header; leaves the cursor behind it. */
+static enum ct_err decode_header(struct stun_msg *out, struct rbuf *r, size_t *err_at)
 {
-    struct rbuf r = rbuf_of(data, len);
-    uint16_t type = rbuf_u16(&r), length = rbuf_u16(&r);
-    uint32_t cookie = rbuf_u32(&r);
-    if (len && (data[0] & 0xC0))
-        return fail_at(err_at, 0, CT_ETYPE);
-    if (!rbuf_take(&r, STUN_TID_SIZE))
-        return fail_at(err_at, len, CT_ESHORT);
+    if (r->len < STUN_HEADER_SIZE)
+        return fail(err_at, r->len, CT_ESHORT);
+    uint16_t type = rbuf_u16(r);
+    uint16_t length = rbuf_u16(r);
+    uint32_t cookie = rbuf_u32(r);
+    rbuf_take(r, STUN_TID_SIZE);
+    if (type > 0x3FFF)
+        return fail(err_at, 0, CT_ETYPE);
     if (cookie != STUN_COOKIE)
-        return fail_at(err_at, 4, CT_ECOOKIE);
-    if (length % 4)
-        return fail_at(err_at, 2, CT_ELENGTH);
-    if (rbuf_left(&r) < length)
-        return fail_at(err_at, len, CT_ESHORT);
-    if (rbuf_left(&r) > length)
-        return fail_at(err_at, STUN_HEADER_SIZE + (size_t)length, CT_ELENGTH);
-    m->data = data;
-    m->len = m->attrs_end = (uint32_t)len;
-    m->type = type;
-    m->method = stun_type_method(type);
-    m->cls = stun_type_class(type);
-    m->unknown_required = 0;
-    m->present = 0;
+        return fail(err_at, 4, CT_ECOOKIE);
+    if (length % 4 != 0)
+        return fail(err_at, 2, CT_ELENGTH);
+    if (length > rbuf_left(r))
+        return fail(err_at, r->len, CT_ESHORT);
+    if (length < rbuf_left(r))
+        return fail(err_at, (size_t)STUN_HEADER_SIZE + length, CT_ELENGTH);
+    out->data = r->data;
+    out->len = (uint32_t)r->len;
+    out->type = type;
+    out->method = stun_type_method(type);
+    out->cls = stun_type_class(type);
     return CT_OK;
 }
 
-enum {
-    BIT_MI = STUN_ID_MESSAGE_INTEGRITY,
-    BIT_MI256 = STUN_ID_MESSAGE_INTEGRITY_SHA256,
-    BIT_FP = STUN_ID_FINGERPRINT,
-};
-
-/* Whether an attribute that follows what is `present` counts (RFC 8489 §14.5, §14.6). */
-static bool counts(uint64_t present, enum stun_attr_id id)
+/* FINGERPRINT stands at `at` (its header) and ends at the cursor. */
+static enum ct_err check_fingerprint(struct rbuf *r, size_t at, size_t size, size_t *err_at)
 {
-    if (present >> BIT_MI256 & 1)
-        return id == STUN_ID_FINGERPRINT;
-    if (present >> BIT_MI & 1)
-        return id == STUN_ID_MESSAGE_INTEGRITY_SHA256 || id == STUN_ID_FINGERPRINT;
-    return true;
+    if (rbuf_left(r) > 0)
+        return fail(err_at, r->pos, CT_EFPLAST);
+    struct rbuf value = rbuf_of(r->data, r->len);
+    rbuf_take(&value, at + STUN_ATTR_HEADER_SIZE);
+    if (size != 4 || rbuf_u32(&value) != (crc32_of(r->data, at) ^ STUN_FINGERPRINT_XOR))
+        return fail(err_at, at, CT_EFP);
+    return CT_OK;
 }
 
-static void note(struct stun_msg *m, const struct stun_attr *attr)
+/*
+ * What may still count once an attribute has been seen: not the same one again (§14), after
+ * MESSAGE-INTEGRITY only -SHA256 and FINGERPRINT (§14.5), after -SHA256 only FINGERPRINT (§14.6).
+ */
+static uint64_t still_open(uint64_t open, enum stun_attr_id id)
 {
-    enum stun_attr_id id = stun_attr_id(attr->type);
-    if (!counts(m->present, id))
-        return;
-    if (id == STUN_ID_UNKNOWN) {
-        m->unknown_required += stun_attr_required(attr->type);
-        return;
+    open &= ~(UINT64_C(1) << id);
+    if (id == STUN_ID_MESSAGE_INTEGRITY)
+        return open & (BIT(MESSAGE_INTEGRITY_SHA256) | BIT(FINGERPRINT));
+    if (id == STUN_ID_MESSAGE_INTEGRITY_SHA256)
+        return open & BIT(FINGERPRINT);
+    return open;
+}
+
+static bool is_integrity(enum stun_attr_id id)
+{
+    return id == STUN_ID_MESSAGE_INTEGRITY || id == STUN_ID_MESSAGE_INTEGRITY_SHA256;
+}
+
+static enum ct_err decode_attrs(struct stun_msg *out, struct rbuf *r, size_t *err_at)
+{
+    uint64_t open = ~UINT64_C(0);
+    uint64_t present = 0;
+    uint32_t end = out->len;
+    uint16_t unknown = 0; /* at most 65532 / 4 attributes */
+    while (rbuf_left(r) > 0) {
+        size_t at = r->pos;
+        uint16_t type = rbuf_u16(r);
+        uint16_t size = rbuf_u16(r);
+        if (!rbuf_take(r, stun_padded(size)))
+            return fail(err_at, at, CT_EATTR);
+        enum stun_attr_id id = stun_attr_id(type);
+        if (id == STUN_ID_UNKNOWN) {
+            unknown = (uint16_t)(unknown + (stun_attr_required(type) && end == out->len));
+            continue;
+        }
+        if ((open >> id & 1) != 0) {
+            present |= UINT64_C(1) << id;
+            open = still_open(open, id);
+            out->at[id] = (uint32_t)at + STUN_ATTR_HEADER_SIZE;
+            out->size[id] = size;
+            if (is_integrity(id) && end == out->len)
+                end = (uint32_t)at;
+        }
+        enum ct_err err =
+            id == STUN_ID_FINGERPRINT ? check_fingerprint(r, at, size, err_at) : CT_OK;
+        if (err)
+            return err;
     }
-    if (stun_msg_has(m, id))
-        return;
-    bool integrity = id == STUN_ID_MESSAGE_INTEGRITY || id == STUN_ID_MESSAGE_INTEGRITY_SHA256;
-    if (integrity && m->attrs_end == m->len)
-        m->attrs_end = attr->at - STUN_ATTR_HEADER_SIZE;
-    m->present |= (uint64_t)1 << id;
-    m->at[id] = attr->at;
-    m->size[id] = (uint16_t)attr->value.len;
-}
-
-bool stun_msg_next(const struct stun_msg *m, uint32_t *pos, struct stun_attr *out)
-{
-    struct rbuf r = rbuf_of(m->data, m->len);
-    r.pos = *pos;
-    if (*pos >= m->len)
-        return false;
-    uint16_t type = rbuf_u16(&r), size = rbuf_u16(&r);
-    size_t at = r.pos;
-    const uint8_t *value = rbuf_take(&r, size);
-    rbuf_take(&r, stun_padded(size) - size);
-    if (r.failed)
-        return false;
-    *pos = (uint32_t)r.pos;
-    *out = (struct stun_attr){.value = span_of(value, size), .at = (uint32_t)at, .type = type};
-    return true;
-}
-
-static enum ct_err check_fingerprint(const struct stun_msg *m, const struct stun_attr *attr,
-                                     size_t *err_at)
-{
-    struct rbuf r = rbuf_of(attr->value.data, attr->value.len);
-    uint32_t claimed = rbuf_u32(&r);
-    if (attr->value.len != 4)
-        return fail_at(err_at, attr->at, CT_EVALUE);
-    if (attr->at + 4 != m->len)
-        return fail_at(err_at, attr->at + 4, CT_EFPLAST);
-    uint32_t crc = crc32_of(m->data, attr->at - STUN_ATTR_HEADER_SIZE);
-    if ((crc ^ STUN_FINGERPRINT_XOR) != claimed)
-        return fail_at(err_at, attr->at, CT_EFP);
+    out->present = present;
+    out->attrs_end = end;
+    out->unknown_required = unknown;
     return CT_OK;
 }
 
 enum ct_err stun_msg_decode(struct stun_msg *out, const uint8_t *data, size_t len, size_t *err_at)
 {
-    enum ct_err err = decode_header(out, data, len, err_at);
-    if (err != CT_OK)
-        return err;
-    struct stun_attr attr;
-    uint32_t pos = STUN_HEADER_SIZE;
-    while (pos < out->len) {
-        if (!stun_msg_next(out, &pos, &attr))
-            return fail_at(err_at, pos, CT_EATTR);
-        note(out, &attr);
-        if (attr.type == STUN_ATTR_FINGERPRINT) {
-            err = check_fingerprint(out, &attr, err_at);
-            if (err != CT_OK)
-                return err;
-        }
-    }
-    return CT_OK;
-}
-
-/* ---- reading values ---- */
-
-/* The attribute's bytes as a cursor, when it is there and of an allowed length. */
-static enum ct_err value_of(const struct stun_msg *m, enum stun_attr_id id, struct rbuf *out)
-{
-    if (!stun_msg_has(m, id))
-        return CT_EMISSING;
-    if (!stun_attr_length_ok(id, m->size[id]))
-        return CT_EVALUE;
-    *out = rbuf_of(m->data + m->at[id], m->size[id]);
-    return CT_OK;
+    struct rbuf r = rbuf_of(data, len);
+    enum ct_err err = decode_header(out, &r, err_at);
+    return err ? err : decode_attrs(out, &r, err_at);
 }
 
 enum ct_err stun_msg_u32(const struct stun_msg *m, enum stun_attr_id id, uint32_t *out)
 {
-    struct rbuf r;
-    enum ct_err err = value_of(m, id, &r);
-    if (err == CT_OK)
-        *out = rbuf_u32(&r);
-    return err;
-}
-
-enum ct_err stun_msg_first_byte(const struct stun_msg *m, enum stun_attr_id id, uint8_t *out)
-{
-    struct rbuf r;
-    enum ct_err err = value_of(m, id, &r);
-    if (err == CT_OK)
-        *out = rbuf_u8(&r);
-    return err;
-}
-
-enum ct_err stun_msg_channel(const struct stun_msg *m, uint16_t *out)
-{
-    struct rbuf r;
-    enum ct_err err = value_of(m, STUN_ID_CHANNEL_NUMBER, &r);
-    if (err == CT_OK)
-        *out = rbuf_u16(&r);
-    return err;
+    struct span value = stun_msg_bytes(m, id);
+    if (!value.data)
+        return CT_EMISSING;
+    if (value.len != 4)
+        return CT_EVALUE;
+    struct rbuf r = rbuf_of(value.data, value.len);
+    *out = rbuf_u32(&r);
+    return CT_OK;
 }
 
 enum ct_err stun_msg_addr(const struct stun_msg *m, enum stun_attr_id id, struct addr *out)
 {
-    if (!stun_msg_has(m, id))
+    struct span value = stun_msg_bytes(m, id);
+    if (!value.data)
         return CT_EMISSING;
     bool xored = stun_attr_def(id)->kind == STUN_KIND_XADDR;
-    return stun_addr_decode(stun_msg_bytes(m, id), xored, stun_msg_tid(m), out);
+    return stun_addr_decode(value, xored, stun_msg_tid(m), out);
 }
 
-/* XORs an address in wire order with the cookie and the transaction id (RFC 8489 §14.2). */
-static void xor_ip(uint8_t *ip, size_t len, const uint8_t tid[STUN_TID_SIZE])
+enum ct_err stun_msg_first_byte(const struct stun_msg *m, enum stun_attr_id id, uint8_t *out)
 {
-    static const uint8_t cookie[4] = {0x21, 0x12, 0xA4, 0x42};
-    for (size_t i = 0; i < len; i++)
-        ip[i] ^= i < 4 ? cookie[i] : tid[i - 4];
+    uint32_t word;
+    enum ct_err err = stun_msg_u32(m, id, &word);
+    if (err)
+        return err;
+    *out = (uint8_t)(word >> 24);
+    return CT_OK;
+}
+
+enum ct_err stun_msg_channel(const struct stun_msg *m, uint16_t *out)
+{
+    uint32_t word;
+    enum ct_err err = stun_msg_u32(m, STUN_ID_CHANNEL_NUMBER, &word);
+    if (err)
+        return err;
+    *out = (uint16_t)(word >> 16);
+    return CT_OK;
+}
+
+bool stun_msg_next(const struct stun_msg *m, uint32_t *pos, struct stun_attr *out)
+{
+    struct rbuf r = rbuf_of(m->data, m->len);
+    rbuf_take(&r, *pos);
+    uint16_t type = rbuf_u16(&r);
+    uint16_t size = rbuf_u16(&r);
+    uint32_t at = (uint32_t)r.pos;
+    const uint8_t *value = rbuf_take(&r, stun_padded(size));
+    if (!value)
+        return false;
+    *out = (struct stun_attr){.value = span_of(value, size), .at = at, .type = type};
+    *pos = (uint32_t)r.pos;
+    return true;
+}
+
+/* The cookie and the transaction id: what addresses are XORed with (§14.2). */
+static void xor_mask(const uint8_t tid[STUN_TID_SIZE], uint8_t mask[16])
+{
+    struct wbuf w = wbuf_of(mask, 16);
+    wbuf_u32(&w, STUN_COOKIE);
+    wbuf_bytes(&w, tid, STUN_TID_SIZE);
 }
 
 enum ct_err stun_addr_decode(struct span value, bool xored, const uint8_t tid[STUN_TID_SIZE],
                              struct addr *out)
 {
     struct rbuf r = rbuf_of(value.data, value.len);
-    struct addr a = {0};
-    rbuf_u8(&r); /* sent as 0, ignored on receipt */
-    a.family = rbuf_u8(&r);
-    a.port = rbuf_u16(&r);
-    size_t len = addr_ip_len(a.family);
-    const uint8_t *ip = rbuf_take(&r, len);
-    if (len == 0 || !ip || rbuf_left(&r))
+    rbuf_u8(&r); /* sent as zero, ignored here (§14.1) */
+    uint8_t family = rbuf_u8(&r);
+    uint16_t port = rbuf_u16(&r);
+    size_t n = addr_ip_len(family);
+    const uint8_t *ip = rbuf_take(&r, n);
+    if (!ip || n == 0 || rbuf_left(&r) > 0)
         return CT_EVALUE;
-    memcpy(a.ip, ip, len);
+    struct addr a = {.family = family, .port = port};
+    memcpy(a.ip, ip, n);
     if (xored) {
+        uint8_t mask[16];
+        xor_mask(tid, mask);
         a.port ^= STUN_COOKIE >> 16;
-        xor_ip(a.ip, len, tid);
+        for (size_t i = 0; i < n; i++)
+            a.ip[i] ^= mask[i];
     }
     *out = a;
     return CT_OK;
 }
 
 /* ---- writing ---- */
-
-static void patch_length(struct wbuf *w)
-{
-    size_t length = w->pos - STUN_HEADER_SIZE;
-    if (w->failed)
-        return;
-    if (length > UINT16_MAX)
-        w->failed = true;
-    else
-        wbuf_patch_u16(w, 2, (uint16_t)length);
-}
 
 void stun_begin(struct wbuf *w, uint16_t type, const uint8_t tid[STUN_TID_SIZE])
 {
@@ -226,78 +214,99 @@ void stun_begin(struct wbuf *w, uint16_t type, const uint8_t tid[STUN_TID_SIZE])
     wbuf_bytes(w, tid, STUN_TID_SIZE);
 }
 
-void stun_put(struct wbuf *w, uint16_t type, const void *value, size_t len)
+/*
+ * Writes an attribute's header, zeroes its padding and sets the message's length. Gives a cursor
+ * over the value; a failed one when there is no room.
+ */
+static struct wbuf put_header(struct wbuf *w, uint16_t type, size_t len)
 {
-    if (len > UINT16_MAX) {
+    struct wbuf none = {.failed = true};
+    size_t padded = stun_padded(len);
+    size_t before = w->pos - STUN_HEADER_SIZE;
+    if (w->pos < STUN_HEADER_SIZE || len > UINT16_MAX ||
+        before + STUN_ATTR_HEADER_SIZE + padded > UINT16_MAX) {
         w->failed = true;
-        return;
+        return none;
     }
     wbuf_u16(w, type);
     wbuf_u16(w, (uint16_t)len);
-    wbuf_bytes(w, value, len);
-    wbuf_zeros(w, stun_padded(len) - len);
-    patch_length(w);
+    uint8_t *value = wbuf_room(w, len);
+    wbuf_zeros(w, padded - len);
+    wbuf_patch_u16(w, 2, (uint16_t)(w->pos - STUN_HEADER_SIZE));
+    return w->failed ? none : wbuf_of(value, len);
 }
 
-void stun_put_u32(struct wbuf *w, uint16_t type, uint32_t v)
+void stun_put(struct wbuf *w, uint16_t type, const void *value, size_t len)
 {
-    uint8_t value[4];
-    struct wbuf b = wbuf_of(value, sizeof value);
-    wbuf_u32(&b, v);
-    stun_put(w, type, value, sizeof value);
+    struct wbuf v = put_header(w, type, len);
+    wbuf_bytes(&v, value, len);
 }
 
-static void put_addr(struct wbuf *w, uint16_t type, const struct addr *a, bool xored)
+void stun_put_u32(struct wbuf *w, uint16_t type, uint32_t value)
 {
-    uint8_t value[20];
-    struct wbuf b = wbuf_of(value, sizeof value);
-    size_t len = addr_ip_len(a->family);
-    if (len == 0 || w->failed || w->pos < STUN_HEADER_SIZE) {
+    struct wbuf v = put_header(w, type, 4);
+    wbuf_u32(&v, value);
+}
+
+static void put_addr(struct wbuf *w, uint16_t type, const struct addr *a, const uint8_t mask[16])
+{
+    size_t n = addr_ip_len(a->family);
+    if (n == 0) {
         w->failed = true;
         return;
     }
-    wbuf_u8(&b, 0);
-    wbuf_u8(&b, a->family);
-    wbuf_u16(&b, xored ? (uint16_t)(a->port ^ STUN_COOKIE >> 16) : a->port);
-    wbuf_bytes(&b, a->ip, len);
-    if (xored)
-        xor_ip(value + 4, len, w->data + 8);
-    stun_put(w, type, value, b.pos);
+    struct wbuf v = put_header(w, type, 4 + n);
+    wbuf_u8(&v, 0);
+    wbuf_u8(&v, a->family);
+    wbuf_u16(&v, (uint16_t)(a->port ^ (mask[0] << 8 | mask[1])));
+    for (size_t i = 0; i < n; i++)
+        wbuf_u8(&v, a->ip[i] ^ mask[i]);
 }
 
 void stun_put_addr(struct wbuf *w, uint16_t type, const struct addr *a)
 {
-    put_addr(w, type, a, false);
+    static const uint8_t zeros[16] = {0};
+    put_addr(w, type, a, zeros);
 }
 
 void stun_put_xaddr(struct wbuf *w, uint16_t type, const struct addr *a)
 {
-    put_addr(w, type, a, true);
+    struct rbuf header = rbuf_of(w->data, w->pos);
+    rbuf_take(&header, 4);
+    const uint8_t *mask = rbuf_take(&header, 16); /* the cookie and the transaction id */
+    if (mask)
+        put_addr(w, type, a, mask);
+    else
+        w->failed = true;
+}
+
+/* Characters of UTF-8 text: all bytes that do not continue one. */
+static size_t count_chars(struct span text)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < text.len; i++)
+        n += (text.data[i] & 0xC0) != 0x80;
+    return n;
 }
 
 void stun_put_error(struct wbuf *w, unsigned code, struct span reason)
 {
-    uint8_t value[4 + STUN_TEXT_MAX];
-    struct wbuf b = wbuf_of(value, sizeof value);
-    if (code < 300 || code > 699)
-        b.failed = true;
-    wbuf_u16(&b, 0);
-    wbuf_u8(&b, (uint8_t)(code / 100));
-    wbuf_u8(&b, (uint8_t)(code % 100));
-    wbuf_bytes(&b, reason.data, reason.len);
-    if (b.failed)
+    if (code < 300 || code > 699 || reason.len > STUN_TEXT_MAX || count_chars(reason) > 127) {
         w->failed = true;
-    else
-        stun_put(w, STUN_ATTR_ERROR_CODE, value, b.pos);
+        return;
+    }
+    struct wbuf v = put_header(w, STUN_ATTR_ERROR_CODE, 4 + reason.len);
+    wbuf_u16(&v, 0);
+    wbuf_u8(&v, (uint8_t)(code / 100));
+    wbuf_u8(&v, (uint8_t)(code % 100));
+    wbuf_bytes(&v, reason.data, reason.len);
 }
 
 void stun_put_fingerprint(struct wbuf *w)
 {
-    stun_put_u32(w, STUN_ATTR_FINGERPRINT, 0); /* the length counts it already when it is taken */
-    if (w->failed)
+    struct wbuf v = put_header(w, STUN_ATTR_FINGERPRINT, 4);
+    if (v.failed)
         return;
-    size_t before = w->pos - STUN_ATTR_HEADER_SIZE - 4;
-    uint32_t crc = crc32_of(w->data, before) ^ STUN_FINGERPRINT_XOR;
-    wbuf_patch_u16(w, w->pos - 4, (uint16_t)(crc >> 16));
-    wbuf_patch_u16(w, w->pos - 2, (uint16_t)crc);
+    size_t covered = w->pos - STUN_ATTR_HEADER_SIZE - 4;
+    wbuf_u32(&v, crc32_of(w->data, covered) ^ STUN_FINGERPRINT_XOR);
 }

@@ -41,11 +41,13 @@ struct stun_attr {
 
 /*
  * Decodes exactly one message that fills all len bytes. A FINGERPRINT, when there, must be last and
- * right. On failure *err_at (may be NULL) is the byte offset at which the rule was broken.
- *   CT_ESHORT  fewer than 20 bytes, or fewer than the header's length says
- *   CT_ETYPE   first two bits not zero          CT_ECOOKIE  magic cookie wrong
- *   CT_ELENGTH length not a multiple of 4, or bytes behind the message
- *   CT_EATTR   an attribute runs past the end   CT_EFPLAST, CT_EFP  see FINGERPRINT, §14.7
+ * right. On failure *err_at (may be NULL) is the byte offset in brackets.
+ *   CT_ESHORT  fewer than 20 bytes, or fewer than the header's length says [len]
+ *   CT_ETYPE   first two bits not zero [0]      CT_ECOOKIE  magic cookie wrong [4]
+ *   CT_ELENGTH length not a multiple of 4 [2], or bytes behind the message [where they begin]
+ *   CT_EATTR   an attribute runs past the end [its header]
+ *   CT_EFPLAST something follows FINGERPRINT [what follows]
+ *   CT_EFP     FINGERPRINT is wrong or not of 4 bytes [its header] (§14.7)
  */
 enum ct_err stun_msg_decode(struct stun_msg *out, const uint8_t *data, size_t len, size_t *err_at);
 

@@ -1,29 +1,23 @@
 #include "core/stun_wire.h"
 
 static const struct stun_attr_def defs[STUN_ID_COUNT] = {
-#define STUN_DEF(id, type, name, kind, least, most) \
+#define ATTR_DEF(id, type, name, kind, least, most) \
     [STUN_ID_##id] = {name, STUN_KIND_##kind, type, least, most},
-    STUN_ATTRS(STUN_DEF)
-#undef STUN_DEF
+    STUN_ATTRS(ATTR_DEF)
+#undef ATTR_DEF
 };
+
+const uint8_t stun_attr_slots[STUN_ATTR_SLOTS] = {
+#define ATTR_SLOT(id, type, name, kind, least, most) [STUN_ATTR_SLOT(type)] = STUN_ID_##id + 1,
+    STUN_ATTRS(ATTR_SLOT)
+#undef ATTR_SLOT
+};
+
+_Static_assert(STUN_ID_COUNT < 64, "stun_msg.present has a bit per attribute");
 
 const struct stun_attr_def *stun_attr_def(enum stun_attr_id id)
 {
     return &defs[id];
-}
-
-enum stun_attr_id stun_attr_id(uint16_t type)
-{
-    /* dense cases: the compiler makes two jump tables of it */
-    switch (type) {
-#define STUN_ID_OF(id, type, name, kind, least, most) \
-    case type:                                        \
-        return STUN_ID_##id;
-        STUN_ATTRS(STUN_ID_OF)
-#undef STUN_ID_OF
-    default:
-        return STUN_ID_UNKNOWN;
-    }
 }
 
 bool stun_attr_length_ok(enum stun_attr_id id, size_t len)
@@ -31,27 +25,23 @@ bool stun_attr_length_ok(enum stun_attr_id id, size_t len)
     const struct stun_attr_def *def = &defs[id];
     if (len < def->least || len > def->most)
         return false;
-    switch (def->kind) {
-    case STUN_KIND_ADDR:
-    case STUN_KIND_XADDR:
+    if (id == STUN_ID_MESSAGE_INTEGRITY_SHA256)
+        return len % 4 == 0;
+    if (def->kind == STUN_KIND_ADDR || def->kind == STUN_KIND_XADDR)
         return len == 8 || len == 20;
-    case STUN_KIND_TYPES:
+    if (def->kind == STUN_KIND_TYPES || def->kind == STUN_KIND_PORT)
         return len % 2 == 0;
-    case STUN_KIND_PORT:
-        return len != 3;
-    default:
-        return id != STUN_ID_MESSAGE_INTEGRITY_SHA256 || len % 4 == 0;
-    }
+    return true;
 }
 
 const char *stun_method_name(uint16_t method)
 {
     switch (method) {
-#define STUN_METHOD_NAME(sym, num, name) \
-    case num:                            \
+#define METHOD_NAME(sym, num, name) \
+    case num:                       \
         return name;
-        STUN_METHODS(STUN_METHOD_NAME)
-#undef STUN_METHOD_NAME
+        STUN_METHODS(METHOD_NAME)
+#undef METHOD_NAME
     default:
         return NULL;
     }
@@ -60,11 +50,11 @@ const char *stun_method_name(uint16_t method)
 const char *stun_error_reason(unsigned code)
 {
     switch (code) {
-#define STUN_ERROR_REASON(sym, num, reason) \
-    case num:                               \
+#define ERROR_REASON(sym, num, reason) \
+    case num:                          \
         return reason;
-        STUN_ERRORS(STUN_ERROR_REASON)
-#undef STUN_ERROR_REASON
+        STUN_ERRORS(ERROR_REASON)
+#undef ERROR_REASON
     default:
         return "Error";
     }

@@ -220,8 +220,26 @@ static inline size_t stun_padded(size_t n)
 /* The definition of a known attribute; id < STUN_ID_COUNT. */
 const struct stun_attr_def *stun_attr_def(enum stun_attr_id id);
 
+/*
+ * Where a type stands in stun_attr_slots: 0x0000-0x00FF first, then 0x8000-0x80FF, and one slot for
+ * the only type beyond (two there would be a compiler warning).
+ */
+#define STUN_ATTR_SLOT(type)                                                                       \
+    (((type)&0x7F00) == 0 ? (((type) >> 7 & 0x100) | ((type)&0xFF)) : STUN_ATTR_SLOTS - 1)
+
+enum { STUN_ATTR_SLOTS = 513 };
+
+/* The id plus one, 0 for unknown types. */
+extern const uint8_t stun_attr_slots[STUN_ATTR_SLOTS];
+
 /* STUN_ID_UNKNOWN when the type is not in the table. Constant time. */
-enum stun_attr_id stun_attr_id(uint16_t type);
+static inline enum stun_attr_id stun_attr_id(uint16_t type)
+{
+    if ((type & 0x7F00) != 0 && type != STUN_ATTR_GOOG_NETWORK_INFO)
+        return STUN_ID_UNKNOWN;
+    uint8_t slot = stun_attr_slots[STUN_ATTR_SLOT(type)];
+    return slot == 0 ? STUN_ID_UNKNOWN : (enum stun_attr_id)(slot - 1);
+}
 
 /*
  * True when a value of this many bytes is well-formed for the attribute: within least..most, and

@@ -123,19 +123,25 @@ static bool use_key(struct crypto *c, enum crypto_hash hash, struct span key)
     return ok;
 }
 
+/* A key longer than a block is hashed first (RFC 2104 §2). */
+static bool use_any_key(struct crypto *c, enum crypto_hash hash, struct span key)
+{
+    uint8_t hashed[CRYPTO_MAX_SIZE];
+    if (key.len <= BLOCK)
+        return use_key(c, hash, key);
+    bool ok = crypto_digest(c, hash, &key, 1, hashed) == CT_OK &&
+              use_key(c, hash, span_of(hashed, crypto_hash_size(hash)));
+    crypto_wipe(hashed, sizeof hashed);
+    return ok;
+}
+
 enum ct_err crypto_hmac(struct crypto *c, enum crypto_hash hash, struct span key,
                         const struct span *parts, size_t n, uint8_t *out)
 {
-    uint8_t hashed[CRYPTO_MAX_SIZE], inner[CRYPTO_MAX_SIZE];
-    if (key.len > BLOCK) {
-        enum ct_err err = crypto_digest(c, hash, &key, 1, hashed);
-        if (err != CT_OK)
-            return err;
-        key = span_of(hashed, crypto_hash_size(hash));
-    }
-    if (!use_key(c, hash, key))
-        return CT_ECRYPTO;
+    uint8_t inner[CRYPTO_MAX_SIZE];
     const struct span inner_part = span_of(inner, crypto_hash_size(hash));
+    if (!use_any_key(c, hash, key))
+        return CT_ECRYPTO;
     bool ok = EVP_MD_CTX_copy_ex(c->scratch, c->keyed[hash].inner) == 1 &&
               update(c->scratch, parts, n) && EVP_DigestFinal_ex(c->scratch, inner, NULL) == 1 &&
               EVP_MD_CTX_copy_ex(c->scratch, c->keyed[hash].outer) == 1 &&
