@@ -33,8 +33,8 @@ defmodule Cromulent.Turn do
   | `ttl` | `TURN_TTL` | 3600 | lifetime of credentials, seconds |
   | `stun_urls` | `TURN_STUN_URLS` | none; a public server without a relay | more STUN servers for clients |
   | `workers` | `TURN_WORKERS` | one per core | threads of the relay |
-  | `allow_peers` | `TURN_ALLOW_PEERS` | none | blocks of peers that are allowed although private |
-  | `deny_peers` | `TURN_DENY_PEERS` | none | blocks of peers that are refused, before all else |
+  | `allow_peers` | `TURN_ALLOW_PEERS` | none | blocks of peers that are allowed although private; the longest prefix decides |
+  | `deny_peers` | `TURN_DENY_PEERS` | none | blocks of peers that are refused although public |
   | `host` | | | the DNS name or address that clients are told |
   | `software` | | `cromulent_turn/VERSION` | SOFTWARE of RFC 8489 §14.14; empty to hide |
 

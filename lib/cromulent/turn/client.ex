@@ -170,6 +170,8 @@ defmodule Cromulent.Turn.Client do
   @spec transact(t(), Stun.t(), keyword()) :: {:ok, Stun.t(), binary()} | {:error, failure()}
   def transact(client, %Stun{} = message, opts \\ []) do
     packet = Stun.encode(message, opts)
+    # Only what was asked with integrity is answered with it.
+    client = if opts[:integrity], do: client, else: %{client | key: nil}
     start = now()
     send_times = client.rto |> schedule() |> Enum.map(&(&1 + start))
 
