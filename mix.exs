@@ -124,7 +124,7 @@ defmodule Cromulent.Turn.MixProject do
     [
       licenses: ["Apache-2.0"],
       links: %{},
-      files: ~w(lib src c_src assets/js docs mk Makefile mix.exs rebar.config VERSION LICENSE
+      files: ~w(lib src c_src assets docs mk Makefile mix.exs rebar.config VERSION LICENSE
            README.md CHANGELOG.md .formatter.exs) ++ shipped_priv()
     ]
   end
