@@ -56,7 +56,7 @@ $(OBJ)/relay/%.o: ROOM_FLAGS = $(RELAY_ROOM)
 ##@ Building
 .PHONY: build uv info deps FORCE
 
-build: $(if $(NIF_OBJS),$(PRIV)/$(NIF_NAME)) $(if $(RELAY_OBJS),$(PRIV)/$(RELAY_NAME)) ## Build the NIF and the relay (the default)
+build: $(PRIV)/$(NIF_NAME) $(PRIV)/$(RELAY_NAME) ## Build the NIF and the relay (the default)
 
 uv: $(OUT)/uv/priv/$(NIF_NAME) $(OUT)/uv/priv/$(RELAY_NAME) ## Build the relay on libuv's own UDP too, for tests
 

@@ -66,10 +66,11 @@ test-ex: $(TEST_NEEDS) ## Test the Elixir side against the real NIF and relay (E
 	$(Q)$(TEST_ENV) mix test $(ARGS)
 
 test-erl: $(TEST_NEEDS) ## Test the NIF from Erlang (rebar3 eunit)
+	$(Q)$(if $(wildcard test/*_tests.erl),,$(error no tests in test/*_tests.erl))
 	$(Q)$(TEST_ENV) rebar3 eunit
 
 test-js: ## Test the browser modules (node --test)
-	$(Q)node --test $(or $(wildcard test/js/*.test.*js assets/js/*.test.*js),$(error no tests in test/js))
+	$(Q)node --test --test-reporter=spec $(or $(wildcard test/js/*.test.*js assets/js/*.test.*js),$(error no tests in test/js))
 
 test-interop: $(TEST_NEEDS) ## Test against coturn's and aioice's clients
 	$(Q)$(TEST_ENV) test/interop/run
