@@ -19,6 +19,14 @@ struct outgoing {
 
 /* ---- reading ---- */
 
+static void finish_if_written(struct control *c)
+{
+    if (c->finishing && (c->lost || (c->queued == 0 && c->discard == 0))) {
+        c->finishing = false;
+        c->ops->finished(c);
+    }
+}
+
 /* Frames bring secrets: nothing of them is left behind. */
 static void drop_body(struct control *c)
 {
@@ -40,6 +48,7 @@ static void lose(struct control *c)
     if (c->lost)
         return;
     c->lost = true;
+    c->discard = 0;
     control_stop_reading(c);
     c->ops->gone(c);
 }
@@ -54,6 +63,7 @@ static void begin_body(struct control *c)
     if (c->body_len > CONTROL_IN_MAX) {
         snprintf(why, sizeof why, "a frame of %zu bytes came: at most %d are accepted", c->body_len,
                  CONTROL_IN_MAX);
+        c->discard = c->body_len;
         broken(c, why);
         return;
     }
@@ -79,10 +89,25 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
     struct control *c = OWNER_OF(handle, struct control, in);
 
     (void)suggested;
-    if (c->body)
+    if (c->discard)
+        *buf = uv_buf_init(c->scrap, sizeof c->scrap);
+    else if (c->body)
         *buf = uv_buf_init((char *)c->body + c->body_have, (unsigned)(c->body_len - c->body_have));
     else
         *buf = uv_buf_init((char *)c->head + c->head_have, (unsigned)(LENGTH_SIZE - c->head_have));
+}
+
+/*
+ * The BEAM loses what it has not read of us when it is refused what it writes: so a frame that is
+ * too long is taken in all the same.
+ */
+static void discard(struct control *c, size_t n)
+{
+    c->discard -= n < c->discard ? n : c->discard;
+    if (c->discard)
+        return;
+    control_stop_reading(c);
+    finish_if_written(c);
 }
 
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
@@ -92,6 +117,11 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     (void)buf;
     if (n < 0) {
         lose(c);
+        finish_if_written(c);
+        return;
+    }
+    if (c->discard) {
+        discard(c, (size_t)n);
         return;
     }
     if (c->body)
@@ -106,7 +136,8 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 
 void control_stop_reading(struct control *c)
 {
-    uv_read_stop((uv_stream_t *)&c->in);
+    if (!c->discard)
+        uv_read_stop((uv_stream_t *)&c->in);
 }
 
 int control_open(struct control *c, uv_loop_t *loop, const struct control_ops *ops)
@@ -133,14 +164,6 @@ void control_frame_init(struct term_out *frame)
     term_out_init(frame);
     frame->failed = frame->failed || ei_x_append_buf(&frame->x, length, sizeof length) != 0 ||
                     ei_x_encode_version(&frame->x) != 0;
-}
-
-static void finish_if_written(struct control *c)
-{
-    if (c->finishing && (c->queued == 0 || c->lost)) {
-        c->finishing = false;
-        c->ops->finished(c);
-    }
 }
 
 static void on_written(uv_write_t *write, int status)

@@ -39,6 +39,8 @@ struct control {
     size_t head_have;
     uint8_t *body;
     size_t body_len, body_have;
+    size_t discard; /* bytes still to come of a frame that is too long */
+    char scrap[4096];
     size_t queued; /* bytes handed to libuv and not yet written */
     bool lost;     /* the other end is gone */
     bool finishing;

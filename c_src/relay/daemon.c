@@ -102,14 +102,14 @@ static void send_event(struct daemon *d, struct term_out *frame)
         credit_drop(&d->credit);
 }
 
-/* What is told before the first credit waits for it: it would be lost every time. */
+/* What is told before `ready` and the first credit waits for them: it would be lost every time. */
 void daemon_log(struct daemon *d, const char *level, const char *message)
 {
     struct term_out frame;
 
     control_frame_init(&frame);
     event_put_log(&frame, level, message);
-    if (credit_take(&d->credit)) {
+    if (d->stage == STAGE_RUNNING && credit_take(&d->credit)) {
         send_event(d, &frame);
     } else if (d->held_count < DAEMON_LOGS_HELD) {
         d->held[d->held_count++] = frame;
@@ -123,6 +123,8 @@ void daemon_send_held(struct daemon *d)
 {
     unsigned sent = 0;
 
+    if (d->stage != STAGE_RUNNING)
+        return;
     while (sent < d->held_count && credit_take(&d->credit))
         send_event(d, &d->held[sent++]);
     d->held_count -= sent;

@@ -63,7 +63,7 @@ void daemon_fail_text(struct daemon *d, const char *reason, const char *text);
 /* A log event; level is "info", "warning" or "error". */
 void daemon_log(struct daemon *d, const char *level, const char *message);
 
-/* More credit came: what was held back can go. */
+/* Ready, or more credit came: what was held back can go. */
 void daemon_send_held(struct daemon *d);
 
 #endif

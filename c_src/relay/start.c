@@ -228,6 +228,7 @@ static bool tell_ready(struct daemon *d)
     term_put_atom(&frame, "udp");
     term_put_atom(&frame, udp_backend());
     control_send(&d->control, &frame);
+    daemon_send_held(d);
     return true;
 }
 

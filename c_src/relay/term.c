@@ -22,7 +22,7 @@ struct tag {
 static const struct tag tags[] = {
     {ERL_SMALL_INTEGER_EXT, 0, 0, 1, 0},
     {ERL_INTEGER_EXT, 0, 0, 4, 0},
-    {ERL_SMALL_BIG_EXT, 1, 0, 1, 8}, /* a sign byte in front of the digits */
+    {ERL_SMALL_BIG_EXT, 1, 0, 1, UINT8_MAX}, /* a sign byte in front of the digits */
     {NEW_FLOAT_EXT, 0, 0, 8, 0},
     {ERL_SMALL_ATOM_UTF8_EXT, 1, 0, 0, UINT8_MAX},
     {ERL_ATOM_UTF8_EXT, 2, 0, 0, MAXATOMLEN_UTF8 - 1},

@@ -30,9 +30,9 @@ struct term_in {
 };
 
 /*
- * False unless data is exactly one term behind its version byte, made of atoms, integers of up to
- * 64 bits, floats, binaries, tuples, proper lists and maps, not nested deeper than TERM_DEPTH_MAX.
- * The data must outlive the reader.
+ * False unless data is exactly one term behind its version byte, made of atoms, integers, floats,
+ * binaries, tuples, proper lists and maps, not nested deeper than TERM_DEPTH_MAX. The data must
+ * outlive the reader.
  */
 bool term_in_init(struct term_in *in, const uint8_t *data, size_t len);
 
