@@ -17,7 +17,10 @@ static uint32_t tag_of(uint64_t hash)
 bool map_init(struct map *m, uint32_t capacity)
 {
     uint32_t size = 16;
-    while (size / 2 < capacity && size < UINT32_MAX / 2)
+    *m = (struct map){0};
+    if (capacity > MAP_CAPACITY_MAX)
+        return false;
+    while (size / 2 < capacity)
         size *= 2;
     *m = (struct map){.mask = size - 1, .capacity = capacity};
     m->slots = malloc(size * sizeof *m->slots);

@@ -14,6 +14,10 @@
 
 #define MAP_NONE UINT32_MAX
 
+enum {
+    MAP_CAPACITY_MAX = 1 << 30
+};
+
 struct map_slot {
     uint32_t tag;    /* high half of the hash */
     uint32_t number; /* MAP_NONE: empty */
@@ -30,7 +34,10 @@ struct map_iter {
     uint32_t at, tag;
 };
 
-/* Slots are written at once, so that memory does not grow with use. False when memory is short. */
+/*
+ * Slots are written at once, so that memory does not grow with use. False when memory is short or
+ * capacity is beyond MAP_CAPACITY_MAX.
+ */
 bool map_init(struct map *m, uint32_t capacity);
 void map_free(struct map *m);
 
