@@ -206,7 +206,7 @@ static void test_lengths(void)
         for (size_t n = 0; n <= 65535; n += n < 1000 ? 1 : 997) {
             bool ok = stun_attr_length_ok(stun_attr_id(registry[i].type), n);
             if (ok != length_by_rfc(registry[i].type, n)) {
-                CHECK(!"the length of the RFC");
+                check_failed(__FILE__, __LINE__, "not the length of the RFC");
                 printf("#   %s of %zu bytes\n", registry[i].name, n);
             }
         }
