@@ -134,7 +134,7 @@ defmodule Cromulent.Turn do
 
   # Providers may be anybody's code, and a user who joins a call must not suffer from it.
   defp ask(provider, user_id, opts) do
-    if function_exported?(provider, :get_ice_servers, 2),
+    if Code.ensure_loaded?(provider) and function_exported?(provider, :get_ice_servers, 2),
       do: provider.get_ice_servers(user_id, opts),
       else: provider.get_ice_servers(user_id)
   rescue

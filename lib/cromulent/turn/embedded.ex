@@ -38,8 +38,8 @@ defmodule Cromulent.Turn.Embedded do
   end
 
   @doc false
-  @spec running?() :: boolean()
-  def running?, do: :ets.whereis(Relay) != :undefined
+  @spec running?(atom()) :: boolean()
+  def running?(relay \\ Relay), do: :ets.whereis(relay) != :undefined
 
   @doc false
   @spec offer(Config.t(), [String.t()]) :: offer()

@@ -121,7 +121,7 @@ defmodule Cromulent.Turn.Frame do
       else: unexpected({:ready, info})
   end
 
-  defp check({:ready, %{protocol: other}}) when is_integer(other),
+  defp check({:ready, %{protocol: other}}) when is_integer(other) and other != @protocol,
     do: {:error, "it speaks version #{other} of the control protocol, and we speak #{@protocol}"}
 
   defp check({:failed, reason, {what, errno}})

@@ -438,9 +438,10 @@ defmodule Cromulent.Turn.Relay do
 
       {{from, timer, then}, calls} ->
         Process.cancel_timer(timer)
-        GenServer.reply(from, result)
         state = %{state | calls: calls}
-        if result == :ok and then != [], do: adopt(state, then), else: state
+        state = if result == :ok and then != [], do: adopt(state, then), else: state
+        GenServer.reply(from, result)
+        state
     end
   end
 

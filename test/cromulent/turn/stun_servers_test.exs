@@ -1,0 +1,29 @@
+defmodule Cromulent.Turn.StunServersTest do
+  use ExUnit.Case, async: false
+
+  import Cromulent.Turn.Helpers
+
+  alias Cromulent.Turn.{Stun, StunServers}
+
+  test "are the configured ones, else a public one" do
+    assert StunServers.get_ice_servers("alice") == {:ok, StunServers.fallback()}
+    put_env([{"TURN_STUN_URLS", "stun:a.example.org"}])
+    assert StunServers.get_ice_servers("alice") == {:ok, [%{urls: "stun:a.example.org"}]}
+    put_config(stun_urls: ["stun:b.example.org"])
+    assert StunServers.get_ice_servers("alice") == {:ok, [%{urls: "stun:b.example.org"}]}
+    put_config(stun_urls: ["b.example.org"])
+
+    assert {:error,
+            {:config, "config :cromulent_turn, stun_urls: \"b.example.org\": must be" <> _}} =
+             StunServers.get_ice_servers("alice")
+  end
+
+  test "have no username and no credential" do
+    assert StunServers.fallback() == [%{urls: "stun:stun.l.google.com:19302"}]
+    assert StunServers.entries(["stun:a", "stun:b"]) == [%{urls: "stun:a"}, %{urls: "stun:b"}]
+  end
+
+  test "are the provider of the name Stun too" do
+    assert Stun.get_ice_servers("alice") == StunServers.get_ice_servers("alice")
+  end
+end
