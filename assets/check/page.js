@@ -151,9 +151,11 @@ function showCandidates({ candidates }) {
   replace($("candidates"), rows);
 }
 
+// Browsers ask from every network that they have: one complaint per server is enough.
 function showErrors(errors) {
+  const unlike = new Map(errors.map((error) => [`${error.code} ${error.url}`, error]));
   $("errors-card").hidden = errors.length === 0;
-  const items = errors.map(({ code, text, url, ms }) =>
+  const items = [...unlike.values()].map(({ code, text, url, ms }) =>
     element("li", {}, `${code} ${text} `, element("small", {}, `${url}, after ${Math.round(ms)} ms`)),
   );
   replace($("errors"), items);

@@ -49,7 +49,8 @@ const REDUCERS = {
     if (state.audio === "waiting") return fail(state, "no_audio");
     return { ...state, phase: "finished" };
   },
-  failed: (state, { reason, detail }) => fail(state, reason, detail),
+  failed: (state, { reason, detail }) =>
+    fail(state, (reason.startsWith("call_") && refusalReason(state)) || reason, detail),
 };
 
 /**
@@ -74,15 +75,25 @@ function hasRelay(state) {
 }
 
 // The relay's own answer says most; silence is told from silence by what else arrived.
-function noRelayReason({ errors, candidates }, complete) {
-  const known = errors.find((error) => error.code in REFUSALS);
-  if (known) return `refused_${known.code}`;
-  const other = errors.find((error) => error.code >= 300 && error.code < 700);
-  if (other) return "refused";
+function noRelayReason(state, complete) {
+  const { errors, candidates } = state;
+  const refusal = refusalReason(state);
+  if (refusal) return refusal;
   if (errors.some((error) => /lookup|resolv/i.test(error.text))) return "unknown_host";
   if (candidates.some((candidate) => candidate.type === "srflx")) return "stun_only_answer";
   if (candidates.length === 0 && errors.length === 0) return "nothing_gathered";
   return complete && errors.length === 0 ? "not_tried" : "no_answer";
+}
+
+function refusalReason({ errors }) {
+  const known = errors.find((error) => error.code in REFUSALS);
+  if (known) return `refused_${known.code}`;
+  return errors.some(isRefusal) ? "refused" : null;
+}
+
+// What a relay answers (RFC 8489 §14.8); browsers use 701 for those that they could not reach.
+function isRefusal({ code }) {
+  return code >= 300 && code < 700;
 }
 
 /* ---- words ---- */
@@ -132,9 +143,13 @@ const FAILURES = {
     `A STUN server answered, but ${where(state)} gave nothing to relay with.`,
   ],
   refused: (state) => {
-    const { code, text } = state.errors.find((error) => error.code >= 300 && error.code < 700);
+    const { code, text } = state.errors.find(isRefusal);
     return ["The relay refused", `It answered ${code}${text ? `: ${text}` : ""}.`];
   },
+  call_no_candidates: () => [
+    "The relay gave too few addresses",
+    "It gave one, but a call needs one for each end.",
+  ],
   call_failed: () => [
     "No path through the relay",
     "It gave relayed addresses, but they do not reach each other: " +

@@ -25,8 +25,8 @@ export async function gatherCandidates(iceServers, options = {}) {
     const parsed = candidate?.candidate ? parseCandidate(candidate.candidate) : null;
     if (parsed) onCandidate?.({ ...parsed, url: candidate.url ?? "", ms: elapsed() });
   });
-  pc.addEventListener("icecandidateerror", ({ errorCode, errorText, url }) => {
-    onError?.({ code: errorCode, text: errorText ?? "", url: url ?? "", ms: elapsed() });
+  pc.addEventListener("icecandidateerror", (event) => {
+    onError?.({ ...iceError(event), ms: elapsed() });
   });
 
   try {
@@ -37,6 +37,16 @@ export async function gatherCandidates(iceServers, options = {}) {
   } finally {
     pc.close();
   }
+}
+
+/**
+ * The facts of an icecandidateerror event.
+ *
+ * @param {RTCPeerConnectionIceErrorEvent} event
+ * @returns {{code: number, text: string, url: string}}
+ */
+export function iceError({ errorCode, errorText, url }) {
+  return { code: errorCode, text: errorText ?? "", url: url ?? "" };
 }
 
 // Resolves to true when gathering completes, to false at the deadline or when it is aborted.

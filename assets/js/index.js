@@ -2,7 +2,7 @@
 export { parseCandidate, isHidden } from "./candidate.js";
 export { initialState, reduce, verdict, steps } from "./check_state.js";
 export { checkIceServers, parseIceUrl } from "./ice_servers.js";
-export { gatherCandidates } from "./ice_probe.js";
+export { gatherCandidates, iceError } from "./ice_probe.js";
 export { CallError, LoopbackCall } from "./loopback_call.js";
 export { RateMeter, TokenBucket, percentile, summarize } from "./meter.js";
 export { audioReceived, isRelayed, selectedPair } from "./stats.js";

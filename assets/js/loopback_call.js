@@ -4,7 +4,10 @@ const CHUNK = new Uint8Array(16 * 1024);
 const BUFFERED_MAX = 1024 * 1024;
 const TICK_MS = 10;
 
-/** Why a call could not be had: `reason` is "failed", "timeout", "silent" or "aborted". */
+/**
+ * Why a call could not be had: `reason` is "no_candidates" (an end has no address to be called at),
+ * "failed", "timeout", "silent" or "aborted".
+ */
 export class CallError extends Error {
   constructor(reason) {
     super(`the call ended: ${reason}`);
@@ -26,24 +29,27 @@ export class LoopbackCall {
    * @param {object} [options]
    * @param {RTCIceTransportPolicy} [options.policy] "relay" forbids every path around the relay
    * @param {MediaStreamTrack} [options.track] sent in both directions
+   * @param {(event: RTCPeerConnectionIceErrorEvent) => void} [options.onIceError]
    */
-  constructor(iceServers, { policy = "relay", track } = {}) {
+  constructor(iceServers, { policy = "relay", track, onIceError } = {}) {
     const config = { iceServers, iceTransportPolicy: policy };
     this.caller = new RTCPeerConnection(config);
     this.callee = new RTCPeerConnection(config);
+    this.ends = [this.caller, this.callee];
     this.pings = this.channel("ping", { ordered: false, maxRetransmits: 0 });
     this.bulk = this.channel("bulk");
     this.pings[1].addEventListener("message", ({ data }) => this.pings[1].send(data));
 
-    for (const pc of track ? [this.caller, this.callee] : []) {
-      pc.addTrack(track.clone(), new MediaStream());
+    for (const pc of this.ends) {
+      if (track) pc.addTrack(track.clone(), new MediaStream());
+      if (onIceError) pc.addEventListener("icecandidateerror", onIceError);
     }
   }
 
   /** A data channel, as its two ends: [caller's, callee's]. To be made before `connect()`. */
   channel(label, options = {}) {
     const init = { ...options, negotiated: true, id: this.#nextChannel++ };
-    return [this.caller, this.callee].map((pc) => {
+    return this.ends.map((pc) => {
       const end = pc.createDataChannel(label, init);
       end.binaryType = "arraybuffer";
       return end;
@@ -115,14 +121,14 @@ export class LoopbackCall {
 
   /** @returns {Promise<{caller: RTCStatsReport, callee: RTCStatsReport}>} */
   async stats() {
-    const [caller, callee] = await Promise.all([this.caller.getStats(), this.callee.getStats()]);
+    const [caller, callee] = await Promise.all(this.ends.map((pc) => pc.getStats()));
     return { caller, callee };
   }
 
   /** Ends the call and its measurements; the browser gives its relayed addresses back. */
   close() {
     for (const stop of [...this.#stops]) stop();
-    for (const pc of [this.caller, this.callee]) {
+    for (const pc of this.ends) {
       for (const { track } of pc.getSenders()) track?.stop();
       pc.close();
     }
@@ -142,26 +148,36 @@ export class LoopbackCall {
   }
 
   #opened(timeout, signal) {
-    const ends = [...this.pings, ...this.bulk];
+    const channels = [...this.pings, ...this.bulk];
     return new Promise((resolve, reject) => {
       const fail = (reason) => reject(new CallError(reason));
       const timer = setTimeout(() => fail("timeout"), timeout);
       this.#stops.add(() => clearTimeout(timer));
 
       const onOpen = () => {
-        if (!ends.every((end) => end.readyState === "open")) return;
+        if (!channels.every((channel) => channel.readyState === "open")) return;
         clearTimeout(timer);
         resolve();
       };
-      for (const end of ends) end.addEventListener("open", onOpen);
-      for (const pc of [this.caller, this.callee]) {
-        pc.addEventListener("connectionstatechange", () => {
-          if (pc.connectionState === "failed") fail("failed");
-        });
-      }
+      for (const channel of channels) channel.addEventListener("open", onOpen);
+      for (const pc of this.ends) watch(pc, fail);
       signal?.addEventListener("abort", () => fail("aborted"), { once: true });
     });
   }
+}
+
+// Tells early of an end that cannot be called.
+function watch(pc, fail) {
+  let candidates = 0;
+  pc.addEventListener("icecandidate", ({ candidate }) => {
+    if (candidate?.candidate) candidates += 1;
+  });
+  pc.addEventListener("icegatheringstatechange", () => {
+    if (pc.iceGatheringState === "complete" && candidates === 0) fail("no_candidates");
+  });
+  pc.addEventListener("connectionstatechange", () => {
+    if (pc.connectionState === "failed") fail("failed");
+  });
 }
 
 async function negotiate(caller, callee) {

@@ -20,7 +20,9 @@ export function createTone(hertz = 440) {
   return {
     track,
     running: () => context.state === "running",
-    resume: () => context.resume(),
+    async resume() {
+      if (context.state !== "closed") await context.resume();
+    },
     close() {
       track.stop();
       if (context.state !== "closed") context.close();

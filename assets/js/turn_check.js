@@ -1,5 +1,5 @@
 import { checkIceServers } from "./ice_servers.js";
-import { gatherCandidates } from "./ice_probe.js";
+import { gatherCandidates, iceError } from "./ice_probe.js";
 import { CallError, LoopbackCall } from "./loopback_call.js";
 import { audioReceived, selectedPair } from "./stats.js";
 
@@ -66,9 +66,11 @@ function findRelay(servers, { gatherMs, signal }, report) {
 async function makeCall(servers, settings, report) {
   const { tone, signal } = settings;
   report({ type: "calling" });
-  const call = new LoopbackCall(servers, { policy: "relay", track: tone?.track });
+  const start = performance.now();
+  const onIceError = (event) =>
+    report({ type: "ice_error", error: { ...iceError(event), ms: performance.now() - start } });
+  const call = new LoopbackCall(servers, { policy: "relay", track: tone?.track, onIceError });
   try {
-    const start = performance.now();
     await call.connect({ timeout: settings.connectMs, signal });
     report({ type: "connected", ms: performance.now() - start });
     await measure(call, settings, report);

@@ -107,6 +107,18 @@ test("a call that does not connect", () => {
   }
 });
 
+test("a relay that refuses addresses for the call says why", () => {
+  const calling = [SERVERS, found("relay"), { type: "calling" }];
+  const lacking = { type: "failed", reason: "call_no_candidates" };
+  assert.match(verdict(after(...calling, lacking)).title, /too few addresses/);
+
+  const state = after(...calling, failed(486), lacking);
+  assert.match(verdict(state).text, /486/);
+  assert.equal(statuses(state), "good good bad todo todo");
+  assert.match(verdict(after(...calling, failed(599, "No"), lacking)).text, /599: No/);
+  assert.match(verdict(after(...calling, failed(701), lacking)).title, /too few addresses/);
+});
+
 test("a call that went around the relay is a failure, whatever passed", () => {
   const path = { caller: "host", callee: "relay", url: null, protocol: null };
   const state = after(...CONNECTED, RTT, { type: "path", path });

@@ -15,9 +15,9 @@ defmodule Mix.Tasks.Turn.Demo do
   | `--ip IP` | an IPv4 address of this host; repeatable | 127.0.0.1, and the host's address in its network |
   | `--port PORT` | the page's TCP port; 0 takes a free one | 4080, or a free one when that is taken |
 
-  The relay listens on the same addresses, on UDP port 3478 or a free one when that is taken. It relays between
-  its own clients only: no other peer is allowed. Whoever reaches the page can use it. The environment
-  variables of `Cromulent.Turn` hold for all else.
+  The relay listens on the same addresses, on UDP port 3478 or a free one when that is taken. Whoever
+  reaches the page gets credentials for it, but of the private addresses it relays to none, save between
+  its own clients. The environment variables of `Cromulent.Turn` hold for all else.
 
   Browsers need a network interface besides loopback for calls, also for those within the machine: on a
   host without any, Chromium does with the flag `--allow-loopback-in-peer-connection`.
@@ -39,11 +39,11 @@ defmodule Mix.Tasks.Turn.Demo do
   def run(argv) do
     opts = Mix.Turn.parse(@task, argv, @switches)
     port = check_port(opts[:port])
+    ips = addresses(opts[:ip])
     Mix.Turn.boot()
     {:ok, _} = Application.ensure_all_started(:inets)
     :ok = :cromulent_turn_nif.sigint_to_sigterm()
 
-    ips = addresses(opts[:ip])
     info = start_relay(ips)
     urls = for ip <- ips, do: {ip, start_page(ip, port)}
     IO.puts(greeting(info.listen, urls))
@@ -76,29 +76,29 @@ defmodule Mix.Tasks.Turn.Demo do
   # ---- the relay ----
 
   defp start_relay(ips) do
-    with {:error, {:listen, _, :eaddrinuse}} <- start_relay(ips, @relay_port),
-         {:error, reason} <- start_relay(ips, 0) do
-      Mix.Turn.fail(@task, 1, Mix.Turn.describe(reason))
-    else
+    result =
+      with {:error, {:listen, _, :eaddrinuse}} <- start_relay(ips, @relay_port),
+           do: start_relay(ips, 0)
+
+    case result do
       {:ok, info} -> info
       {:error, reason} -> Mix.Turn.fail(@task, 1, Mix.Turn.describe(reason))
     end
   end
 
-  # The last address is the one that others reach. Peers there are the relay's own clients: it has
-  # no other sockets on that address that a peer could be.
+  # The last address is the one that others reach too.
   defp start_relay(ips, port) do
-    relay_ip = ips |> List.last() |> Address.format()
-
     opts = [
       listen: for(ip <- ips, do: "udp:#{Address.to_host(ip)}:#{port}"),
-      relay_ip: relay_ip,
-      allow_peers: [relay_ip]
+      relay_ip: ips |> List.last() |> Address.format(),
+      allow_peers: []
     ]
 
     # In the application's own tree, so that the end of the application ends the relay first.
-    with {:ok, _} <- Supervisor.start_child(Cromulent.Turn.Application, {Cromulent.Turn, opts}),
-         do: Relay.info()
+    case Supervisor.start_child(Cromulent.Turn.Application, {Cromulent.Turn, opts}) do
+      {:ok, _pid} -> Relay.info()
+      {:error, {reason, _child}} -> {:error, reason}
+    end
   end
 
   # ---- the page ----

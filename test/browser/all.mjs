@@ -1,0 +1,2 @@
+import "./call.test.mjs";
+import "./check_page.test.mjs";

@@ -1,0 +1,47 @@
+# A relay and the check page for the browser tests: `mix run --no-start test/browser/server.exs`.
+#
+# Arguments are limits of the relay (`Cromulent.Turn`), as `name=number`. One line of JSON on standard output says
+# that both are ready: {"url": ..., "pid": <relay's OS process id>}. Then each line of standard
+# input, `stats` or `list`, is answered by one of JSON. It ends, relay included, when its input does.
+defmodule Browser.Server do
+  alias Cromulent.Turn.{CheckPage, Json, Relay}
+
+  @ip {127, 0, 0, 1}
+  @options [listen: ["udp:127.0.0.1:0"], relay_ip: "127.0.0.1", workers: 2]
+
+  def run(arguments) do
+    Mix.Turn.boot()
+    {:ok, _} = Application.ensure_all_started(:inets)
+    options = Keyword.merge(@options, Enum.map(arguments, &option/1))
+    {:ok, _} = Supervisor.start_child(Cromulent.Turn.Application, {Cromulent.Turn, options})
+    {:ok, _, port} = CheckPage.start(@ip, 0, &ice_servers/0)
+
+    {:ok, info} = Relay.info()
+    say(url: "http://127.0.0.1:#{port}/", pid: info.os_pid)
+    IO.stream(:stdio, :line) |> Enum.each(&(&1 |> String.trim() |> command() |> say()))
+  end
+
+  defp ice_servers do
+    {:ok, servers} = Cromulent.Turn.ice_servers("browser", provider: "embedded")
+    servers
+  end
+
+  defp command("stats") do
+    {:ok, stats} = Relay.stats()
+    stats
+  end
+
+  defp command("list") do
+    {:ok, allocations} = Relay.list(1000)
+    allocations
+  end
+
+  defp option(text) do
+    [name, value] = String.split(text, "=", parts: 2)
+    {String.to_existing_atom(name), String.to_integer(value)}
+  end
+
+  defp say(value), do: value |> Json.encode() |> IO.puts()
+end
+
+Browser.Server.run(System.argv())
