@@ -15,6 +15,7 @@
 #include "crypto/crypto.h"
 
 #include <erl_nif.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -80,11 +81,12 @@ struct nif_crypto;
 /*
  * One per loaded library; an upgrade makes a new one, and the old one lives on until the old code
  * is purged. A struct crypto belongs to one thread, so each scheduler thread makes its own at its
- * first use and keeps it under `key`; `all` owns them, under `lock`.
+ * first use and keeps it under `key`; `all` owns them, under `lock`. The key is POSIX's, not one of
+ * enif_tsd_key_create(): those are given out again with the values they had in each thread.
  */
 struct nif_priv {
     struct nif_atoms atoms;
-    ErlNifTSDKey key;
+    pthread_key_t key;
     ErlNifMutex *lock;
     struct nif_crypto *all;
 };

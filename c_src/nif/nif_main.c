@@ -32,7 +32,7 @@ static int load(ErlNifEnv *env, void **priv_data, ERL_NIF_TERM info)
     priv->lock = enif_mutex_create("cromulent_turn_nif");
     if (!priv->lock)
         goto no_lock;
-    if (enif_tsd_key_create("cromulent_turn_nif", &priv->key) != 0)
+    if (pthread_key_create(&priv->key, NULL) != 0)
         goto no_key;
     nif_atoms_init(&priv->atoms, env);
     *priv_data = priv;
@@ -58,7 +58,7 @@ static void unload(ErlNifEnv *env, void *priv_data)
     struct nif_priv *priv = (struct nif_priv *)priv_data;
     nif_signal_restore();
     nif_crypto_free_all(priv);
-    enif_tsd_key_destroy(priv->key);
+    (void)pthread_key_delete(priv->key);
     enif_mutex_destroy(priv->lock);
     enif_free(priv);
 }

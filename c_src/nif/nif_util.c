@@ -37,18 +37,22 @@ static struct crypto *crypto_of_thread(struct nif_priv *priv)
         enif_free(node);
         return NULL;
     }
+    if (pthread_setspecific(priv->key, node->crypto) != 0) {
+        crypto_free(node->crypto);
+        enif_free(node);
+        return NULL;
+    }
     enif_mutex_lock(priv->lock);
     node->next = priv->all;
     priv->all = node;
     enif_mutex_unlock(priv->lock);
-    enif_tsd_set(priv->key, node->crypto);
     return node->crypto;
 }
 
 struct crypto *nif_crypto(ErlNifEnv *env)
 {
     struct nif_priv *priv = nif_priv(env);
-    struct crypto *c = (struct crypto *)enif_tsd_get(priv->key);
+    struct crypto *c = (struct crypto *)pthread_getspecific(priv->key);
     return c ? c : crypto_of_thread(priv);
 }
 
