@@ -53,6 +53,7 @@ MAKEFLAGS += --no-builtin-rules
 include mk/paths.mk
 include mk/native.mk
 include mk/test.mk
+include mk/fuzz.mk
 
 ##@ Everything
 .PHONY: demo test bench clean distclean help
