@@ -1,0 +1,177 @@
+"""The server under test: relays of this project, or coturn's to know that the cases are right."""
+
+import base64
+import contextlib
+import hmac
+import json
+import os
+import re
+import subprocess
+import threading
+import time
+
+from support import Failure, binding, check, end, free_ports, readline, under, until
+
+SECRET = "interop-secret"
+REALM = "interop"
+PORTS = (33000, 60000)
+START_TIMEOUT_S = 120  # mix may have to compile
+
+
+class Relay:
+    """One server: where it listens, and what it has counted."""
+
+    def __init__(self, host, name, listen):
+        self.host, self.name, self.listen = host, name, listen
+
+    def port(self, version):
+        return self.listen[version][1]
+
+    def stats(self):
+        return self.host.stats(self.name)
+
+    def credentials(self, user):
+        """(username, password) as users of the library get them."""
+        return self.host.credentials(self.name, user)
+
+    def kill_all(self):
+        return self.host.kill_all(self.name)
+
+    def check_alive(self):
+        self.host.check_alive(self.name, self.listen)
+
+
+class Ours:
+    """A BEAM with test/interop/server.exs, which runs as many relays as cases ask for."""
+
+    name = "cromulent_turn"
+    counts = True
+    binds_more_channels = True
+
+    def __init__(self, out, namespace=None):
+        env = {k: v for k, v in os.environ.items() if not k.startswith("TURN_")}
+        self.log = open(os.path.join(out, "beam.log"), "ab")
+        self.process = subprocess.Popen(
+            under(namespace, ["mix", "run", "test/interop/server.exs"]), stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=self.log, env=env, start_new_session=True)
+        self.buffered, self.lock, self.pids = bytearray(), threading.Lock(), {}
+        self.started = 0
+        line = ""
+        while line != '{"ok":"ready"}':  # mix may speak first
+            line = readline(self.process, self.buffered, START_TIMEOUT_S, "mix run")
+
+    def command(self, *words):
+        with self.lock:
+            self.process.stdin.write((" ".join(words) + "\n").encode())
+            self.process.stdin.flush()
+            while True:
+                line = readline(self.process, self.buffered, 30, words[0])
+                if line.startswith("{"):
+                    break
+                self.log.write(line.encode() + b"\n")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise Failure(f"{words[0]}: {answer['error']}")
+        return answer["ok"]
+
+    @contextlib.contextmanager
+    def running(self, ips=("127.0.0.1", "::1"), allow=("127.0.0.0/8", "::1/128"), port=0):
+        with self.lock:
+            self.started += 1
+            name = f"r{self.started}"
+        listen = ",".join(f"udp:[{ip}]:{port}" if ":" in ip else f"udp:{ip}:{port}" for ip in ips)
+        options = [f"listen={listen}", f"relay_ip={','.join(ips)}", f"secret={SECRET}",
+                   f"realm={REALM}", "workers=2", f"relay_ports={PORTS[0]}-{PORTS[1]}"]
+        if allow:
+            options.append(f"allow_peers={','.join(allow)}")
+        info = self.command("start", name, *options)
+        self.pids[name] = info["os_pid"]
+        try:
+            yield Relay(self, name, addresses(info["listen"]))
+        finally:
+            self.command("stop", name)
+
+    def stats(self, name):
+        return self.command("stats", name)
+
+    def credentials(self, name, user):
+        server = self.command("credentials", name, user)[0]
+        return server["username"], server["credential"]
+
+    def kill_all(self, name):
+        return self.command("kill", name)
+
+    def check_alive(self, name, _listen):
+        info = self.command("info", name)
+        check(info["os_pid"] == self.pids[name] and info["restarts"] == 0,
+              f"the relay ended and was started again ({info['restarts']} times)")
+
+    def close(self):
+        self.process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(10)
+        end(self.process)
+        self.log.close()
+
+
+class Coturn:
+    """Debian's coturn. It does not tell its counters: only what clients see is checked."""
+
+    name = "coturn"
+    counts = False
+    binds_more_channels = False  # 4.6.1 answers aioice's second ChannelBind with 400
+
+    def __init__(self, out, namespace=None):
+        self.out, self.namespace = out, namespace
+
+    @contextlib.contextmanager
+    def running(self, ips=("127.0.0.1", "::1"), allow=("127.0.0.0/8", "::1/128"), port=0):
+        port = port or free_ports(2)
+        argv = ["turnserver", "-n", f"--listening-port={port}", f"--realm={REALM}",
+                "--use-auth-secret", f"--static-auth-secret={SECRET}", "--no-tls", "--no-dtls",
+                "--no-cli", f"--min-port={PORTS[0]}", f"--max-port={PORTS[1]}", "--log-file=stdout",
+                f"--pidfile={os.path.abspath(self.out)}/coturn-{port}.pid"]
+        argv += [f"--listening-ip={ip}" for ip in ips] + [f"--relay-ip={ip}" for ip in ips]
+        argv += ["--allow-loopback-peers"] if allow else []
+        with open(os.path.join(self.out, "coturn.log"), "ab") as log:
+            process = subprocess.Popen(under(self.namespace, argv), stdin=subprocess.DEVNULL,
+                                       stdout=log, stderr=log, start_new_session=True)
+            try:
+                listen = addresses([f"udp:[{ip}]:{port}" if ":" in ip else f"udp:{ip}:{port}"
+                                    for ip in ips])
+                if not self.namespace:
+                    until(10, "coturn", lambda: all(map(binding, listen.values())))
+                yield Relay(self, "coturn", listen)
+            finally:
+                end(process)
+
+    def stats(self, _name):
+        return None
+
+    def credentials(self, _name, user):
+        return rest_credentials(user)
+
+    def kill_all(self, _name):
+        return None
+
+    def check_alive(self, _name, listen):
+        check(all(map(binding, listen.values())), "the server does not answer any more")
+
+    def close(self):
+        pass
+
+
+def rest_credentials(user, secret=SECRET, lifetime=3600):
+    """(username, password) of the REST scheme, made here."""
+    username = f"{int(time.time()) + lifetime}:{user}"
+    mac = hmac.digest(secret.encode(), username.encode(), "sha1")
+    return username, base64.b64encode(mac).decode()
+
+
+def addresses(listen):
+    """{4: (ip, port), 6: (ip, port)} of listeners as they are written; the first of each."""
+    found = {}
+    for text in listen:
+        ip, port = re.fullmatch(r"udp:\[?([^\]]*)\]?:(\d+)", text).groups()
+        found.setdefault(6 if ":" in ip else 4, (ip, int(port)))
+    return found

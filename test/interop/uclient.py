@@ -1,0 +1,261 @@
+"""coturn's clients: turnutils_uclient and turnutils_stunclient, with turnutils_peer as echo."""
+
+import contextlib
+import os
+import re
+import subprocess
+from collections import namedtuple
+
+from servers import SECRET, rest_credentials
+from support import HOST, check, check_equal, echoes, end, free_ports, run, until
+
+TIMEOUT_S = 60
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+# `flags` as of turnutils_uclient -h; `client` and `relay` are IP versions; `messages` per client.
+Traffic = namedtuple("Traffic", "name flags client relay clients messages size",
+                     defaults=((), 4, 4, 1, 100, 100))
+
+TRAFFIC = [
+    Traffic("channels"),
+    Traffic("Send indications", ("-s",)),
+    Traffic("channels, no RTCP", ("-c",)),
+    Traffic("channels, padded, 171 bytes", ("-D",), size=171),
+    Traffic("channels, 1400 bytes", size=1400),
+    Traffic("channels, IPv6 relay", ("-x",), relay=6),
+    Traffic("Send indications, IPv6 relay", ("-x", "-s"), relay=6),
+    Traffic("channels, IPv6 client", client=6),
+    Traffic("channels, IPv4 relay asked for", ("-X",), client=6),
+    Traffic("channels, IPv6 client and relay", ("-x",), client=6, relay=6),
+    Traffic("channels, 10 clients", ("-m", "10"), clients=10),
+    Traffic("channels, 40 clients, fast", ("-m", "40", "-z", "2"), clients=40, messages=200),
+    Traffic("Send indications, 10 clients", ("-m", "10", "-s"), clients=10),
+    Traffic("DONT-FRAGMENT", ("-g",)),
+    Traffic("DONT-FRAGMENT, Send indications", ("-g", "-s")),
+    Traffic("client to client, channels", ("-y",)),
+    Traffic("client to client, Send indications", ("-y", "-s")),
+    Traffic("client to client, no RTCP", ("-y", "-c")),
+    Traffic("client to client, IPv6 relay", ("-y", "-x"), relay=6),
+    Traffic("client to client, IPv6 client and relay", ("-y", "-x"), client=6, relay=6),
+    Traffic("client to client, 20 clients", ("-y", "-m", "20"), clients=20),
+    Traffic("permissions and channels of no use", ("-G",)),
+]
+
+
+# ---- programs ----
+
+
+@contextlib.contextmanager
+def echo_peer(version):
+    """The port of a turnutils_peer, which answers on the next port too."""
+    port = free_ports(2)
+    with open(os.devnull, "wb") as null:
+        process = subprocess.Popen(["turnutils_peer", "-p", str(port), "-L", HOST[version]],
+                                   stdin=subprocess.DEVNULL, stdout=null, stderr=null,
+                                   start_new_session=True)
+        try:
+            until(10, "turnutils_peer",
+                  lambda: all(echoes((HOST[version], p)) for p in (port, port + 1)))
+            yield port
+        finally:
+            end(process)
+
+
+_channels = None
+
+
+def prepare(out):
+    """Builds what makes uclient keep to RFC 8656's channel numbers, see channels.c."""
+    global _channels
+    library = os.path.abspath(os.path.join(out, "channels.so"))
+    status, text = run([os.environ.get("CC", "cc"), "-O2", "-shared", "-fPIC", "-o", library,
+                        os.path.join(HERE, "channels.c")], TIMEOUT_S)
+    check(status == 0, f"channels.c: {text}")
+    _channels = library
+
+
+def uclient(relay, flags, client=4, peer=None, login=("-W", SECRET, "-u", "tester"),
+            timeout=TIMEOUT_S):
+    """(exit status, output); `peer` is the IP version and port of an echo peer."""
+    to = ["-e", HOST[peer[0]], "-r", str(peer[1])] if peer else []
+    argv = ["turnutils_uclient", "-p", str(relay.port(client)), *login, *flags, *to, HOST[client]]
+    return run(argv, timeout, preload=_channels)
+
+
+def figure(pattern, text, what):
+    """The last number that an expression finds."""
+    found = re.findall(pattern, text)
+    check(found, f"uclient does not tell {what}; it ends with {text[-300:]!r}")
+    return int(found[-1])
+
+
+# ---- what must hold ----
+
+
+def expected_clients(case):
+    """(clients, probes): how many allocations uclient uses, and how many more it leaves behind.
+
+    It works in sets: a client, with another for RTCP, with both again for client to client; and
+    makes one allocation per set only to see whether it is sent elsewhere.
+    """
+    of_set = (1 if "-c" in case.flags else 2) * (2 if "-y" in case.flags else 1)
+    sets = -(-case.clients // of_set)
+    return sets * of_set, sets
+
+
+def check_output(status, text, total):
+    check(status == 0, f"uclient ended with status {status}: {text.strip()[-200:]!r}")
+    check_equal("messages sent", figure(r"tot_send_msgs=(\d+)", text, "what it sent"), total)
+    check_equal("messages received", figure(r"tot_recv_msgs=(\d+)", text, "what came"), total)
+    check_equal("lost", figure(r"Total lost packets (\d+)", text, "what was lost"), 0)
+    check_equal("dropped", figure(r"total send dropped (\d+)", text, "what it dropped"), 0)
+
+
+def check_counters(relay, case, total, clients, probes):
+    """The relay counted what the client did, and nothing else."""
+    stats = relay.stats()
+    counters = stats["counters"]
+    wanted = {
+        "up_packets": total, "down_packets": total,
+        "up_bytes": total * case.size, "down_bytes": total * case.size,
+        "allocations_created": clients + probes, "allocations_released": clients,
+        "allocations_expired": 0, "stale_nonces": 0, "unauthenticated": 0,
+        "drop_malformed": 0, "drop_no_allocation": 0, "drop_no_permission": 0,
+        "drop_no_channel": 0, "drop_send": 0, "drop_receive": 0, "drop_rate_limited": 0,
+    }
+    if "-G" not in case.flags:
+        wanted.update(errors=0, forbidden=0)
+    check_equal("the relay's counters", {k: counters.get(k) for k in wanted}, wanted)
+    check_equal("allocations left, which uclient never releases", stats["allocations"], probes)
+    check_equal("allocations ended by hand", relay.kill_all(), probes)
+    check_equal("allocations in the end", relay.stats()["allocations"], 0)
+
+
+def traffic(case):
+    def test(server):
+        clients, probes = expected_clients(case)
+        total = clients * case.messages
+        flags = ["-n", str(case.messages), "-l", str(case.size), *case.flags]
+        if "-z" not in flags:
+            flags += ["-z", "5"]
+        with contextlib.ExitStack() as stack:
+            relay = stack.enter_context(server.running())
+            peer = None
+            if "-y" not in case.flags:
+                peer = case.relay, stack.enter_context(echo_peer(case.relay))
+            status, text = uclient(relay, flags, case.client, peer)
+            check_output(status, text, total)
+            if server.counts:
+                check_counters(relay, case, total, clients, probes)
+            relay.check_alive()
+    return test
+
+
+# ---- credentials ----
+
+
+def check_refused(relay, login, counter):
+    status, text = uclient(relay, ["-y", "-c", "-n", "1"], login=login)
+    check(status not in (0, None), f"uclient got in: {text[-200:]!r}")
+    stats = relay.stats()
+    if stats:
+        check(stats["counters"][counter] > 0, f"the relay counted no {counter}")
+        check_equal("allocations created", stats["counters"]["allocations_created"], 0)
+    relay.check_alive()
+
+
+def refused(login):
+    def test(server):
+        with server.running() as relay:
+            check_refused(relay, login(), "unauthenticated")
+    return test
+
+
+def static_login(make):
+    """-u and -w with the username and password that `make` gives."""
+    def login(*args):
+        username, password = make(*args)
+        return ["-u", username, "-w", password]
+    return login
+
+
+def own_credentials(server):
+    """Username and password from the Elixir side, as a browser would get them."""
+    with server.running() as relay:
+        login = static_login(relay.credentials)("alice")
+        status, text = uclient(relay, ["-y", "-c", "-n", "20", "-z", "5"], login=login)
+        check_output(status, text, 40)
+
+
+def two_users(server):
+    """A second user on the same relay, while the first one's allocations are still there."""
+    with server.running() as relay:
+        for user in ("alice", "bob"):
+            login = static_login(relay.credentials)(user)
+            status, text = uclient(relay, ["-y", "-n", "5", "-z", "5"], login=login)
+            check_output(status, text, 20)
+
+
+def loopback_peers(server):
+    """Private peers are refused unless they were allowed."""
+    with server.running(allow=()) as relay, echo_peer(4) as port:
+        status, text = uclient(relay, ["-n", "1"], peer=(4, port))
+        check(status not in (0, None), f"uclient reached it: {text[-200:]!r}")
+        check("error 403" in text, f"uclient was not told 403: {text[-200:]!r}")
+        stats = relay.stats()
+        if stats:
+            check(stats["counters"]["forbidden"] > 0, "the relay counted nothing forbidden")
+            check_equal("packets relayed", stats["counters"]["up_packets"], 0)
+
+
+def garbage(server):
+    """uclient damages a tenth of what it sends; the relay stays, and serves the next client."""
+    with server.running() as relay:
+        for _ in range(3):
+            uclient(relay, ["-R", "-y", "-n", "50", "-z", "2"], timeout=8)
+        relay.check_alive()
+        status, text = uclient(relay, ["-y", "-c", "-n", "20", "-z", "5"])
+        check_output(status, text, 40)
+
+
+def hit_and_run(server):
+    """uclient's flood: allocations by clients that go at once."""
+    with server.running() as relay:
+        uclient(relay, ["-O", "-y", "-m", "100"], timeout=8)
+        relay.check_alive()
+        status, text = uclient(relay, ["-y", "-c", "-n", "20", "-z", "5"])
+        check_output(status, text, 40)
+
+
+# ---- STUN ----
+
+
+def stun(version):
+    def test(server):
+        with server.running() as relay:
+            port = relay.port(version)
+            status, text = run(["turnutils_stunclient", "-p", str(port), HOST[version]], 10)
+            check_equal("exit status", status, 0)
+            mapped = re.search(r"UDP reflexive addr: (.*):\d+", text)
+            check(mapped, f"no mapped address: {text!r}")
+            check_equal("mapped address", mapped[1], HOST[version])
+            stats = relay.stats()
+            if stats:
+                check(stats["counters"]["bindings"] > 0, "the relay counted no binding")
+    return test
+
+
+CASES = [(f"uclient: {case.name}", traffic(case)) for case in TRAFFIC] + [
+    ("uclient: credentials from ice_servers/2", own_credentials),
+    ("uclient: two users", two_users),
+    ("uclient: a wrong secret is refused", refused(lambda: ["-W", "wrong", "-u", "tester"])),
+    ("uclient: expired credentials are refused",
+     refused(static_login(lambda: rest_credentials("tester", lifetime=-60)))),
+    ("uclient: somebody else's password is refused",
+     refused(static_login(lambda: (rest_credentials("alice")[0], rest_credentials("bob")[1])))),
+    ("uclient: private peers are refused by default", loopback_peers),
+    ("uclient: damaged messages do no harm", garbage),
+    ("uclient: a flood of short visits does no harm", hit_and_run),
+    ("stunclient: IPv4", stun(4)),
+    ("stunclient: IPv6", stun(6)),
+]
