@@ -262,7 +262,7 @@ loads(Ebin, Env) ->
         "case code:ensure_loaded(cromulent_turn_nif) of"
         " {module, _} -> io:put_chars(\"loaded\");"
         " Error -> io:format(\"~p\", [Error]) end, init:stop().",
-    Port = open_port({spawn_executable, os:find_executable("erl")}, [
+    Port = open_port({spawn_executable, erl()}, [
         {args, ["-noinput", "-boot", "no_dot_erlang", "-pa", Ebin, "-eval", Eval]},
         {env, lists:ukeymerge(1, lists:keysort(1, Env), lists:keysort(1, Clean))},
         exit_status,
@@ -270,6 +270,13 @@ loads(Ebin, Env) ->
         binary
     ]),
     collect(Port, []).
+
+%% Under sanitizers another one than the first in this BEAM's path: the one that runs escripts.
+erl() ->
+    case os:getenv("ESCRIPT_EMULATOR") of
+        false -> os:find_executable("erl");
+        Erl -> Erl
+    end.
 
 collect(Port, Acc) ->
     receive
