@@ -2,7 +2,7 @@ defmodule Mix.Turn do
   @moduledoc false
   # What the tasks of this library share.
 
-  alias Cromulent.Turn.Option
+  alias Cromulent.Turn.{Option, Relay}
 
   @doc """
   Compiles, configures and starts this application alone: neither the project's own application nor
@@ -39,6 +39,27 @@ defmodule Mix.Turn do
     end
 
     {:ok, _} = Application.ensure_all_started(:logger)
+  end
+
+  @doc """
+  Starts the relay in the application's own tree, so that the end of the application, for whatever
+  reason, ends the relay first. Gives what `Cromulent.Turn.Relay.info/0` does.
+  """
+  @spec start_relay(keyword()) :: {:ok, map()} | {:error, term()}
+  def start_relay(opts) do
+    case Supervisor.start_child(Cromulent.Turn.Application, {Cromulent.Turn, opts}) do
+      {:ok, _pid} -> Relay.info()
+      {:error, {reason, child}} when elem(child, 0) == :child -> {:error, reason}
+      {:error, reason} -> {:error, reason}
+    end
+  end
+
+  @doc "Ends the relay that `start_relay/1` started."
+  @spec stop_relay() :: :ok
+  def stop_relay do
+    _ = Supervisor.terminate_child(Cromulent.Turn.Application, Cromulent.Turn)
+    _ = Supervisor.delete_child(Cromulent.Turn.Application, Cromulent.Turn)
+    :ok
   end
 
   @doc "The flags as options; anything else ends the task with one line and status 2."

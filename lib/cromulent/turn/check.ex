@@ -18,10 +18,11 @@ defmodule Cromulent.Turn.Check do
   @ttl 600
   # How long credentials must hold, in seconds, for a server whose clock is that much ahead.
   @skews [7_200, 86_400, 30 * 86_400, 31_536_000]
-  @patience %{rto: 250, deadline: 5_000}
+  @defaults [rto: 250, deadline: 5_000, try_ms: 500]
   @payload_size 512
+  # Seconds: ten years.
+  @past_most 10 * 31_536_000
   @tries 6
-  @try_ms 500
 
   @steps [
     binding: "binding",
@@ -33,11 +34,15 @@ defmodule Cromulent.Turn.Check do
     release: "release"
   ]
 
-  @doc "Runs the steps in order, up to the first that fails; each is reported when it is done."
-  @spec run(target(), (step() -> term())) :: :ok | :error
-  def run(target, report) do
-    {username, password} = credentials(target.credentials, @ttl)
-    opts = [username: username, password: password] ++ Map.to_list(@patience)
+  @doc """
+  Runs the steps in order, up to the first that fails; each is reported when it is done.
+
+  Options, for tests: `rto` and `deadline` of a request and `try_ms` of a datagram, in ms, and `now`, this
+  machine's time in Unix seconds.
+  """
+  @spec run(target(), (step() -> term()), keyword()) :: :ok | :error
+  def run(target, report, opts \\ []) do
+    opts = @defaults |> Keyword.put(:now, System.os_time(:second)) |> Keyword.merge(opts)
     state = %{target: target, opts: opts, clients: [], relayed: []}
     {state, result} = Enum.reduce_while(@steps, {state, :ok}, &take(&1, &2, report))
     Enum.each(state.clients, &leave/1)
@@ -69,7 +74,7 @@ defmodule Cromulent.Turn.Check do
   # ---- steps ----
 
   defp step(:binding, state) do
-    with {:ok, client} <- Client.open(state.target.address, state.opts),
+    with {:ok, client} <- open(state, @ttl),
          state = %{state | clients: [client]},
          {:ok, mapped} <- Client.binding(client) do
       {:ok, "seen as #{format(mapped)}", state}
@@ -81,7 +86,7 @@ defmodule Cromulent.Turn.Check do
   defp step(:allocate, state), do: allocate(hd(state.clients), [], state)
 
   defp step(:allocate_peer, state) do
-    case Client.open(state.target.address, state.opts) do
+    case open(state, @ttl) do
       {:ok, client} -> allocate(client, state.clients, state)
       {:error, reason} -> {:error, reason, state}
     end
@@ -99,8 +104,8 @@ defmodule Cromulent.Turn.Check do
   defp step(:relay, %{clients: [one, other], relayed: [first, second]} = state) do
     data = :crypto.strong_rand_bytes(@payload_size)
 
-    with :ok <- pass(one, other, first, second, data),
-         :ok <- pass(other, one, second, first, data) do
+    with :ok <- pass({one, first}, {other, second}, data, state.opts[:try_ms], @tries),
+         :ok <- pass({other, second}, {one, first}, data, state.opts[:try_ms], @tries) do
       {:ok, "#{@payload_size} bytes there and back", state}
     else
       :lost -> {:error, :no_path, state}
@@ -149,22 +154,35 @@ defmodule Cromulent.Turn.Check do
   end
 
   # UDP may lose a packet on the way, so a lost one is sent again.
-  defp pass(from, to, source, destination, data, tries \\ @tries)
-  defp pass(_from, _to, _source, _destination, _data, 0), do: :lost
+  defp pass(_from, _to, _data, _try_ms, 0), do: :lost
 
-  defp pass(from, to, source, destination, data, tries) do
+  defp pass({from, source} = sender, {to, destination} = receiver, data, try_ms, tries) do
     Client.send_to(from, destination, data)
 
-    case Client.recv(to, @try_ms) do
+    case Client.recv(to, try_ms) do
       {:ok, {:data, ^source, ^data}} -> :ok
-      _ -> pass(from, to, source, destination, data, tries - 1)
+      _ -> pass(sender, receiver, data, try_ms, tries - 1)
     end
   end
+
+  # A client with credentials that hold for so many seconds, if they are made here.
+  defp open(%{target: target, opts: opts}, ttl) do
+    {username, password} = credentials(target.credentials, ttl, opts[:now])
+    patience = Keyword.take(opts, [:rto, :deadline])
+    Client.open(target.address, [username: username, password: password] ++ patience)
+  end
+
+  defp credentials({:secret, secret}, ttl, now) do
+    made = Credentials.generate("turn.check", secret.(), ttl: ttl, now: now)
+    {made.username, made.credential}
+  end
+
+  defp credentials({username, password}, _ttl, _now), do: {username, password}
 
   # ---- why ----
 
   defp explain(_step, :timeout, state) do
-    "unreachable: no answer from #{where(state)} within #{div(@patience.deadline, 1000)} s; " <>
+    "unreachable: no answer from #{where(state)} within #{state.opts[:deadline]} ms; " <>
       "is it running, and is its UDP port open on every firewall between?"
   end
 
@@ -200,11 +218,11 @@ defmodule Cromulent.Turn.Check do
   defp hint(508), do: ": it is full, or draining"
   defp hint(_code), do: ""
 
-  defp explain_401(%{target: target, opts: opts} = state) do
-    realm = state.clients |> List.last() |> Map.get(:realm)
+  defp explain_401(%{target: target} = state) do
+    %{realm: realm, username: username} = List.last(state.clients)
 
-    wrong_realm(target.realm, realm) || expired(opts[:username]) || skewed(target) ||
-      refused(target, opts)
+    wrong_realm(target.realm, realm) || expired(username, state.opts[:now]) || skewed(state) ||
+      refused(target, username)
   end
 
   defp wrong_realm(expected, realm) when expected in [nil, realm], do: nil
@@ -213,11 +231,11 @@ defmodule Cromulent.Turn.Check do
     do:
       "401, wrong realm: the server's is #{inspect(realm)}, and #{inspect(expected)} was expected"
 
-  # Time-limited usernames begin with their expiry.
-  defp expired(username) do
+  # Time-limited usernames begin with their expiry; a number that is no time of late is just a name.
+  defp expired(username, now) do
     with {expiry, rest} when rest == "" or binary_part(rest, 0, 1) == ":" <-
            Integer.parse(username),
-         past when past >= 0 and past < 100 * 31_536_000 <- System.os_time(:second) - expiry do
+         past when past in 0..@past_most <- now - expiry do
       "401, expired: the credential of #{inspect(username)} ended #{past} s ago"
     else
       _ -> nil
@@ -226,38 +244,29 @@ defmodule Cromulent.Turn.Check do
 
   # With the secret at hand credentials of any lifetime can be made: if only longer ones hold, it is
   # the clock of the server that is ahead.
-  defp skewed(%{credentials: {:secret, _}} = target) do
-    with ttl when ttl != nil <- Enum.find(@skews, &accepted?(target, &1)) do
+  defp skewed(%{target: %{credentials: {:secret, _}}} = state) do
+    with ttl when ttl != nil <- Enum.find(@skews, &accepted?(state, &1)) do
       "401, clock skew: credentials that hold for #{@ttl} s are refused, and for #{ttl} s accepted: " <>
         "the server's clock is ahead of this one by more than #{@ttl} s"
     end
   end
 
-  defp skewed(_target), do: nil
+  defp skewed(_state), do: nil
 
-  defp accepted?(target, ttl) do
-    {username, password} = credentials(target.credentials, ttl)
-    opts = [username: username, password: password] ++ Map.to_list(@patience)
-    {:ok, client} = Client.open(target.address, opts)
+  defp accepted?(state, ttl) do
+    {:ok, client} = open(state, ttl)
     {verdict, _, client} = Client.allocate(client)
     leave(client)
     verdict == :ok
   end
 
-  defp refused(%{credentials: {:secret, _}}, _opts),
+  defp refused(%{credentials: {:secret, _}}, _username),
     do: "401, wrong secret: the server does not accept what this secret signs"
 
-  defp refused(_target, opts) do
+  defp refused(_target, username) do
     "401, wrong credential: the server does not accept this credential for the username " <>
-      inspect(opts[:username])
+      inspect(username)
   end
-
-  defp credentials({:secret, secret}, ttl) do
-    made = Credentials.generate("turn.check", secret.(), ttl: ttl)
-    {made.username, made.credential}
-  end
-
-  defp credentials({username, password}, _ttl), do: {username, password}
 
   defp where(state), do: format(state.target.address)
   defp format({ip, port}), do: "#{Address.to_host(ip)}:#{port}"

@@ -13,15 +13,15 @@ defmodule Mix.Tasks.Turn.Check do
   made for the check. With `--realm`, or `TURN_REALM`, a 401 from a server with another realm says so.
 
   Without `--url` it is the relay that this configuration (`TURN_LISTEN` and so on) describes: one is started
-  for the check, and each of its listeners is checked. If its ports are taken, it runs already, and that one is
-  checked, which needs `TURN_SECRET`.
+  for the check, and each of its listeners is checked. If its ports are taken, what has them is checked, which
+  needs the secret.
 
   The exit status is 0 when every step passed, 1 when one failed, and 2 for unknown flags and wrong values.
   """
 
   use Mix.Task
 
-  alias Cromulent.Turn.{Address, Check, Config, Option, Relay}
+  alias Cromulent.Turn.{Address, Check, Config, Option}
 
   @task "turn.check"
   @switches [
@@ -38,9 +38,9 @@ defmodule Mix.Tasks.Turn.Check do
     flags = Mix.Turn.parse(@task, argv, @switches)
     check_flags(flags)
     Mix.Turn.boot()
-    targets = if flags[:url], do: [given(flags)], else: configured()
+    targets = if flags[:url], do: [given(flags)], else: configured(flags)
     results = for target <- targets, do: check(target)
-    Supervisor.terminate_child(Cromulent.Turn.Application, Cromulent.Turn)
+    Mix.Turn.stop_relay()
 
     if Enum.all?(results, &(&1 == :ok)),
       do: IO.puts("ok: every step passed"),
@@ -63,19 +63,17 @@ defmodule Mix.Tasks.Turn.Check do
   # ---- flags ----
 
   defp check_flags(flags) do
+    given? = &Keyword.has_key?(flags, &1)
+
     cond do
-      flags[:secret] && (flags[:username] || flags[:credential]) ->
-        Mix.Turn.fail(
-          @task,
-          2,
-          "--secret: makes credentials itself, without --username and --credential"
-        )
+      given?.(:secret) and given?.(:username) ->
+        fail(2, "--secret: makes credentials itself, without --username and --credential")
 
-      flags[:username] == nil != (flags[:credential] == nil) ->
-        Mix.Turn.fail(@task, 2, "--username and --credential: the one needs the other")
+      given?.(:username) != given?.(:credential) ->
+        fail(2, "--username and --credential: the one needs the other")
 
-      flags[:url] == nil and flags != [] ->
-        Mix.Turn.fail(@task, 2, "--url: the other flags need it")
+      given?.(:username) and not given?.(:url) ->
+        fail(2, "--username: needs --url")
 
       true ->
         :ok
@@ -84,12 +82,8 @@ defmodule Mix.Tasks.Turn.Check do
 
   defp given(flags) do
     address = flags[:url] |> parse_url() |> resolve()
-
-    %{
-      address: address,
-      credentials: credentials(flags),
-      realm: flags[:realm] || configured_realm()
-    }
+    realm = checked(Option.fetch(:realm, Keyword.take(flags, [:realm]), :flag))
+    %{address: address, credentials: credentials(flags), realm: realm}
   end
 
   defp credentials(flags) do
@@ -99,28 +93,15 @@ defmodule Mix.Tasks.Turn.Check do
   end
 
   defp secret(flags) do
-    case Option.fetch(:secret, Keyword.take(flags, [:secret]), :flag) do
-      {:ok, [secret | _]} ->
-        fn -> secret end
-
-      :unset ->
-        Mix.Turn.fail(
-          @task,
-          2,
-          "--url: needs --username and --credential, or --secret, or TURN_SECRET"
-        )
-
-      {:error, {:config, text}} ->
-        Mix.Turn.fail(@task, 2, text)
+    case checked(Option.fetch(:secret, Keyword.take(flags, [:secret]), :flag)) do
+      [secret | _] -> fn -> secret end
+      nil -> fail(2, "--url: needs --username and --credential, or --secret, or TURN_SECRET")
     end
   end
 
-  defp configured_realm do
-    case Option.fetch(:realm, []) do
-      {:ok, realm} -> realm
-      _ -> nil
-    end
-  end
+  defp checked({:ok, value}), do: value
+  defp checked(:unset), do: nil
+  defp checked({:error, {:config, text}}), do: fail(2, text)
 
   # RFC 7065 §3.1
   defp parse_url(url) do
@@ -134,7 +115,7 @@ defmodule Mix.Tasks.Turn.Check do
     else
       _ ->
         expected = "must be turn:HOST:PORT, such as turn:192.0.2.1:3478; only UDP so far"
-        Mix.Turn.fail(@task, 2, "--url #{inspect(url)}: #{expected}")
+        fail(2, "--url #{inspect(url)}: #{expected}")
     end
   end
 
@@ -142,11 +123,7 @@ defmodule Mix.Tasks.Turn.Check do
     with :error <- Address.parse(host),
          {:error, _} <- :inet.getaddr(to_charlist(host), :inet),
          {:error, reason} <- :inet.getaddr(to_charlist(host), :inet6) do
-      Mix.Turn.fail(
-        @task,
-        1,
-        "unreachable: #{host} does not resolve: #{:inet.format_error(reason)}"
-      )
+      fail(1, "unreachable: #{host} does not resolve: #{:inet.format_error(reason)}")
     else
       {:ok, ip} -> {ip, port}
     end
@@ -154,14 +131,11 @@ defmodule Mix.Tasks.Turn.Check do
 
   # ---- the configured relay ----
 
-  defp configured do
-    config =
-      case Config.new() do
-        {:ok, config} -> config
-        {:error, {:config, text}} -> Mix.Turn.fail(@task, 2, text)
-      end
+  defp configured(flags) do
+    opts = Keyword.take(flags, [:secret, :realm])
+    config = checked(Config.new(opts, :flag))
 
-    for {:udp, ip, port} <- listeners(config) do
+    for {:udp, ip, port} <- listeners(config, opts) do
       %{
         address: {reached(ip), port},
         credentials: {:secret, fn -> hd(config.secrets.()) end},
@@ -170,29 +144,26 @@ defmodule Mix.Tasks.Turn.Check do
     end
   end
 
-  defp listeners(config) do
-    case Supervisor.start_child(Cromulent.Turn.Application, Cromulent.Turn) do
-      {:ok, _} ->
-        {:ok, info} = Relay.info()
+  defp listeners(config, opts) do
+    case Mix.Turn.start_relay(opts) do
+      {:ok, info} ->
         for text <- info.listen, {:ok, listener} = Config.parse_listener(text), do: listener
 
       {:error, {:listen, listener, :eaddrinuse}} when config.random_secret? ->
-        Mix.Turn.fail(
-          @task,
-          1,
-          "#{listener} is in use: to check what runs there, set TURN_SECRET, or give --url"
-        )
+        fail(1, "#{listener} is in use: to check what runs there, set TURN_SECRET, or give --url")
 
-      {:error, {:listen, _listener, :eaddrinuse}} ->
-        IO.puts("the ports are in use: checking the relay that has them")
+      {:error, {:listen, listener, :eaddrinuse}} ->
+        IO.puts("#{listener} is in use: checking what runs there")
         config.listen
 
       {:error, reason} ->
-        Mix.Turn.fail(@task, 1, Mix.Turn.describe(reason))
+        fail(1, Mix.Turn.describe(reason))
     end
   end
 
   defp reached({0, 0, 0, 0}), do: {127, 0, 0, 1}
   defp reached({0, 0, 0, 0, 0, 0, 0, 0}), do: {0, 0, 0, 0, 0, 0, 0, 1}
   defp reached(ip), do: ip
+
+  defp fail(status, text), do: Mix.Turn.fail(@task, status, text)
 end

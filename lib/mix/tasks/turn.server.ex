@@ -32,7 +32,7 @@ defmodule Mix.Tasks.Turn.Server do
 
   use Mix.Task
 
-  alias Cromulent.Turn.{Config, Json, Relay}
+  alias Cromulent.Turn.{Config, Json}
 
   @task "turn.server"
   @switches [
@@ -78,12 +78,9 @@ defmodule Mix.Tasks.Turn.Server do
     end
   end
 
-  # In the application's own tree, so that the end of the application ends the relay first.
   defp start(opts) do
-    with {:ok, _} <- Supervisor.start_child(Cromulent.Turn.Application, {Cromulent.Turn, opts}),
-         {:ok, info} <- Relay.info() do
-      info
-    else
+    case Mix.Turn.start_relay(opts) do
+      {:ok, info} -> info
       {:error, reason} -> Mix.Turn.fail(@task, 1, Mix.Turn.describe(reason))
     end
   end

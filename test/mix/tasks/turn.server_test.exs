@@ -1,0 +1,144 @@
+defmodule Mix.Tasks.Turn.ServerTest do
+  # Whole programs, started as a script would.
+  use ExUnit.Case, async: true
+
+  import Cromulent.Turn.Helpers, only: [peer: 0, address: 1, secret: 0]
+
+  alias Cromulent.Turn.{Check, Client, Command, OsProcess}
+
+  @moduletag timeout: 120_000
+  @local ["--listen", "udp:127.0.0.1:0", "--relay-ip", "127.0.0.1"]
+
+  defp start(args, opts \\ []) do
+    command = Command.start("mix", ["turn.server" | args], opts)
+    {line, before} = Command.await_line(command, "ready ")
+    assert before == []
+    "ready " <> json = line
+    {command, ready(json)}
+  end
+
+  # Read by a reader that is not ours.
+  defp ready(json) do
+    script = """
+    import json, sys
+    d = json.loads(sys.argv[1])
+    assert list(d) == ["pid", "listen", "realm"], d
+    print(d["pid"], d["realm"], *d["listen"])
+    """
+
+    {out, 0} = System.cmd("python3", ["-c", script, json])
+    [pid, realm | listen] = String.split(out)
+    %{pid: String.to_integer(pid), realm: realm, listen: listen}
+  end
+
+  defp check(listener) do
+    target = %{address: address(listener), credentials: {:secret, &secret/0}, realm: nil}
+    Check.run(target, fn _ -> :ok end)
+  end
+
+  test "serves on every listener, prints one line, and ends with SIGTERM" do
+    args =
+      ~w(--listen udp:127.0.0.1:0 --listen udp:[::1]:0 --relay-ip 127.0.0.1 --relay-ip ::1
+              --realm example.org --ports 20000-30000 --workers 2 --allow-peer 127.0.0.0/8 --allow-peer ::1
+              --deny-peer 10.0.0.0/8 --deny-peer 8.8.8.8) ++
+        ["--secret", secret(), "--secret", "an older secret of the test"]
+
+    {command, ready} = start(args)
+    assert ready.realm == "example.org"
+    assert ["udp:127.0.0.1:" <> _, "udp:[::1]:" <> _] = ready.listen
+    assert OsProcess.alive?(ready.pid)
+    for listener <- ready.listen, do: assert(check(listener) == :ok)
+
+    Command.signal(command, "TERM")
+    assert Command.await_exit(command) == {0, []}
+    refute OsProcess.alive?(ready.pid)
+    refute Command.stderr(command) =~ secret()
+  end
+
+  test "ends with SIGINT" do
+    {command, ready} = start(@local)
+    Command.signal(command, "INT")
+    assert Command.await_exit(command) == {0, []}
+    refute OsProcess.alive?(ready.pid)
+    refute Command.stderr(command) =~ "BREAK"
+  end
+
+  test "ends with Ctrl-C at a terminal" do
+    # script(1) is the terminal.
+    line = Enum.join(["exec mix turn.server" | @local], " ")
+    command = Command.start("script", ["-q", "-e", "-c", line, "/dev/null"])
+    # On a terminal both streams are one.
+    {"ready " <> json, _} = Command.await_line(command, "ready ")
+    ready = json |> String.trim() |> ready()
+    assert OsProcess.alive?(ready.pid)
+    Command.type(command, <<3>>)
+    {status, lines} = Command.await_exit(command)
+    assert status == 0, Enum.join(lines, "\n")
+    refute Enum.join(lines) =~ "BREAK"
+    refute OsProcess.alive?(ready.pid)
+  end
+
+  test "takes the relay along when it is killed" do
+    {command, ready} = start(@local)
+    OsProcess.kill(command.os_pid)
+    assert OsProcess.await_exit(ready.pid, 2_000) == :ok
+  end
+
+  test "takes what flags do not say from the environment, and starts one relay only" do
+    env = [
+      {"TURN_PROVIDER", "embedded"},
+      {"TURN_LISTEN", "udp:127.0.0.1:0"},
+      {"TURN_RELAY_IP", "127.0.0.1"},
+      {"TURN_REALM", "of.the.environment"},
+      {"TURN_SECRET", secret()}
+    ]
+
+    {command, ready} = start(["--realm", "of.the.flag"], env: env)
+    assert ready.realm == "of.the.flag"
+    assert check(hd(ready.listen)) == :ok
+    Command.signal(command, "TERM")
+    assert Command.await_exit(command) == {0, []}
+  end
+
+  test "brings a lost relay back" do
+    {command, ready} = start(@local ++ ["--secret", secret()])
+    OsProcess.kill(ready.pid)
+    {:ok, client} = Client.open(address(hd(ready.listen)), deadline: 200)
+
+    Cromulent.Turn.Helpers.eventually(fn -> match?({:ok, _}, Client.binding(client)) end, 2_000)
+    assert check(hd(ready.listen)) == :ok
+    Command.signal(command, "TERM")
+    assert Command.await_exit(command) == {0, []}
+  end
+
+  # {arguments, what the one line says}
+  for {args, told} <- [
+        {["--bogus"], "unknown flag --bogus; there are --listen, --relay-ip"},
+        {["--listen"], "--listen: needs a value"},
+        {["extra"], "unexpected argument \"extra\""},
+        {["--listen", "3478"], "--listen \"3478\": must be udp:IP:PORT"},
+        {["--allow-peer", "10.0.0.0/99"], "--allow-peer \"10.0.0.0/99\": must be address blocks"},
+        {["--secret", ""], "--secret: must not be empty"}
+      ] do
+    test "refuses #{Enum.join(args, " ")} with one line and status 2" do
+      assert {2, [], line} = Command.run("mix", ["turn.server" | unquote(args)])
+      assert String.starts_with?(line, "mix turn.server: " <> unquote(told))
+      assert length(String.split(line, "\n", trim: true)) == 1
+    end
+  end
+
+  test "refuses a wrong variable with one line and status 2" do
+    assert {2, [], line} = Command.run("mix", ["turn.server"], env: [{"TURN_TTL", "1h"}])
+    assert line =~ "mix turn.server: TURN_TTL=\"1h\": must be a whole number of seconds"
+    assert length(String.split(line, "\n", trim: true)) == 1
+  end
+
+  test "ends with status 1 and one line when a port is in use" do
+    {_socket, {_, port}} = peer()
+    args = ["turn.server", "--listen", "udp:127.0.0.1:#{port}", "--relay-ip", "127.0.0.1"]
+    assert {1, [], line} = Command.run("mix", args)
+
+    assert line ==
+             "mix turn.server: cannot listen on udp:127.0.0.1:#{port}: the port is in use (eaddrinuse)\n"
+  end
+end
