@@ -1,0 +1,425 @@
+/*
+ * The engine fed with a story: each input is a list of steps, a byte that names the step and bytes
+ * for its arguments. Clients on several 5-tuples send requests, with credentials that hold or do
+ * not, indications, ChannelData, noise, old packets and broken ones; peers send datagrams; time
+ * passes; operators kill, drain and configure. world.c watches what the engine does.
+ */
+#include "core/turn_frame.h"
+#include "world.h"
+
+enum {
+    CLIENTS = 6,
+    USERS = 4,
+    STEPS_MAX = 600,
+};
+
+struct player {
+    struct turn_tuple tuple;
+    char nonce[128];
+    size_t nonce_len;
+    uint8_t tid[STUN_TID_SIZE];
+    struct addr relayed;
+    uint8_t packet[WORLD_PACKET_MAX]; /* the last it sent */
+    size_t packet_len;
+};
+
+struct keys {
+    char username[USERS][STUN_USERNAME_MAX + 1];
+    struct stun_key key[2][2][USERS][2]; /* by secret, realm, user and algorithm */
+};
+
+struct game {
+    struct world w;
+    struct rbuf in;
+    struct player players[CLIENTS];
+    uint8_t token[TURN_TOKEN_SIZE]; /* the last reservation */
+};
+
+/* ---- credentials, made once ---- */
+
+static void make_key(struct crypto *c, struct keys *k, const size_t at[4])
+{
+    static const char *const secrets[] = {"north", "south"};
+    static const char *const realms[] = {"example.org", "example.net"};
+    char password[STUN_REST_PASSWORD_MAX];
+    size_t len;
+    struct span username = span_str(k->username[at[2]]);
+    MUST(stun_rest_password(c, CRYPTO_SHA1, span_str(secrets[at[0]]), username, password, &len) ==
+         CT_OK);
+    const struct stun_long_term cred = {username, span_str(realms[at[1]]), span_of(password, len)};
+    MUST(stun_key_long_term(c, at[3] ? STUN_PASSWORD_SHA256 : STUN_PASSWORD_MD5, &cred,
+                            &k->key[at[0]][at[1]][at[2]][at[3]]) == CT_OK);
+}
+
+static const struct keys *all_keys(struct crypto *c)
+{
+    static struct keys k;
+    if (k.username[0][0])
+        return &k;
+    snprintf(k.username[0], sizeof k.username[0], "1800000000:ann");
+    snprintf(k.username[1], sizeof k.username[1], "1800000000:bob");
+    snprintf(k.username[2], sizeof k.username[2], "1700000050:soon over");
+    snprintf(k.username[3], sizeof k.username[3], "1800000000:%0400d", 7);
+    for (size_t i = 0; i < 2 * 2 * USERS * 2; i++) {
+        const size_t at[4] = {i % 2, i / 2 % 2, i / 4 % USERS, i / 4 / USERS};
+        make_key(c, &k, at);
+    }
+    return &k;
+}
+
+/* ---- choices ---- */
+
+static struct addr addr_of(const char *text)
+{
+    struct addr a;
+    MUST(addr_parse(text, strlen(text), &a) == CT_OK);
+    return a;
+}
+
+static struct player *some_player(struct game *g)
+{
+    return &g->players[rbuf_u8(&g->in) % CLIENTS];
+}
+
+/* Peers that may be reached, that may not, our own relayed addresses, and any. */
+static struct addr some_peer(struct game *g)
+{
+    static const char *const peers[] = {
+        "198.51.100.1:5000",
+        "198.51.100.1:5001",
+        "198.51.100.7:7000",
+        "198.51.100.2:0",
+        "203.0.113.1:50000",
+        "192.0.2.1:50001",
+        "127.0.0.1:80",
+        "[2001:db8:1::1]:6000",
+        "[2001:db8::1]:50000",
+        "[64:ff9b::198.51.100.1]:5000",
+        "[::ffff:198.51.100.1]:5000",
+        "8.8.8.8:53",
+    };
+    uint8_t which = rbuf_u8(&g->in);
+    uint8_t ip[16] = {198, 51, 100};
+    if (which < sizeof peers / sizeof *peers)
+        return addr_of(peers[which]);
+    if (which < 64)
+        return g->players[which % CLIENTS].relayed;
+    ip[3] = rbuf_u8(&g->in); /* many more of the same net */
+    return addr_v4(ip, (uint16_t)(which << 8 | 1));
+}
+
+static struct span some_bytes(struct game *g, size_t most)
+{
+    size_t n = rbuf_u8(&g->in) % (most + 1);
+    if (n > rbuf_left(&g->in))
+        n = rbuf_left(&g->in);
+    return span_of(rbuf_take(&g->in, n), n);
+}
+
+static struct span some_payload(struct game *g)
+{
+    static const uint8_t payload[1500] = "payload";
+    uint8_t n = rbuf_u8(&g->in);
+    return span_of(payload, n < 200 ? n : (n - 199) * 26u);
+}
+
+/* ---- requests ---- */
+
+static void put_attr(struct game *g, struct wbuf *w)
+{
+    struct addr peer;
+    struct span bytes;
+    switch (rbuf_u8(&g->in) % 12) {
+    case 0:
+        stun_put_u32(w, STUN_ATTR_REQUESTED_TRANSPORT, 17u << 24);
+        break;
+    case 1:
+        stun_put_u32(w, STUN_ATTR_LIFETIME, rbuf_u16(&g->in));
+        break;
+    case 2:
+    case 3:
+        peer = some_peer(g);
+        stun_put_xaddr(w, STUN_ATTR_XOR_PEER_ADDRESS, &peer);
+        break;
+    case 4:
+        stun_put_u32(w, STUN_ATTR_CHANNEL_NUMBER, (0x4000u + rbuf_u8(&g->in) % 12) << 16);
+        break;
+    case 5:
+        stun_put(w, STUN_ATTR_EVEN_PORT, rbuf_u8(&g->in) % 2 ? "\x80" : "\0", 1);
+        break;
+    case 6:
+        stun_put(w, STUN_ATTR_RESERVATION_TOKEN, g->token, sizeof g->token);
+        break;
+    case 7:
+        stun_put_u32(w, STUN_ATTR_REQUESTED_ADDRESS_FAMILY, (rbuf_u8(&g->in) % 4u) << 24);
+        break;
+    case 8:
+        stun_put(w, STUN_ATTR_DONT_FRAGMENT, NULL, 0);
+        break;
+    case 9:
+        bytes = some_payload(g);
+        stun_put(w, STUN_ATTR_DATA, bytes.data, bytes.len);
+        break;
+    default:
+        bytes = some_bytes(g, 40);
+        stun_put(w, rbuf_u16(&g->in), bytes.data, bytes.len);
+    }
+}
+
+static void put_attrs(struct game *g, struct wbuf *w)
+{
+    for (unsigned n = rbuf_u8(&g->in) % 8; n; n--)
+        put_attr(g, w);
+}
+
+/* Who asks, and what is wrong with it. */
+struct manner {
+    unsigned user, algorithm, secret;
+    enum stun_integrity integrity;
+    bool anonymous, wrong_key, fingerprint, same_tid;
+    struct stun_key key;
+};
+
+static struct manner some_manner(struct game *g)
+{
+    uint8_t a = rbuf_u8(&g->in), b = rbuf_u8(&g->in);
+    struct manner m = {
+        .user = a % USERS,
+        .algorithm = a >> 2 & 1,
+        .integrity = a & 8 || a & 4 ? STUN_INTEGRITY_SHA256 : STUN_INTEGRITY_SHA1,
+        .secret = a >> 4 & 1,
+        .fingerprint = a >> 5 & 1,
+        .same_tid = a >> 6 & 1,
+        .anonymous = b == 1,
+        .wrong_key = b == 2,
+    };
+    size_t realm = (size_t)(g->w.config - g->w.configs);
+    m.key = all_keys(g->w.crypto)->key[m.secret][realm][m.user][m.algorithm];
+    m.key.bytes[0] ^= (uint8_t)m.wrong_key;
+    return m;
+}
+
+static void put_credentials(struct game *g, const struct player *p, const struct manner *m,
+                            struct wbuf *w)
+{
+    const char *username = all_keys(g->w.crypto)->username[m->user];
+    if (m->anonymous)
+        return;
+    stun_put(w, STUN_ATTR_USERNAME, username, strlen(username));
+    stun_put(w, STUN_ATTR_REALM, g->w.config->realm, strlen(g->w.config->realm));
+    stun_put(w, STUN_ATTR_NONCE, p->nonce, p->nonce_len);
+    if (m->algorithm) {
+        stun_put(w, STUN_ATTR_PASSWORD_ALGORITHMS, "\0\2\0\0\0\1\0\0", 8);
+        stun_put(w, STUN_ATTR_PASSWORD_ALGORITHM, "\0\2\0\0", 4);
+    }
+    (void)stun_put_integrity(w, g->w.crypto, m->integrity, &m->key);
+}
+
+/* The answer is to this request; only who has shown a key is answered with integrity. */
+static void check_reply(struct game *g, const struct player *p, const struct manner *m,
+                        const struct stun_msg *reply)
+{
+    struct stun_msg asked;
+    MUST(stun_msg_decode(&asked, p->packet, p->packet_len, NULL) == CT_OK);
+    bool sha1 = stun_msg_has(reply, STUN_ID_MESSAGE_INTEGRITY);
+    bool sha256 = stun_msg_has(reply, STUN_ID_MESSAGE_INTEGRITY_SHA256);
+    MUST(memcmp(stun_msg_tid(reply), p->tid, STUN_TID_SIZE) == 0 && reply->method == asked.method);
+    MUST(stun_msg_has(reply, STUN_ID_FINGERPRINT) == stun_msg_has(&asked, STUN_ID_FINGERPRINT));
+    MUST(!(sha1 && sha256));
+    if (m->anonymous || m->wrong_key) {
+        MUST(!sha1 && !sha256);
+        MUST(reply->cls == STUN_ERROR || asked.method == STUN_BINDING);
+    }
+    if (sha1)
+        MUST(stun_check_integrity(g->w.crypto, reply, STUN_INTEGRITY_SHA1, &m->key) == CT_OK);
+    if (sha256)
+        MUST(stun_check_integrity(g->w.crypto, reply, STUN_INTEGRITY_SHA256, &m->key) == CT_OK);
+}
+
+/* What a client remembers of an answer. */
+static void learn(struct game *g, struct player *p, const struct stun_msg *reply)
+{
+    struct span nonce = stun_msg_bytes(reply, STUN_ID_NONCE);
+    struct span token = stun_msg_bytes(reply, STUN_ID_RESERVATION_TOKEN);
+    (void)stun_msg_addr(reply, STUN_ID_XOR_RELAYED_ADDRESS, &p->relayed);
+    if (token.len == TURN_TOKEN_SIZE)
+        memcpy(g->token, token.data, token.len);
+    if (!nonce.data)
+        return;
+    MUST(nonce.len <= sizeof p->nonce);
+    memcpy(p->nonce, nonce.data, nonce.len);
+    p->nonce_len = nonce.len;
+}
+
+static void transmit(struct game *g, struct player *p)
+{
+    world_from_client(&g->w, &p->tuple, span_of(p->packet, p->packet_len));
+}
+
+static void request(struct game *g)
+{
+    static const uint16_t methods[] = {STUN_ALLOCATE, STUN_REFRESH,          STUN_CREATE_PERMISSION,
+                                       STUN_BINDING,  STUN_CHANNEL_BIND,     STUN_ALLOCATE,
+                                       STUN_SEND,     STUN_CREATE_PERMISSION};
+    struct player *p = some_player(g);
+    uint16_t method = methods[rbuf_u8(&g->in) % 8];
+    struct manner m = some_manner(g);
+    struct wbuf w = wbuf_of(p->packet, sizeof p->packet);
+    struct stun_msg reply;
+    if (!m.same_tid)
+        p->tid[0]++;
+    stun_begin(&w, stun_type(method, STUN_REQUEST), p->tid);
+    put_attrs(g, &w);
+    put_credentials(g, p, &m, &w);
+    if (m.fingerprint)
+        stun_put_fingerprint(&w);
+    p->packet_len = w.pos;
+    if (w.failed)
+        return;
+    transmit(g, p);
+    if (!g->w.reply_len || stun_msg_decode(&reply, g->w.reply, g->w.reply_len, NULL) != CT_OK)
+        return;
+    check_reply(g, p, &m, &reply);
+    learn(g, p, &reply);
+}
+
+/* ---- other packets ---- */
+
+static void indication(struct game *g)
+{
+    struct player *p = some_player(g);
+    struct wbuf w = wbuf_of(p->packet, sizeof p->packet);
+    struct addr peer = some_peer(g);
+    struct span payload = some_payload(g);
+    stun_begin(&w, stun_type(STUN_SEND, STUN_INDICATION), p->tid);
+    stun_put_xaddr(&w, STUN_ATTR_XOR_PEER_ADDRESS, &peer);
+    stun_put(&w, STUN_ATTR_DATA, payload.data, payload.len);
+    put_attrs(g, &w);
+    p->packet_len = w.pos;
+    if (!w.failed)
+        transmit(g, p);
+}
+
+static void channel_data(struct game *g)
+{
+    struct player *p = some_player(g);
+    struct wbuf w = wbuf_of(p->packet, sizeof p->packet);
+    uint16_t channel = (uint16_t)(0x4000 + rbuf_u8(&g->in) % 12);
+    turn_channel_data_encode(&w, channel, some_payload(g), rbuf_u8(&g->in) % 2);
+    p->packet_len = w.pos;
+    transmit(g, p);
+}
+
+static void noise(struct game *g)
+{
+    struct player *p = some_player(g);
+    struct span bytes = some_bytes(g, 255);
+    p->packet_len = bytes.len;
+    if (bytes.len)
+        memcpy(p->packet, bytes.data, bytes.len);
+    transmit(g, p);
+}
+
+static void again(struct game *g)
+{
+    transmit(g, some_player(g));
+}
+
+/* Somebody else's packet: the same bytes from another 5-tuple. */
+static void overheard(struct game *g)
+{
+    struct player *p = some_player(g), *q = some_player(g);
+    world_from_client(&g->w, &q->tuple, span_of(p->packet, p->packet_len));
+}
+
+static void broken(struct game *g)
+{
+    struct player *p = some_player(g);
+    size_t at = rbuf_u16(&g->in);
+    uint8_t with = rbuf_u8(&g->in);
+    if (!p->packet_len)
+        return;
+    p->packet[at % p->packet_len] ^= with;
+    if (with == 0)
+        p->packet_len = at % p->packet_len;
+    transmit(g, p);
+}
+
+static void from_peer(struct game *g)
+{
+    const struct turn_relay *relay = &g->w.relays[rbuf_u8(&g->in) % WORLD_RELAYS];
+    struct addr peer = some_peer(g);
+    world_from_peer(&g->w, relay, &peer, some_payload(g));
+}
+
+/* ---- time and operators ---- */
+
+static void pass(struct game *g)
+{
+    static const uint64_t spans[] = {1,      999,    1000,   29000,   30001,   60000,   299999,
+                                     300001, 599999, 600001, 1200000, 3599999, 3600001, 86400000};
+    uint8_t which = rbuf_u8(&g->in);
+    world_pass(&g->w, spans[which % (sizeof spans / sizeof *spans)], which < 200);
+}
+
+static void kill_some(struct game *g)
+{
+    const struct keys *k = all_keys(g->w.crypto);
+    uint8_t which = rbuf_u8(&g->in);
+    struct turn_selector s = {0};
+    if (which % 4 == 0)
+        s.id = 1 + which / 4 % 16;
+    else if (which % 4 == 1)
+        s.username = span_str(k->username[which / 4 % USERS]);
+    else if (which % 4 == 2)
+        s.user = span_str("ann");
+    uint32_t before = turn_server_allocations(g->w.server);
+    uint32_t killed = turn_server_kill(g->w.server, &s, g->w.now);
+    MUST(turn_server_allocations(g->w.server) == before - killed);
+}
+
+static void operate(struct game *g)
+{
+    uint8_t what = rbuf_u8(&g->in);
+    if (what % 4 == 0)
+        world_configure(&g->w, what >> 2);
+    else if (what % 4 == 1)
+        turn_server_drain(g->w.server, what >> 2 & 1);
+    else
+        g->w.refuse_ports = what >> 2;
+    g->w.refuse_with = what % 4 == 2 ? CT_EINUSE : CT_ESYS;
+}
+
+static void (*const steps[])(struct game *g) = {
+    request, request,   request, request, request,   indication, channel_data, noise,
+    again,   overheard, broken,  pass,    from_peer, from_peer,  kill_some,    operate,
+};
+
+static void open_players(struct game *g)
+{
+    static const char *const from[CLIENTS] = {"198.51.100.50:1000", "198.51.100.50:1001",
+                                              "198.51.100.51:1000", "[2001:db8:1::50]:1000",
+                                              "127.0.0.1:1000",     "[2002:c000:201::1]:1000"};
+    for (size_t i = 0; i < CLIENTS; i++) {
+        struct player *p = &g->players[i];
+        p->tuple.client = addr_of(from[i]);
+        p->tuple.server = addr_of(strchr(from[i], '[') ? "[2001:db8::1]:3478" : "192.0.2.1:3478");
+        p->tuple.link = (uint32_t)(i % 2);
+        p->relayed = addr_of("192.0.2.1:50000");
+        memset(p->tid, (int)i, sizeof p->tid);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static struct game g;
+    g = (struct game){.in = rbuf_of(data, size)};
+    open_players(&g);
+    world_open(&g.w, rbuf_u8(&g.in));
+    for (unsigned i = 0; i < STEPS_MAX && rbuf_left(&g.in); i++) {
+        steps[rbuf_u8(&g.in) % (sizeof steps / sizeof *steps)](&g);
+        world_check(&g.w);
+    }
+    world_close(&g.w);
+    return 0;
+}

@@ -1,0 +1,339 @@
+#include "world.h"
+
+#include "core/turn_frame.h"
+#include "exact.h"
+
+static struct world *world_of(struct turn_io *io)
+{
+    return (struct world *)(void *)io; /* the first member */
+}
+
+/* ---- effects ---- */
+
+static uint8_t *io_reserve(struct turn_io *io, size_t size)
+{
+    struct world *w = world_of(io);
+    MUST(!w->locked && size <= TURN_REPLY_MAX);
+    memset(w->reserved, 0xEE, sizeof w->reserved);
+    return w->reserved;
+}
+
+static bool within(struct span s, const uint8_t *start, const uint8_t *end)
+{
+    return start && s.data >= start && s.data <= end && s.len <= (size_t)(end - s.data);
+}
+
+static void check_lies_well(const struct world *w, struct span data)
+{
+    MUST(within(data, w->packet_start, w->packet_end) ||
+         within(data, w->reserved, w->reserved + sizeof w->reserved));
+}
+
+/* Only responses, Data indications and ChannelData leave, and all of them are well-formed. */
+static void io_to_client(struct turn_io *io, const struct turn_tuple *to, struct span data)
+{
+    struct world *w = world_of(io);
+    struct stun_msg m;
+    struct turn_channel_data cd;
+    MUST(!w->locked && to->client.port && data.len && data.len <= WORLD_PACKET_MAX);
+    check_lies_well(w, data);
+    if (turn_frame_kind(data.data[0]) == TURN_FRAME_CHANNEL) {
+        MUST(w->from_peer && turn_channel_data_decode(data.data, data.len, &cd) == CT_OK);
+        MUST(data.len == STUN_CHANNEL_HEADER_SIZE + cd.data.len);
+        return;
+    }
+    MUST(stun_msg_decode(&m, data.data, data.len, NULL) == CT_OK);
+    MUST(w->from_peer ? m.type == stun_type(STUN_DATA, STUN_INDICATION)
+                      : m.cls == STUN_SUCCESS || m.cls == STUN_ERROR);
+    MUST(w->from_peer || data.len <= TURN_REPLY_MAX);
+    memcpy(w->reply, data.data, data.len);
+    w->reply_len = data.len;
+}
+
+/* A relayed transport address, or one that is reserved to become one. */
+static bool is_own_port(const struct world *w, const struct addr *a)
+{
+    for (uint8_t i = 0; i < w->config->relay_count; i++)
+        if (addr_ip_eq(&w->config->relays[i].bind, a) &&
+            turn_commons_port_used(w->commons, (struct turn_port){.relay = i, .port = a->port}))
+            return true;
+    return false;
+}
+
+/* Nothing is sent to where the policy in force forbids it, but to our own relayed ports. */
+static void io_to_peer(struct turn_io *io, struct turn_relay *from, const struct addr *to,
+                       struct span data, unsigned flags)
+{
+    struct world *w = world_of(io);
+    MUST(!w->locked && !w->from_peer && from->open);
+    MUST(to->family == from->at.family && (flags & ~(unsigned)TURN_DONT_FRAGMENT) == 0);
+    check_lies_well(w, data);
+    MUST(turn_rule_allows(turn_policy_match(&w->config->policy, to)) || is_own_port(w, to));
+}
+
+static bool port_is_open(const struct world *w, const struct addr *at)
+{
+    for (size_t i = 0; i < WORLD_RELAYS; i++)
+        if (w->relays[i].open && addr_eq(&w->relays[i].at, at))
+            return true;
+    return false;
+}
+
+static enum ct_err io_relay_open(struct turn_io *io, const struct addr *at, uint32_t alloc,
+                                 struct turn_relay **out)
+{
+    struct world *w = world_of(io);
+    MUST(!w->locked && alloc < WORLD_ALLOCATIONS && !port_is_open(w, at));
+    MUST(at->port >= WORLD_PORT_MIN && at->port <= WORLD_PORT_MAX);
+    if (w->refuse_ports) {
+        w->refuse_ports--;
+        return w->refuse_with;
+    }
+    for (size_t i = 0; i < WORLD_RELAYS; i++) {
+        if (w->relays[i].open)
+            continue;
+        w->relays[i] = (struct turn_relay){.at = *at, .alloc = alloc, .open = true};
+        w->open++;
+        *out = &w->relays[i];
+        return CT_OK;
+    }
+    abort(); /* more relays than ports */
+}
+
+static void io_relay_close(struct turn_io *io, struct turn_relay *relay)
+{
+    struct world *w = world_of(io);
+    MUST(!w->locked && relay->open);
+    relay->open = false;
+    w->open--;
+}
+
+static void io_random(struct turn_io *io, void *out, size_t n)
+{
+    struct world *w = world_of(io);
+    uint8_t *p = out;
+    while (n--) {
+        w->random_state = w->random_state * 6364136223846793005u + 1442695040888963407u;
+        *p++ = (uint8_t)(w->random_state >> 56);
+    }
+}
+
+static void io_event(struct turn_io *io, const struct turn_event *event)
+{
+    struct world *w = world_of(io);
+    MUST(!w->locked);
+    MUST((event->kind == TURN_EV_AUTH_FAILED) == (event->alloc == NULL));
+    MUST((event->kind == TURN_EV_AUTH_FAILED) == (event->reason != NULL));
+    MUST((event->kind == TURN_EV_PEER_FORBIDDEN) == (event->peer != NULL));
+    w->created += event->kind == TURN_EV_ALLOCATION_CREATED;
+    w->ended += event->kind == TURN_EV_ALLOCATION_ENDED;
+}
+
+static void io_lock(struct turn_io *io)
+{
+    MUST(!world_of(io)->locked);
+    world_of(io)->locked = true;
+}
+
+static void io_unlock(struct turn_io *io)
+{
+    MUST(world_of(io)->locked);
+    world_of(io)->locked = false;
+}
+
+static const struct turn_io_ops ops = {
+    .reserve = io_reserve,
+    .to_client = io_to_client,
+    .to_peer = io_to_peer,
+    .relay_open = io_relay_open,
+    .relay_close = io_relay_close,
+    .random = io_random,
+    .event = io_event,
+    .lock = io_lock,
+    .unlock = io_unlock,
+};
+
+/* ---- life ---- */
+
+static struct addr addr_of(const char *text)
+{
+    struct addr a;
+    MUST(addr_parse(text, strlen(text), &a) == CT_OK);
+    return a;
+}
+
+static void rule(struct turn_config *c, const char *text, enum turn_rule_kind kind)
+{
+    struct addr_prefix p;
+    MUST(addr_prefix_parse(text, strlen(text), &p) == CT_OK);
+    MUST(turn_policy_add(&c->policy, &p, kind) == CT_OK);
+}
+
+static void fill_config(struct turn_config *c, uint8_t flavour)
+{
+    turn_config_defaults(c);
+    snprintf(c->realm, sizeof c->realm, "example.org");
+    c->secrets[0] = (struct turn_secret){.bytes = "north", .len = 5};
+    c->secret_count = 1;
+    c->relays[0].bind = addr_of("192.0.2.1");
+    c->relays[0].external = addr_of(flavour & 1 ? "203.0.113.1" : "192.0.2.1");
+    c->relays[1].bind = c->relays[1].external = addr_of("2001:db8::1");
+    c->relay_count = 2;
+    c->port_min = WORLD_PORT_MIN;
+    c->port_max = WORLD_PORT_MAX;
+    c->max_allocations = WORLD_ALLOCATIONS;
+    c->max_permissions = flavour & 2 ? 2 : 6;
+    c->max_channels = flavour & 4 ? 2 : 6;
+    c->user_quota = flavour & 8 ? 2 : 0;
+    c->challenge_rate = flavour & 16 ? 1 : 0;
+    c->challenge_burst = 3;
+    memset(c->nonce_key, 7, sizeof c->nonce_key);
+    rule(c, "198.51.100.0/24", TURN_RULE_ALLOW);
+    rule(c, "2001:db8:1::/48", TURN_RULE_ALLOW);
+}
+
+void world_open(struct world *w, uint8_t flavour)
+{
+    static struct crypto *crypto; /* made once: a fuzzer runs one input after the other */
+    if (!crypto)
+        crypto = crypto_new();
+    *w = (struct world){.crypto = crypto, .config = w->configs, .random_state = 42};
+    w->io.ops = &ops;
+    w->now = (struct turn_now){.ms = 5000000, .unix_s = 1700000000};
+    for (size_t i = 0; i < 2; i++)
+        fill_config(&w->configs[i], flavour);
+    struct turn_config *other = &w->configs[1];
+    snprintf(other->realm, sizeof other->realm, "example.net");
+    other->secrets[1] = (struct turn_secret){.bytes = "south", .len = 5};
+    other->secret_count = 2;
+    other->lifetime_max = 1200;
+    rule(other, "198.51.100.7/32", TURN_RULE_DENY);
+    MUST(!turn_config_check(&w->configs[0]) && !turn_config_check(other));
+    w->commons = turn_commons_new(w->config);
+    struct turn_server_setup setup = {
+        .config = w->config, .commons = w->commons, .crypto = crypto, .io = &w->io};
+    w->server = turn_server_new(&setup, w->now);
+    MUST(w->commons && w->server);
+}
+
+/* The counts of the commons are zero: there is room again for every allocation, and one user. */
+static void check_commons_are_empty(struct world *w)
+{
+    turn_commons_expire(w->commons, UINT64_MAX);
+    for (uint8_t relay = 0; relay < w->config->relay_count; relay++)
+        for (uint16_t port = WORLD_PORT_MIN; port <= WORLD_PORT_MAX; port++)
+            MUST(!turn_commons_port_used(w->commons,
+                                         (struct turn_port){.relay = relay, .port = port}));
+    for (uint64_t user = 0; user < WORLD_ALLOCATIONS; user++)
+        MUST(turn_commons_enter(w->commons, user, 1) == CT_OK);
+    MUST(turn_commons_enter(w->commons, WORLD_ALLOCATIONS, 1) == CT_ENOSPACE);
+}
+
+void world_close(struct world *w)
+{
+    turn_server_free(w->server, w->now);
+    MUST(w->open == 0 && w->created == w->ended && !w->locked);
+    check_commons_are_empty(w);
+    turn_commons_free(w->commons);
+}
+
+/* ---- what comes in ---- */
+
+/* The packet in a heap block of its own, so that each byte beside its rooms is guarded. */
+static struct exact packet_of(struct world *w, struct span bytes, struct turn_packet *packet)
+{
+    uint8_t block[TURN_HEADROOM + WORLD_PACKET_MAX + TURN_TAILROOM];
+    MUST(bytes.len <= WORLD_PACKET_MAX);
+    memset(block, 0xEE, sizeof block);
+    if (bytes.len)
+        memcpy(block + TURN_HEADROOM, bytes.data, bytes.len);
+    struct exact e = exact_of(block, TURN_HEADROOM + bytes.len + TURN_TAILROOM, 0);
+    *packet = (struct turn_packet){.data = e.data + TURN_HEADROOM, .len = bytes.len};
+    w->packet_start = e.data;
+    w->packet_end = e.data + e.len;
+    w->reply_len = 0;
+    return e;
+}
+
+static void packet_done(struct world *w, struct exact *e)
+{
+    exact_free(e);
+    w->packet_start = w->packet_end = NULL;
+    w->from_peer = false;
+    MUST(!w->locked);
+}
+
+void world_from_client(struct world *w, const struct turn_tuple *tuple, struct span bytes)
+{
+    struct turn_packet packet;
+    struct exact e = packet_of(w, bytes, &packet);
+    turn_server_from_client(w->server, tuple, &packet, w->now);
+    packet_done(w, &e);
+}
+
+void world_from_peer(struct world *w, const struct turn_relay *relay, const struct addr *peer,
+                     struct span bytes)
+{
+    struct turn_packet packet;
+    if (!relay->open)
+        return;
+    struct exact e = packet_of(w, bytes, &packet);
+    w->from_peer = true;
+    turn_server_from_peer(w->server, relay->alloc, peer, &packet, w->now);
+    packet_done(w, &e);
+}
+
+void world_pass(struct world *w, uint64_t ms, bool punctual)
+{
+    uint64_t end = w->now.ms + ms, start = w->now.ms, unix_s = w->now.unix_s;
+    while (punctual && turn_server_deadline(w->server) <= end) {
+        uint64_t due = turn_server_deadline(w->server);
+        w->now.ms = due > w->now.ms ? due : w->now.ms;
+        w->now.unix_s = unix_s + (w->now.ms - start) / 1000;
+        turn_server_expire(w->server, w->now);
+        MUST(turn_server_deadline(w->server) > w->now.ms);
+    }
+    w->now.ms = end;
+    w->now.unix_s = unix_s + ms / 1000;
+}
+
+struct census {
+    struct turn_visitor visitor;
+    const struct world *world;
+    unsigned count;
+};
+
+static void count(struct turn_visitor *v, const struct turn_alloc_info *info)
+{
+    struct census *census = (struct census *)(void *)v;
+    const struct turn_config *c = census->world->config;
+    MUST(info->id && info->tuple->client.port && info->username.len);
+    MUST(info->relayed.port >= WORLD_PORT_MIN && info->relayed.port <= WORLD_PORT_MAX);
+    MUST(info->permissions <= c->max_permissions && info->channels <= c->max_channels);
+    MUST(info->expires_in_ms && info->expires_in_ms <= 3600 * 1000);
+    census->count++;
+}
+
+static uint64_t counter(struct world *w, enum turn_counter which)
+{
+    return turn_server_counters(w->server)->n[which];
+}
+
+void world_check(struct world *w)
+{
+    struct census census = {.visitor = {count}, .world = w};
+    uint32_t allocations = turn_server_allocations(w->server);
+    turn_server_list(w->server, &census.visitor, w->now);
+    MUST(allocations == w->open && allocations == w->created - w->ended);
+    MUST(counter(w, TURN_N_CREATED) == w->created);
+    MUST(counter(w, TURN_N_RELEASED) + counter(w, TURN_N_EXPIRED) + counter(w, TURN_N_KILLED) ==
+         w->ended);
+    MUST(census.count <= allocations && allocations <= WORLD_ALLOCATIONS);
+    MUST((turn_server_deadline(w->server) == UINT64_MAX) == (allocations == 0));
+}
+
+void world_configure(struct world *w, unsigned which)
+{
+    w->config = &w->configs[which % 2];
+    turn_server_configure(w->server, w->config);
+}

@@ -1,0 +1,66 @@
+/*
+ * The world around a fuzzed engine: relays, peers and a clock that never were. Whatever the engine
+ * does to it is checked on the spot: where the bytes lie, whom they go to, under which lock.
+ */
+#ifndef CT_TEST_FUZZ_WORLD_H
+#define CT_TEST_FUZZ_WORLD_H
+
+#include "core/stun_auth.h"
+#include "core/turn_commons.h"
+#include "core/turn_server.h"
+#include "fuzz.h"
+
+enum {
+    WORLD_ALLOCATIONS = 4,
+    WORLD_RELAYS = 64, /* sockets: the port range below has no more ports */
+    WORLD_PORT_MIN = 50000,
+    WORLD_PORT_MAX = 50015,
+    WORLD_PACKET_MAX = 2048,
+};
+
+struct turn_relay {
+    struct addr at;
+    uint32_t alloc;
+    bool open;
+};
+
+struct world {
+    struct turn_io io;
+    struct turn_config configs[2]; /* the second: another realm, secret and policy */
+    const struct turn_config *config;
+    struct turn_commons *commons;
+    struct crypto *crypto;
+    struct turn_server *server;
+    struct turn_now now;
+    struct turn_relay relays[WORLD_RELAYS];
+    unsigned open, created, ended;
+    bool locked;
+    unsigned refuse_ports; /* so many times relay_open fails from here on */
+    enum ct_err refuse_with;
+    uint64_t random_state;
+    uint8_t reserved[TURN_REPLY_MAX];
+    /* the packet being handled, head- and tailroom included */
+    const uint8_t *packet_start, *packet_end;
+    bool from_peer;
+    /* the last answer to a client, for who plays the clients */
+    uint8_t reply[WORLD_PACKET_MAX];
+    size_t reply_len;
+};
+
+/* `flavour` bits choose quotas, limits and a 1:1 NAT. */
+void world_open(struct world *w, uint8_t flavour);
+/* Ends the engine and checks that nothing is left of it. */
+void world_close(struct world *w);
+
+/* Hands the engine a copy with just the head- and tailroom that it is promised. */
+void world_from_client(struct world *w, const struct turn_tuple *tuple, struct span bytes);
+void world_from_peer(struct world *w, const struct turn_relay *relay, const struct addr *peer,
+                     struct span bytes);
+
+/* Lets time pass; the engine is told at its deadline only when it is `punctual`. */
+void world_pass(struct world *w, uint64_t ms, bool punctual);
+/* Lists, and compares what the engine says with what the world has seen. */
+void world_check(struct world *w);
+void world_configure(struct world *w, unsigned which);
+
+#endif
