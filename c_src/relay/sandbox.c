@@ -10,7 +10,7 @@
 #endif
 #endif
 
-#if defined(__linux__) && !defined(SANITIZED) && (defined(__x86_64__) || defined(__aarch64__))
+#if defined(__linux__) && (defined(__x86_64__) || defined(__aarch64__))
 
 #include <errno.h>
 #include <fcntl.h>
@@ -111,17 +111,21 @@ static const uint16_t unknown[] = {
 enum {
     REFUSED = sizeof refused / sizeof *refused,
     UNKNOWN = sizeof unknown / sizeof *unknown,
-    FIXED = 32, /* instructions besides one comparison per call, and some air */
+    PROGRAM_MAX = 2 * (REFUSED + UNKNOWN) + 32, /* two a call, and the rest of build() */
 };
 
 struct program {
-    struct sock_filter code[REFUSED + UNKNOWN + 2 * FIXED];
+    struct sock_filter code[PROGRAM_MAX];
     unsigned short len;
+    bool overflow;
 };
 
 static void emit(struct program *p, struct sock_filter instruction)
 {
-    p->code[p->len++] = instruction;
+    if (p->len < PROGRAM_MAX)
+        p->code[p->len++] = instruction;
+    else
+        p->overflow = true;
 }
 
 static void emit_load(struct program *p, size_t offset)
@@ -189,7 +193,7 @@ static bool filter_calls(void)
 
     build(&p);
     struct sock_fprog prog = {.len = p.len, .filter = p.code};
-    return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) == 0;
+    return !p.overflow && syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) == 0;
 }
 
 /* ---- landlock ---- */
@@ -229,7 +233,7 @@ static bool forbid_files(void)
     return ok;
 }
 
-void sandbox_enter(char summary[SANDBOX_TEXT_MAX])
+void sandbox_apply(char summary[SANDBOX_TEXT_MAX])
 {
     bool privileges = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
     bool dumps = prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0;
@@ -244,14 +248,18 @@ void sandbox_enter(char summary[SANDBOX_TEXT_MAX])
 
 #else
 
-void sandbox_enter(char summary[SANDBOX_TEXT_MAX])
+void sandbox_apply(char summary[SANDBOX_TEXT_MAX])
 {
-#ifdef SANITIZED
-    const char *why = "in a sanitizer build";
-#else
-    const char *why = "on this system";
-#endif
-    snprintf(summary, SANDBOX_TEXT_MAX, "sandbox: off %s", why);
+    snprintf(summary, SANDBOX_TEXT_MAX, "sandbox: off on this system");
 }
 
 #endif
+
+void sandbox_enter(char summary[SANDBOX_TEXT_MAX])
+{
+#ifdef SANITIZED
+    snprintf(summary, SANDBOX_TEXT_MAX, "sandbox: off in a sanitizer build");
+#else
+    sandbox_apply(summary);
+#endif
+}

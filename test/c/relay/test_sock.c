@@ -1,0 +1,157 @@
+#include "check.h"
+#include "relay/sock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+static struct addr addr_of(const char *text)
+{
+    struct addr a = {0};
+
+    CHECK_EQ(addr_parse(text, strlen(text), &a), CT_OK);
+    return a;
+}
+
+static void test_addresses_there_and_back(void)
+{
+    static const char *const texts[] = {"192.0.2.1:65535", "0.0.0.0:0", "[2001:db8::1]:3478",
+                                        "[::]:1", "[fe80::1]:9"};
+
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        struct addr a = addr_of(texts[i]);
+        union sock_addr sa;
+        if (a.family == ADDR_V6 && a.ip[0] == 0xfe)
+            a.scope = 7;
+        socklen_t len = sock_from_addr(&sa, &a);
+        CHECK_EQ(len, a.family == ADDR_V4 ? sizeof sa.v4 : sizeof sa.v6);
+        struct addr back = sock_to_addr(&sa);
+        CHECK(addr_eq(&a, &back));
+    }
+    union sock_addr other = {.sa = {.sa_family = AF_UNIX}};
+    CHECK_EQ(sock_to_addr(&other).family, ADDR_NONE);
+}
+
+static void test_flags(void)
+{
+    struct addr at = addr_of("127.0.0.1:0");
+    int fd = -1;
+
+    CHECK_EQ(sock_open_relay(&at, &fd), 0);
+    CHECK(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+    CHECK(fcntl(fd, F_GETFL) & O_NONBLOCK);
+    close(fd);
+}
+
+static int port_of(int fd)
+{
+    union sock_addr sa;
+    socklen_t len = sizeof sa;
+
+    CHECK_EQ(getsockname(fd, &sa.sa, &len), 0);
+    return sock_to_addr(&sa).port;
+}
+
+static void test_a_relayed_port_is_nobody_elses(void)
+{
+    static const char *const ips[] = {"127.0.0.1:0", "[::1]:0"};
+
+    for (size_t i = 0; i < 2; i++) {
+        struct addr at = addr_of(ips[i]);
+        int fd = -1, again = -1;
+        CHECK_EQ(sock_open_relay(&at, &fd), 0);
+        at.port = (uint16_t)port_of(fd);
+        CHECK_EQ(sock_open_relay(&at, &again), EADDRINUSE);
+        CHECK_EQ(again, -1);
+        close(fd);
+        CHECK_EQ(sock_open_relay(&at, &again), 0);
+        close(again);
+    }
+}
+
+/* IPv6 sockets leave IPv4 alone: the same port of both families is two listeners. */
+static void test_families_do_not_meet(void)
+{
+    struct addr v6 = addr_of("[::]:0"), v4 = addr_of("0.0.0.0:0");
+    int fd6 = -1, fd4 = -1;
+
+    CHECK_EQ(sock_open_listener(&v6, SOCK_ALONE, &fd6), 0);
+    CHECK(v6.port != 0);
+    v4.port = v6.port;
+    CHECK_EQ(sock_open_listener(&v4, SOCK_ALONE, &fd4), 0);
+    close(fd4);
+    close(fd6);
+}
+
+static void test_listeners_share_only_among_themselves(void)
+{
+    struct addr at = addr_of("127.0.0.1:0");
+    int first = -1, second = -1, third = -1, other = -1;
+
+    CHECK_EQ(sock_open_listener(&at, SOCK_FIRST, &first), 0);
+    CHECK_EQ(at.port, port_of(first));
+    if (sock_can_share()) {
+        CHECK_EQ(sock_open_listener(&at, SOCK_FURTHER, &second), 0);
+        CHECK_EQ(sock_open_listener(&at, SOCK_FURTHER, &third), 0);
+        CHECK_EQ(port_of(third), at.port);
+    }
+    CHECK_EQ(sock_open_listener(&at, SOCK_FIRST, &other), EADDRINUSE);
+    CHECK_EQ(sock_open_listener(&at, SOCK_ALONE, &other), EADDRINUSE);
+    CHECK_EQ(sock_open_relay(&at, &other), EADDRINUSE);
+    CHECK_EQ(other, -1);
+    close(first);
+    close(second);
+    close(third);
+}
+
+static void test_ips_that_are_not_ours(void)
+{
+    struct addr ours = addr_of("127.0.0.1"), others = addr_of("192.0.2.77");
+
+    CHECK_EQ(sock_try_ip(&ours), 0);
+    CHECK_EQ(sock_try_ip(&others), EADDRNOTAVAIL);
+}
+
+#ifdef IP_MTU_DISCOVER
+static int discovery(int fd)
+{
+    int v = -1;
+    socklen_t len = sizeof v;
+
+    CHECK_EQ(getsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &v, &len), 0);
+    return v;
+}
+
+static void test_fragmentation(void)
+{
+    struct addr at = addr_of("127.0.0.1:0"), at2 = at;
+    int fd = -1, listener = -1;
+
+    CHECK_EQ(sock_open_relay(&at, &fd), 0);
+    CHECK_EQ(discovery(fd), IP_PMTUDISC_DONT);
+    sock_dont_fragment(fd, true);
+    CHECK_EQ(discovery(fd), IP_PMTUDISC_DO);
+    sock_dont_fragment(fd, false);
+    CHECK_EQ(discovery(fd), IP_PMTUDISC_DONT);
+    close(fd);
+    CHECK_EQ(sock_open_listener(&at2, SOCK_ALONE, &listener), 0);
+    CHECK_EQ(discovery(listener), IP_PMTUDISC_DONT);
+    close(listener);
+}
+#endif
+
+int main(void)
+{
+    const struct check_test tests[] = {
+        CHECK_TEST(test_addresses_there_and_back),
+        CHECK_TEST(test_flags),
+        CHECK_TEST(test_a_relayed_port_is_nobody_elses),
+        CHECK_TEST(test_families_do_not_meet),
+        CHECK_TEST(test_listeners_share_only_among_themselves),
+        CHECK_TEST(test_ips_that_are_not_ours),
+#ifdef IP_MTU_DISCOVER
+        CHECK_TEST(test_fragmentation),
+#endif
+    };
+    return CHECK_RUN(tests);
+}
