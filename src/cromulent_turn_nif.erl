@@ -175,7 +175,7 @@ stun_build(_Class, _Method, _TransactionId, _Attributes, _Integrity, _Fingerprin
 
 %% @doc A ChannelData message of up to 65,535 bytes of data, padded to a multiple of 4 for streams
 %% when `Stream' is true. RFC 8656 sections 12.4 and 12.5.
--spec channel_data_encode(channel(), iodata(), Stream :: boolean()) -> binary().
+-spec channel_data_encode(channel(), Data :: binary(), Stream :: boolean()) -> binary().
 channel_data_encode(_Channel, _Data, _Stream) ->
     ?NOT_LOADED.
 

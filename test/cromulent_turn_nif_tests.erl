@@ -98,7 +98,8 @@ badarg_test_() ->
         {stun_verify, [<<>>, key, sha1]},
         {channel_data_encode, [16#3FFF, <<>>, false]},
         {channel_data_encode, [16#4000, <<>>, no]},
-        {channel_data_encode, [16#4000, atom, false]},
+        {channel_data_encode, [16#4000, [<<"abc">>], false]},
+        {channel_data_encode, [16#4000, binary:copy(<<0>>, 65536), false]},
         {channel_data_decode, [1]},
         {frame_size, [1]},
         {rest_credential, [md5, <<"s">>, <<"u">>, 0]},
@@ -108,6 +109,8 @@ badarg_test_() ->
         {rest_credential, [sha, binary:copy(<<"s">>, 1025), <<"u">>, 0]},
         {rest_verify, [sha, [], <<"1">>, <<>>, 0]},
         {rest_verify, [sha, <<"s">>, <<"1">>, <<>>, 0]},
+        {rest_verify, [sha, [<<"s">> | x], <<"1">>, <<>>, 0]},
+        {rest_verify, [sha, lists:duplicate(17, <<"s">>), <<"1">>, <<>>, 0]},
         {rest_verify, [sha, [<<"s">>], <<"1">>, <<>>, 0.5]},
         {long_term_key, [sha, <<"u">>, <<"r">>, <<"p">>]},
         {long_term_key, [md5, u, <<"r">>, <<"p">>]},
@@ -117,8 +120,8 @@ badarg_test_() ->
     [?_assertError(badarg, apply(?NIF, F, Args)) || {F, Args} <- Calls].
 
 channel_data_test() ->
-    ?assertEqual(<<16#4000:16, 3:16, "abc">>, ?NIF:channel_data_encode(16#4000, "abc", false)),
-    ?assertEqual(<<16#4000:16, 3:16, "abc", 0>>, ?NIF:channel_data_encode(16#4000, [<<"abc">>], true)),
+    ?assertEqual(<<16#4000:16, 3:16, "abc">>, ?NIF:channel_data_encode(16#4000, <<"abc">>, false)),
+    ?assertEqual(<<16#4000:16, 3:16, "abc", 0>>, ?NIF:channel_data_encode(16#4000, <<"abc">>, true)),
     ?assertEqual({ok, {16#4FFF, <<"a">>}}, ?NIF:channel_data_decode(<<16#4FFF:16, 1:16, "abc">>)),
     ?assertEqual({error, {truncated, 5}}, ?NIF:channel_data_decode(<<16#4FFF:16, 2:16, "a">>)),
     ?assertEqual({error, {bad_channel, 0}}, ?NIF:channel_data_decode(<<16#5000:16, 0:16>>)),

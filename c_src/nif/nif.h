@@ -29,10 +29,14 @@ enum {
     NIF_IP_TCP = 6, /* IP protocol numbers, RFC 8656 §18.8 */
     NIF_IP_UDP = 17,
     NIF_ERR_SLOTS = 32,
-    NIF_METHOD_COUNT = 0
-#define NIF_COUNT(sym, number, name) +1
-        STUN_METHODS(NIF_COUNT)
-#undef NIF_COUNT
+};
+
+/* Places of the methods that have a name. */
+enum {
+#define NIF_METHOD_INDEX(sym, number, name) NIF_METHOD_##sym,
+    STUN_METHODS(NIF_METHOD_INDEX)
+#undef NIF_METHOD_INDEX
+    NIF_METHOD_COUNT
 };
 
 /* X(field, text) */

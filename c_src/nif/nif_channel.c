@@ -8,21 +8,21 @@ ERL_NIF_TERM nif_channel_data_encode(ErlNifEnv *env, int argc, const ERL_NIF_TER
     (void)argc;
     const struct nif_atoms *atoms = nif_atoms(env);
     unsigned channel;
-    ErlNifBinary data;
+    struct span data;
     bool stream = argv[2] == atoms->yes;
     if (!enif_get_uint(env, argv[0], &channel) || channel < STUN_CHANNEL_MIN ||
         channel > STUN_CHANNEL_MAX)
         return enif_make_badarg(env);
-    if (!enif_inspect_iolist_as_binary(env, argv[1], &data) || data.size > UINT16_MAX)
+    if (!nif_get_bytes(env, argv[1], UINT16_MAX, &data))
         return enif_make_badarg(env);
     if (!stream && argv[2] != atoms->no)
         return enif_make_badarg(env);
 
     ERL_NIF_TERM term;
-    size_t size = STUN_CHANNEL_HEADER_SIZE + (stream ? stun_padded(data.size) : data.size);
+    size_t size = STUN_CHANNEL_HEADER_SIZE + (stream ? stun_padded(data.len) : data.len);
     struct wbuf w = wbuf_of(enif_make_new_binary(env, size, &term), size);
-    turn_channel_data_encode(&w, (uint16_t)channel, span_of(data.data, data.size), stream);
-    nif_account(env, data.size / 8); /* one copy */
+    turn_channel_data_encode(&w, (uint16_t)channel, data, stream);
+    nif_account(env, data.len / 8); /* one copy */
     return w.failed ? enif_make_badarg(env) : term;
 }
 

@@ -4,7 +4,7 @@
 
 #include <erl_nif.h>
 
-/* channel_data_encode(Channel, Data :: iodata(), Stream :: boolean()) -> Frame */
+/* channel_data_encode(Channel, Data, Stream :: boolean()) -> Frame */
 ERL_NIF_TERM nif_channel_data_encode(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]);
 
 /* channel_data_decode(Frame) -> {ok, {Channel, Data}} | {error, {Reason, Offset}} */

@@ -128,13 +128,11 @@ static enum ct_err check_secrets(ErlNifEnv *env, const struct claim *claim, ERL_
     enum ct_err result = CT_EINTEGRITY;
     ERL_NIF_TERM head;
     struct span secret;
-    unsigned n;
+    unsigned n = 0;
     if (!c)
         return CT_ECRYPTO;
-    if (!enif_get_list_length(env, list, &n) || n == 0 || n > NIF_SECRETS_MAX)
-        return CT_EARG;
     while (enif_get_list_cell(env, list, &head, &list)) {
-        if (!get_secret(env, head, &secret))
+        if (++n > NIF_SECRETS_MAX || !get_secret(env, head, &secret))
             return CT_EARG;
         enum ct_err err = check_secret(c, claim, secret);
         if (err == CT_OK)
@@ -142,6 +140,8 @@ static enum ct_err check_secrets(ErlNifEnv *env, const struct claim *claim, ERL_
         else if (err != CT_EINTEGRITY)
             return err;
     }
+    if (n == 0 || !enif_is_empty_list(env, list))
+        return CT_EARG;
     return result;
 }
 

@@ -7,7 +7,6 @@ struct nif_crypto {
 
 void nif_atoms_init(struct nif_atoms *atoms, ErlNifEnv *env)
 {
-    size_t n = 0;
 #define NIF_ATOM(field, text) atoms->field = enif_make_atom(env, text);
     NIF_ATOMS(NIF_ATOM)
 #undef NIF_ATOM
@@ -16,9 +15,8 @@ void nif_atoms_init(struct nif_atoms *atoms, ErlNifEnv *env)
     atoms->err[-(val)] = enif_make_atom(env, name);
     CT_ERRS(NIF_ERR)
 #undef NIF_ERR
-#define NIF_METHOD(sym, num, text)   \
-    atoms->method[n].number = (num); \
-    atoms->method[n++].name = enif_make_atom(env, text);
+#define NIF_METHOD(sym, num, text) \
+    atoms->method[NIF_METHOD_##sym] = (struct nif_method){enif_make_atom(env, text), (num)};
     STUN_METHODS(NIF_METHOD)
 #undef NIF_METHOD
 #define NIF_ATTR(id, type, text, kind, least, most) \

@@ -29,7 +29,7 @@ defmodule Cromulent.Turn.ChannelData do
   """
   @spec encode(channel(), iodata(), stream?: boolean()) :: binary()
   def encode(channel, data, opts \\ []) do
-    Nif.channel_data_encode(channel, data, stream?(opts))
+    Nif.channel_data_encode(channel, to_binary(data), stream?(opts))
   rescue
     error in ArgumentError -> reraise explain(channel, data, error), __STACKTRACE__
   end
@@ -57,6 +57,9 @@ defmodule Cromulent.Turn.ChannelData do
           | :more
           | {:error, {:not_stun | :bad_cookie | :bad_length, non_neg_integer()}}
   def frame_size(bytes), do: Nif.frame_size(bytes)
+
+  defp to_binary(data) when is_binary(data), do: data
+  defp to_binary(data), do: IO.iodata_to_binary(data)
 
   defp stream?([]), do: false
   defp stream?(stream?: stream) when is_boolean(stream), do: stream
