@@ -10,7 +10,8 @@ const DEFAULTS = {
   loadMs: 6_000, // pings and bulk data
   pingMs: 100,
   sampleMs: 200,
-  silenceMs: 3_000, // this long without a pong, the call has broken off
+  silenceMs: 5_000, // this long without a pong, the call has broken off
+  recentMs: 1_000, // at the end, the last pong must not be older
   bitsPerSecond: 20_000_000,
 };
 
@@ -81,9 +82,10 @@ async function makeCall(servers, settings, report) {
 }
 
 async function measure(call, settings, report) {
-  const { quietMs, loadMs, pingMs, sampleMs, bitsPerSecond, signal } = settings;
+  const { quietMs, loadMs, pingMs, sampleMs, silenceMs, recentMs, bitsPerSecond } = settings;
   const start = performance.now();
   const at = () => performance.now() - start;
+  const end = quietMs + loadMs;
   let lastPong = 0;
   let load = null;
   let audio = "off";
@@ -92,16 +94,16 @@ async function measure(call, settings, report) {
     lastPong = at();
     report({ type: "rtt", at: lastPong, ms });
   });
-  // Audio that a tap has just started gets its time too.
-  const end = () => quietMs + loadMs + (audio === "waiting" ? settings.silenceMs : 0);
-  while (at() < end() && !signal?.aborted) {
+  // What is still under way at the end gets its time too: audio that a tap has just started, a pong.
+  const settled = () => audio !== "waiting" && at() - lastPong < recentMs;
+  while ((at() < end || !settled()) && at() < end + silenceMs && !settings.signal?.aborted) {
     await sleep(sampleMs);
-    if (at() - lastPong > settings.silenceMs) throw new CallError("silent");
+    if (at() - lastPong > silenceMs) throw new CallError("silent");
     if (at() >= quietMs) load ??= call.load(bitsPerSecond);
-    if (load) report(rateEvent(at(), load));
+    if (at() >= end) load.stop();
+    else if (load) report(rateEvent(at(), load));
     audio = await observe(call, settings.tone, report);
   }
-  load?.stop();
   stopPings();
 }
 

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import dgram from "node:dgram";
 import { once } from "node:events";
+import { networkInterfaces } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
 import { launchBrowser, ROOT, startDemo, startServer } from "./support.mjs";
@@ -87,8 +88,8 @@ test("green: audio and data cross the relay of mix turn.demo", async (t) => {
 
 test("green on a phone, with nothing cut off; audio waits for a tap", async (t) => {
   const page = await openPage(t, demo.url, PHONE);
-  const { tone, text, steps } = await outcome(page);
-  assert.equal(tone, "good");
+  const { tone, title, text, steps } = await outcome(page);
+  assert.deepEqual([tone, title], ["good", "The relay works"]);
   assert.match(text, /Audio was not tested/);
   assert.equal(steps, "good good good good skipped");
   assert.ok(await page.isVisible("text=Run again with audio"));
@@ -122,8 +123,13 @@ test("red: no relay is there", async (t) => {
   const elsewhere = changed((entry) => ({ ...entry, urls: entry.urls.replace(/:\d+(?=\?|$)/, `:${port}`) }));
   const page = await openPage(t, server.url, SMALL, elsewhere);
   const { tone, title, text, steps } = await outcome(page);
-  assert.deepEqual([tone, title], ["bad", "The relay did not answer"]);
-  assert.match(text, new RegExp(`127\\.0\\.0\\.1 port ${port} \\(UDP\\)`));
+  if (hasNetwork()) {
+    assert.deepEqual([tone, title], ["bad", "The relay did not answer"]);
+    assert.match(text, new RegExp(`127\\.0\\.0\\.1 port ${port} \\(UDP\\)`));
+  } else {
+    assert.deepEqual([tone, title], ["bad", "This browser gathered nothing"]);
+    assert.match(text, /needs a network/);
+  }
   assert.equal(steps, "good bad todo todo todo");
   assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 320);
   await screenshot(page, "red-silent-small");
@@ -173,6 +179,11 @@ test("Ctrl-C and SIGTERM end mix turn.demo, relay included", async () => {
   }
   demo = null;
 });
+
+/** Without one, a browser has no address of its own to show. */
+function hasNetwork() {
+  return Object.values(networkInterfaces()).flat().some(({ internal }) => !internal);
+}
 
 async function freePort() {
   const socket = await bind(0);

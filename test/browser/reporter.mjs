@@ -4,6 +4,7 @@ export default async function* report(events) {
   for await (const { type, data } of events) {
     if (type === "test:stdout" || type === "test:stderr") yield data.message;
     if (type !== "test:pass" && type !== "test:fail") continue;
+    if (/name does not match/.test(data.skip)) continue; // --test-name-pattern
     // A test that is skipped has not passed: there are none, and there shall be none.
     const ok = type === "test:pass" && data.skip === undefined && data.todo === undefined;
     const seconds = (data.details.duration_ms / 1000).toFixed(1);
