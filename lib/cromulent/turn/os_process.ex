@@ -7,8 +7,16 @@ defmodule Cromulent.Turn.OsProcess do
   @doc "Whether the process runs; one that ended and was not yet collected does not."
   @spec alive?(pos_integer()) :: boolean()
   def alive?(pid) do
-    if File.dir?("/proc/self"), do: state(pid) not in [nil, "Z", "X"], else: signal(pid, 0)
+    if File.dir?("/proc/self"), do: runs?(state(pid), pid), else: signal(pid, 0)
   end
+
+  # The main thread of a process may have ended while others still hold its sockets.
+  defp runs?(nil, _pid), do: false
+
+  defp runs?(state, pid) when state in ["Z", "X"],
+    do: match?({:ok, [_, _ | _]}, File.ls("/proc/#{pid}/task"))
+
+  defp runs?(_state, _pid), do: true
 
   @doc "Waits until the process is gone."
   @spec await_exit(pos_integer(), timeout_ms :: non_neg_integer()) :: :ok | :timeout

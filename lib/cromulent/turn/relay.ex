@@ -205,6 +205,7 @@ defmodule Cromulent.Turn.Relay do
       receive do
         {^port, {:data, bytes}} -> greeting(Frame.decode(bytes))
         {^port, {:exit_status, status}} -> {:error, early_exit(status)}
+        {:EXIT, ^port, reason} -> {:error, cut_off(reason)}
         {:start_timeout, ^timer} -> {:error, no_greeting(state)}
       end
 
@@ -221,6 +222,9 @@ defmodule Cromulent.Turn.Relay do
 
   defp early_exit(status),
     do: {:system, "the relay ended before it was ready: #{describe_exit(status)}"}
+
+  # A write to a relay that has just ended closes the port, and no exit status is told.
+  defp cut_off(reason), do: {:system, "the control channel broke: #{reason}"}
 
   defp no_greeting(state),
     do: {:system, "the relay did not get ready within #{state.start_timeout} ms"}
@@ -267,6 +271,9 @@ defmodule Cromulent.Turn.Relay do
     reason = if state.status == :up, do: {:exit, status}, else: early_exit(status)
     {:noreply, lost(state, reason)}
   end
+
+  def handle_info({:EXIT, port, reason}, %{port: port} = state),
+    do: {:noreply, lost(state, cut_off(reason))}
 
   def handle_info({:call_timeout, ref}, state),
     do: {:noreply, answer(state, ref, {:error, :timeout})}
@@ -332,8 +339,7 @@ defmodule Cromulent.Turn.Relay do
     state = %{
       state
       | status: :up,
-        info: info,
-        os_pid: info.os_pid,
+        info: %{info | os_pid: state.os_pid || info.os_pid},
         starts: state.starts + 1,
         up_at: now(),
         timer: nil,
@@ -343,7 +349,7 @@ defmodule Cromulent.Turn.Relay do
         listen: pinned(state.listen, info.listen)
     }
 
-    keep(state, os_pid: info.os_pid)
+    keep(state, os_pid: state.info.os_pid)
     publish(state)
     announce(state)
     state |> grant() |> restore_drain()

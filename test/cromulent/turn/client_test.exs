@@ -13,28 +13,38 @@ defmodule Cromulent.Turn.ClientTest do
     {:ok, server: server, client: client, address: address}
   end
 
-  # The server's side of a transaction, in a process of its own: `answers` are made from the
-  # requests as they come, nil for none.
+  # The server's side of transactions, in a process of its own: each answer is made from the next
+  # request that has had none, nil for none. Copies of what was answered may still come.
   defp serve(server, answers) do
     me = self()
 
     pid =
       spawn_link(fn ->
         receive do
-          :yours -> for answer <- answers, do: serve_one(server, answer, me)
+          :yours -> Enum.reduce(answers, [], &serve_one(server, &1, &2, me))
         end
+
+        # The socket is to stay open.
+        Process.sleep(:infinity)
       end)
 
     :ok = :gen_udp.controlling_process(server, pid)
     send(pid, :yours)
   end
 
-  defp serve_one(server, answer, me) do
+  defp serve_one(server, answer, served, me) do
     receive do
       {:udp, ^server, ip, port, packet} ->
         {:ok, request} = Stun.decode(packet)
-        send(me, {:served, request})
-        for reply <- List.wrap(answer.(request)), do: :ok = :gen_udp.send(server, ip, port, reply)
+
+        if request.transaction_id in served do
+          serve_one(server, answer, served, me)
+        else
+          send(me, {:served, request})
+          replies = List.wrap(answer.(request))
+          for reply <- replies, do: :ok = :gen_udp.send(server, ip, port, reply)
+          if replies == [], do: served, else: [request.transaction_id | served]
+        end
     end
   end
 

@@ -172,17 +172,41 @@ defmodule Cromulent.Turn.RelayTest do
       refute OsProcess.alive?(os_pid)
     end
 
-    test "and dies again and again, is started ever less often" do
+    test "and closes the commands, is replaced" do
       log =
         capture_log(fn ->
-          {:ok, pid} = fake_relay("dies_young")
-          eventually(fn -> match?({:ok, %{restarts: n}} when n >= 3, Relay.info(pid)) end, 15_000)
-          %{tries: tries} = :sys.get_state(pid)
-          assert tries >= 3
+          {:ok, pid} = fake_relay("closes_input")
+          {:ok, %{os_pid: os_pid}} = Relay.info(pid)
+          eventually(fn -> match?({:ok, %{restarts: n}} when n >= 1, Relay.info(pid)) end, 10_000)
+          refute OsProcess.alive?(os_pid)
           GenServer.stop(pid)
         end)
 
-      assert log =~ "it ended by itself, exit status 7; starting another"
+      assert log =~ "the control channel broke: epipe; starting another"
+    end
+
+    test "and lies about its process id, is known by the true one" do
+      {:ok, pid} = fake_relay("deaf")
+      assert {:ok, %{os_pid: os_pid}} = Relay.info(pid)
+      assert os_pid != 1
+      GenServer.stop(pid)
+      refute OsProcess.alive?(os_pid)
+    end
+
+    test "and dies again and again, is started ever less often" do
+      log =
+        capture_log(fn ->
+          started = System.monotonic_time(:millisecond)
+          {:ok, pid} = fake_relay("dies_young")
+          eventually(fn -> match?({:ok, %{restarts: n}} when n >= 4, Relay.info(pid)) end, 15_000)
+          # After pauses of 0, 100, 200 and 400 ms.
+          assert System.monotonic_time(:millisecond) - started >= 700
+          GenServer.stop(pid)
+        end)
+
+      # A write that meets the end closes the port before the status comes.
+      assert log =~
+               ~r/lost .* ms: (it ended by itself, exit status 7|the control channel broke: \w+); starting/
     end
 
     defp burst(pid, secrets) do
@@ -421,6 +445,8 @@ defmodule Cromulent.Turn.RelayTest do
       assert Relay.drain(true, relay.pid) == :ok
       OsProcess.kill(relay.os_pid)
       eventually(fn -> match?({:ok, %{restarts: 1, status: :up}}, Relay.info(relay.pid)) end)
+      # Commands are obeyed in their order, and the first one was to drain.
+      assert {:ok, _} = Relay.stats(relay.pid)
       assert {:error, {:refused, 508, _}, _} = Client.allocate(client(relay))
     end
 

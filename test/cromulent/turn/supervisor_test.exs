@@ -21,6 +21,8 @@ defmodule Cromulent.Turn.SupervisorTest do
     refute Process.whereis(Relay) == owner
     refute OsProcess.alive?(relay.os_pid)
     assert {:ok, %{realm: "changed", drain: true, restarts: 1}} = Relay.info()
+    # Commands are obeyed in their order, and the first one was to drain.
+    assert {:ok, _} = Relay.stats()
     assert {:error, {:refused, 508, _}, _} = Client.allocate(client(relay(Relay)))
   end
 
