@@ -1,6 +1,6 @@
 # The suites. `make test` runs them in this order and stops at the first that fails.
 
-SUITES ?= c ex erl js interop browser uv
+SUITES ?= c fuzz ex erl js interop browser uv
 
 # Tests of the core, always under ASan and UBSan. test_*.c are programs; other files in test/c
 # are helpers that they share. Tests of the relay's own files link those files too.
@@ -47,8 +47,13 @@ $(SAN_ERL): mk/sanitized-erl $(OBJ)/flags
 	    chmod +x $@.$$$$ && mv -f $@.$$$$ $@
 endif
 
+# What a datagram meets on its way, and what starts and stops it; the rest has no backend.
+UV_TESTS := test/build_test.exs $(addprefix test/cromulent/turn/,wire_test.exs relay_test.exs \
+    control_test.exs client_test.exs check_test.exs)
+UV_ENV := $(TEST_ENV) CROMULENT_TURN_PRIV=$(abspath $(OUT)/uv/priv) CROMULENT_TURN_TEST_UDP=uv
+
 ##@ Testing
-.PHONY: setup test-c run-test-c test-ex test-erl test-js test-interop test-browser test-uv test-san
+.PHONY: setup test-c run-test-c test-fuzz test-ex test-erl test-js test-interop test-browser test-uv test-san
 
 setup: ## Install what is missing of the system packages (Debian; elsewhere say which)
 	$(Q)bin/setup
@@ -61,6 +66,8 @@ run-test-c: $(TEST_BINS)
 	$(Q)for h in $(HEADERS); do $(call compiler,$(CRYPTO_ROOM) $(NIF_ROOM) $(RELAY_ROOM)) \
 	    -fsyntax-only -include $$h -x c /dev/null || { echo "$$h does not compile alone"; exit 1; }; done
 	$(Q)test/c/run $(OUT)/test $(TEST_BINS)
+
+test-fuzz: fuzz-seeds ## Test the C core with the seeds of the fuzz targets
 
 test-ex: $(TEST_NEEDS) ## Test the Elixir side against the real NIF and relay (ExUnit)
 	$(Q)$(TEST_ENV) mix test $(ARGS)
@@ -78,8 +85,9 @@ test-interop: $(TEST_NEEDS) ## Test against coturn's and aioice's clients
 test-browser: $(TEST_NEEDS) ## Test two Chromium peers that meet through the relay only
 	$(Q)$(TEST_ENV) test/browser/run
 
-test-uv: $(TEST_NEEDS) uv ## Run the relay's tests again on libuv's own UDP
-	$(Q)$(TEST_ENV) CROMULENT_TURN_PRIV=$(abspath $(OUT)/uv/priv) mix test $(UV_TESTS)
+test-uv: $(TEST_NEEDS) uv ## Test the relay on libuv's own UDP (ExUnit, interoperability)
+	$(Q)$(UV_ENV) mix test $(UV_TESTS)
+	$(Q)$(UV_ENV) test/interop/run
 
 test-san: ## Run every suite with the sanitized relay and NIF (make test SANITIZE=1)
 	$(Q)$(MAKE) --no-print-directory SANITIZE=1 test
