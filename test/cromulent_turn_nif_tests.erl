@@ -214,23 +214,29 @@ priv_dir_test_() ->
         copy(Beam, Ebin),
         Loaded = fun(Env) -> loads(Ebin, Env) end,
         {inorder, [
-            {"nowhere", ?_assertMatch({false, _}, Loaded([]))},
-            {"CROMULENT_TURN_PRIV", fun() ->
-                copy(Library, Other),
-                ?assertEqual(true, Loaded([{"CROMULENT_TURN_PRIV", Other}]))
-            end},
-            {"beside the module's directory", fun() ->
-                copy(Library, Priv),
-                ?assertEqual(true, Loaded([])),
-                ?assertEqual(true, Loaded([{"CROMULENT_TURN_PRIV", ""}]))
-            end},
-            {"CROMULENT_TURN_PRIV has no second", fun() ->
-                {false, Said} = Loaded([{"CROMULENT_TURN_PRIV", Dir}]),
-                %% The logger breaks long lines, and long strings with them.
-                ?assertNotEqual(nomatch, string:find(squeeze(Said), squeeze(Dir)))
-            end}
+            {"nowhere", slowly(fun() -> ?assertMatch({false, _}, Loaded([])) end)},
+            {"CROMULENT_TURN_PRIV",
+                slowly(fun() ->
+                    copy(Library, Other),
+                    ?assertEqual(true, Loaded([{"CROMULENT_TURN_PRIV", Other}]))
+                end)},
+            {"beside the module's directory",
+                slowly(fun() ->
+                    copy(Library, Priv),
+                    ?assertEqual(true, Loaded([])),
+                    ?assertEqual(true, Loaded([{"CROMULENT_TURN_PRIV", ""}]))
+                end)},
+            {"CROMULENT_TURN_PRIV has no second",
+                slowly(fun() ->
+                    {false, Said} = Loaded([{"CROMULENT_TURN_PRIV", Dir}]),
+                    %% The logger breaks long lines, and long strings with them.
+                    ?assertNotEqual(nomatch, string:find(squeeze(Said), squeeze(Dir)))
+                end)}
         ]}
     end}.
+
+%% A BEAM takes its time to start and to stop.
+slowly(Test) -> {timeout, 60, Test}.
 
 library() ->
     Name = "cromulent_turn_nif.so",
