@@ -8,13 +8,18 @@
 
 #define REF_MAX (UINT64_C(1) << 60)
 
+/* What a request points to, and what has to be freed with it. */
+struct belongings {
+    struct relay_config *config; /* of configure: takes the place of the old one at the end */
+    uint8_t *text;               /* of kill: the selector's */
+};
+
 /* A command that all workers are working on. */
 struct command {
     struct job_request request;
     uint64_t ref;
-    struct relay_config *config; /* of configure: takes the place of the old one at the end */
-    uint8_t *text;               /* of kill: what the selector's spans point to */
-    unsigned left;               /* workers that have not answered */
+    struct belongings its;
+    unsigned left; /* workers that have not answered */
     unsigned jobs_count;
     struct job jobs[];
 };
@@ -69,8 +74,8 @@ static void join_configure(struct daemon *d, struct command *c, struct term_out 
 {
     struct relay_config *old = d->config;
 
-    d->config = c->config;
-    c->config = NULL;
+    d->config = c->its.config;
+    c->its.config = NULL;
     config_free(old);
     term_put_atom(out, "ok");
 }
@@ -170,12 +175,17 @@ static void (*const joins[JOB_KINDS])(struct daemon *d, struct command *c, struc
     [JOB_KILL] = join_kill,           [JOB_DRAIN] = join_ok,
 };
 
+static void belongings_free(struct belongings *b)
+{
+    config_free(b->config);
+    free(b->text);
+}
+
 static void command_free(struct command *c)
 {
     for (unsigned i = 0; i < c->jobs_count; i++)
         term_out_free(&c->jobs[i].terms);
-    config_free(c->config);
-    free(c->text);
+    belongings_free(&c->its);
     free(c);
 }
 
@@ -199,29 +209,25 @@ void command_answered(struct daemon *d, struct job *job)
         command_done(d, c);
 }
 
-/* ---- sending commands to workers ---- */
-
-static struct command *command_new(struct daemon *d, enum job_kind kind, uint64_t ref)
+/* Gives the request to every worker; takes over what belongs to it. */
+static void ask_workers(struct daemon *d, uint64_t ref, const struct job_request *request,
+                        struct belongings its)
 {
     struct command *c = calloc(1, sizeof *c + d->worker_count * sizeof c->jobs[0]);
 
     if (!c) {
+        belongings_free(&its);
         reply_error(d, ref, "no_memory");
-        return NULL;
+        return;
     }
-    c->request.kind = kind;
+    c->request = *request;
     c->ref = ref;
-    c->jobs_count = d->worker_count;
-    for (unsigned i = 0; kind == JOB_LIST && i < c->jobs_count; i++)
-        term_out_init(&c->jobs[i].terms);
-    return c;
-}
-
-static void command_post(struct daemon *d, struct command *c)
-{
-    c->left = c->jobs_count;
+    c->its = its;
+    c->left = c->jobs_count = d->worker_count;
     for (unsigned i = 0; i < c->jobs_count; i++) {
         c->jobs[i].request = &c->request;
+        if (request->kind == JOB_LIST)
+            term_out_init(&c->jobs[i].terms);
         worker_post(d->workers[i], &c->jobs[i]);
     }
 }
@@ -246,6 +252,7 @@ static bool frame_hello(struct daemon *d, struct term_in *in)
 
 static void configure_again(struct daemon *d, uint64_t ref, struct relay_config *next)
 {
+    const struct job_request request = {.kind = JOB_CONFIGURE, .config = &next->turn};
     char why[CONFIG_WHY_MAX];
 
     if (!config_may_follow(d->config, next, why)) {
@@ -253,16 +260,9 @@ static void configure_again(struct daemon *d, uint64_t ref, struct relay_config 
         config_free(next);
         return;
     }
-    struct command *c = command_new(d, JOB_CONFIGURE, ref);
-    if (!c) {
-        config_free(next);
-        return;
-    }
     next->turn.max_allocations = d->config->turn.max_allocations;
     memcpy(next->turn.nonce_key, d->config->turn.nonce_key, sizeof next->turn.nonce_key);
-    c->config = next;
-    c->request.config = &next->turn;
-    command_post(d, c);
+    ask_workers(d, ref, &request, (struct belongings){.config = next});
 }
 
 static bool frame_configure(struct daemon *d, struct term_in *in)
@@ -289,38 +289,23 @@ static bool frame_configure(struct daemon *d, struct term_in *in)
 
 static bool frame_stats(struct daemon *d, struct term_in *in)
 {
+    const struct job_request request = {.kind = JOB_STATS};
     uint64_t ref;
 
     if (!term_uint(in, REF_MAX, &ref))
         return false;
-    struct command *c = command_new(d, JOB_STATS, ref);
-    if (c)
-        command_post(d, c);
+    ask_workers(d, ref, &request, (struct belongings){.text = NULL});
     return true;
 }
 
 static bool frame_list(struct daemon *d, struct term_in *in)
 {
-    uint64_t ref, limit;
+    struct job_request request = {.kind = JOB_LIST};
+    uint64_t ref;
 
-    if (!term_uint(in, REF_MAX, &ref) || !term_uint(in, REF_MAX, &limit))
+    if (!term_uint(in, REF_MAX, &ref) || !term_uint(in, REF_MAX, &request.limit))
         return false;
-    struct command *c = command_new(d, JOB_LIST, ref);
-    if (c) {
-        c->request.limit = limit;
-        command_post(d, c);
-    }
-    return true;
-}
-
-/* Points the selector to a copy of the text, which outlives the frame. */
-static bool select_text(struct command *c, struct span *where, struct span text)
-{
-    c->text = malloc(text.len + 1); /* never NULL for being empty: NULL selects everything */
-    if (!c->text)
-        return false;
-    memcpy(c->text, text.data, text.len);
-    *where = span_of(c->text, text.len);
+    ask_workers(d, ref, &request, (struct belongings){.text = NULL});
     return true;
 }
 
@@ -338,58 +323,74 @@ static void select_id(struct job_request *r, struct span text)
     }
 }
 
-struct selector {
-    char kind[TERM_ATOM_MAX];
-    struct span text; /* of kinds other than `all` */
-};
-
-static bool read_selector(struct term_in *in, struct selector *s)
+static void select_username(struct job_request *r, struct span text)
 {
-    if (term_atom(in, s->kind))
-        return strcmp(s->kind, "all") == 0;
-    return term_tuple(in) == 2 && term_atom(in, s->kind) && term_binary(in, &s->text) &&
-           (strcmp(s->kind, "id") == 0 || strcmp(s->kind, "username") == 0 ||
-            strcmp(s->kind, "user") == 0);
+    r->kill.which.username = text;
+}
+
+static void select_user(struct job_request *r, struct span text)
+{
+    r->kill.which.user = text;
+}
+
+static const struct {
+    const char *name;
+    void (*select)(struct job_request *r, struct span text);
+} selectors[] = {{"id", select_id}, {"username", select_username}, {"user", select_user}};
+
+/* The text is copied, as workers read it when the frame is gone. False when memory is short. */
+static bool select_by(struct job_request *r, size_t which, struct span text, uint8_t **copy)
+{
+    *copy = malloc(text.len + 1); /* never NULL for being empty: NULL selects everything */
+    if (!*copy)
+        return false;
+    memcpy(*copy, text.data, text.len);
+    selectors[which].select(r, span_of(*copy, text.len));
+    return true;
+}
+
+/* The selector's place in the table, behind its end for `all`; false for another shape. */
+static bool read_selector(struct term_in *in, size_t *which, struct span *text)
+{
+    const size_t n = sizeof selectors / sizeof *selectors;
+    char name[TERM_ATOM_MAX];
+
+    *which = n;
+    if (term_atom(in, name))
+        return strcmp(name, "all") == 0;
+    if (term_tuple(in) != 2 || !term_atom(in, name) || !term_binary(in, text))
+        return false;
+    for (*which = 0; *which < n; ++*which)
+        if (strcmp(selectors[*which].name, name) == 0)
+            return true;
+    return false;
 }
 
 static bool frame_kill(struct daemon *d, struct term_in *in)
 {
-    struct selector s = {.kind = ""};
+    struct job_request request = {.kind = JOB_KILL};
+    struct belongings its = {.text = NULL};
+    struct span text = {.data = NULL};
+    size_t which;
     uint64_t ref;
 
-    if (!term_uint(in, REF_MAX, &ref) || !read_selector(in, &s))
+    if (!term_uint(in, REF_MAX, &ref) || !read_selector(in, &which, &text))
         return false;
-    struct command *c = command_new(d, JOB_KILL, ref);
-    if (!c)
-        return true;
-    struct turn_selector *which = &c->request.kill.which;
-    bool copied = true;
-    if (strcmp(s.kind, "id") == 0)
-        select_id(&c->request, s.text);
-    else if (strcmp(s.kind, "all") != 0)
-        copied =
-            select_text(c, strcmp(s.kind, "user") == 0 ? &which->user : &which->username, s.text);
-    if (copied) {
-        command_post(d, c);
-    } else {
+    if (text.data && !select_by(&request, which, text, &its.text))
         reply_error(d, ref, "no_memory");
-        command_free(c);
-    }
+    else
+        ask_workers(d, ref, &request, its);
     return true;
 }
 
 static bool frame_drain(struct daemon *d, struct term_in *in)
 {
+    struct job_request request = {.kind = JOB_DRAIN};
     uint64_t ref;
-    bool on;
 
-    if (!term_uint(in, REF_MAX, &ref) || !term_bool(in, &on))
+    if (!term_uint(in, REF_MAX, &ref) || !term_bool(in, &request.drain))
         return false;
-    struct command *c = command_new(d, JOB_DRAIN, ref);
-    if (c) {
-        c->request.drain = on;
-        command_post(d, c);
-    }
+    ask_workers(d, ref, &request, (struct belongings){.text = NULL});
     return true;
 }
 

@@ -104,7 +104,7 @@ static int ask_for_local_address(int fd, const struct addr *at)
 
 static int learn_port(int fd, struct addr *at)
 {
-    union sock_addr sa;
+    union sock_addr sa = {.sa = {.sa_family = AF_UNSPEC}};
     socklen_t len = sizeof sa;
 
     if (getsockname(fd, &sa.sa, &len) != 0)
@@ -151,7 +151,7 @@ int sock_open_listener(struct addr *at, enum sock_place place, int *fd)
 
 int sock_try_ip(const struct addr *ip)
 {
-    int fd;
+    int fd = -1;
     int err = sock_open_relay(ip, &fd);
 
     if (!err)

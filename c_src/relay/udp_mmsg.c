@@ -307,21 +307,32 @@ static bool packet_at(struct udp *u, unsigned i, struct turn_packet *packet)
     return false;
 }
 
+static void learn_local_v4(const struct cmsghdr *c, struct addr *local)
+{
+    struct in_pktinfo info;
+
+    memcpy(&info, CMSG_DATA(c), sizeof info);
+    memcpy(local->ip, &info.ipi_addr, 4);
+}
+
+static void learn_local_v6(const struct cmsghdr *c, struct addr *local)
+{
+    struct in6_pktinfo info;
+
+    memcpy(&info, CMSG_DATA(c), sizeof info);
+    memcpy(local->ip, &info.ipi6_addr, 16);
+    bool link_local = local->ip[0] == 0xfe && (local->ip[1] & 0xc0) == 0x80;
+    local->scope = link_local ? info.ipi6_ifindex : 0;
+}
+
 /* The local IP that a wildcard listener's datagram came to. */
 static void learn_local(struct msghdr *msg, struct addr *local)
 {
     for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
-        if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
-            struct in_pktinfo info;
-            memcpy(&info, CMSG_DATA(c), sizeof info);
-            memcpy(local->ip, &info.ipi_addr, 4);
-        } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
-            struct in6_pktinfo info;
-            memcpy(&info, CMSG_DATA(c), sizeof info);
-            memcpy(local->ip, &info.ipi6_addr, 16);
-            if (IN6_IS_ADDR_LINKLOCAL(&info.ipi6_addr))
-                local->scope = info.ipi6_ifindex;
-        }
+        if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO)
+            learn_local_v4(c, local);
+        else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO)
+            learn_local_v6(c, local);
     }
 }
 

@@ -54,7 +54,7 @@ const char *udp_backend(void)
 static void send_one(struct udp *u, uv_udp_t *handle, const struct addr *to, struct span data)
 {
     union sock_addr sa;
-    uv_buf_t buf = uv_buf_init((char *)(uintptr_t)data.data, (unsigned)data.len);
+    uv_buf_t buf = uv_buf_init((char *)data.data, (unsigned)data.len);
 
     sock_from_addr(&sa, to);
     if (data.len > UINT_MAX || uv_udp_try_send(handle, &buf, 1, &sa.sa) < 0)
