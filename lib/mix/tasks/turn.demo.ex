@@ -28,7 +28,7 @@ defmodule Mix.Tasks.Turn.Demo do
 
   use Mix.Task
 
-  alias Cromulent.Turn.{Address, CheckPage, Relay}
+  alias Cromulent.Turn.{Address, CheckPage}
 
   @task "turn.demo"
   @switches [ip: [:string, :keep], port: :integer]
@@ -94,11 +94,7 @@ defmodule Mix.Tasks.Turn.Demo do
       allow_peers: []
     ]
 
-    # In the application's own tree, so that the end of the application ends the relay first.
-    case Supervisor.start_child(Cromulent.Turn.Application, {Cromulent.Turn, opts}) do
-      {:ok, _pid} -> Relay.info()
-      {:error, {reason, _child}} -> {:error, reason}
-    end
+    Mix.Turn.start_relay(opts)
   end
 
   # ---- the page ----
