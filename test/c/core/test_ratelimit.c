@@ -43,6 +43,19 @@ static void test_a_burst_and_then_the_rate(void)
     CHECK_EQ(take(&rule, a, UINT64_C(1) << 50, 100), 5);
 }
 
+static void test_what_is_left_counts_into_the_burst(void)
+{
+    const struct ratelimit_rule rule = {.rate = 10, .burst = 5}, smaller = {.rate = 10, .burst = 2};
+    const struct addr a = v4(1, 1000);
+    start();
+    CHECK_EQ(take(&rule, a, 50000, 1), 1);
+    CHECK_EQ(take(&rule, a, 90000, 100), 5);
+    CHECK_EQ(take(&rule, a, 90200, 1), 1);
+    CHECK_EQ(take(&rule, a, 90300, 100), 2);
+    CHECK_EQ(take(&rule, a, 99000, 1), 1);
+    CHECK_EQ(take(&smaller, a, 99000, 100), 2); /* a rule that has changed holds at once */
+}
+
 static void test_the_clock_may_start_at_zero_and_stand_still(void)
 {
     const struct ratelimit_rule rule = {.rate = 1, .burst = 3};
@@ -125,6 +138,7 @@ int main(void)
 {
     const struct check_test tests[] = {
         CHECK_TEST(test_a_burst_and_then_the_rate),
+        CHECK_TEST(test_what_is_left_counts_into_the_burst),
         CHECK_TEST(test_the_clock_may_start_at_zero_and_stand_still),
         CHECK_TEST(test_nothing_is_lost_in_rounding),
         CHECK_TEST(test_largest_rule),
