@@ -26,11 +26,14 @@ $(FUZZ)/fuzz_%: $(FUZZ)/obj/test/fuzz/fuzz_%.o $(FUZZ_SHARED)
 	$(Q)$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer -o $@ $^ $(CRYPTO_LIBS)
 
 ##@ Fuzzing
-.PHONY: fuzz fuzz-seeds
+.PHONY: fuzz fuzz-seeds fuzz-clang
 ## FUZZ_TIME=60 FUZZ_TARGETS=   seconds for each fuzz target, and which
 ## FUZZ_CC=clang                a clang with libFuzzer
 
-fuzz: $(addprefix $(FUZZ)/,$(FUZZ_TARGETS)) ## Fuzz the core, each target for FUZZ_TIME seconds
+fuzz-clang:
+	@command -v $(FUZZ_CC) >/dev/null || { echo "$(FUZZ_CC) not found: fuzzing needs clang (apt-get install clang)" >&2; exit 1; }
+
+fuzz: fuzz-clang $(addprefix $(FUZZ)/,$(FUZZ_TARGETS)) ## Fuzz the core, each target for FUZZ_TIME seconds
 	$(Q)for target in $(FUZZ_TARGETS); do \
 	    echo "$$target"; \
 	    mkdir -p $(FUZZ)/corpus/$$target && \
@@ -40,7 +43,7 @@ fuzz: $(addprefix $(FUZZ)/,$(FUZZ_TARGETS)) ## Fuzz the core, each target for FU
 	    grep -E '^stat::(number_of_executed_units|new_units_added|peak_rss)' $(FUZZ)/$$target.log; \
 	done
 
-fuzz-seeds: $(addprefix $(FUZZ)/,$(FUZZ_TARGETS)) ## Run the fuzz targets on their seeds only
+fuzz-seeds: fuzz-clang $(addprefix $(FUZZ)/,$(FUZZ_TARGETS)) ## Run the fuzz targets on their seeds only
 	$(Q)for target in $(FUZZ_TARGETS); do \
 	    $(FUZZ)/$$target -runs=0 test/c/fuzz/corpus/$$target >$(FUZZ)/$$target.log 2>&1 || \
 	        { cat $(FUZZ)/$$target.log; exit 1; }; \

@@ -12,9 +12,9 @@
 
 enum {
     WORLD_ALLOCATIONS = 4,
-    WORLD_RELAYS = 64, /* sockets: the port range below has no more ports */
+    WORLD_RELAYS = 16, /* sockets: more than ports in the range below */
     WORLD_PORT_MIN = 50000,
-    WORLD_PORT_MAX = 50015,
+    WORLD_PORT_MAX = 50004,
     WORLD_PACKET_MAX = 2048,
 };
 
