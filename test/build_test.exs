@@ -54,8 +54,7 @@ defmodule Cromulent.Turn.BuildTest do
              do: {name, nil}
 
   setup_all do
-    dir =
-      Path.join(System.tmp_dir!(), "cromulent_turn_build_#{System.unique_integer([:positive])}")
+    dir = Path.join(System.tmp_dir!(), "cromulent_turn_build_#{System.pid()}")
 
     on_exit(fn -> File.rm_rf!(dir) end)
     for name <- ["Makefile", "VERSION", "mk"], do: copy(name, dir)

@@ -10,10 +10,12 @@ defmodule Cromulent.Turn.Command do
 
   @doc "Starts a command. `env` is a list of `{name, value}`, nil to unset one."
   def start(name, args, opts \\ []) do
-    errors = Path.join(System.tmp_dir!(), "turn_command_#{System.unique_integer([:positive])}")
+    unique = "#{System.pid()}_#{System.unique_integer([:positive])}"
+    errors = Path.join(System.tmp_dir!(), "turn_command_#{unique}")
 
+    # From Elixir 1.18 on, mix would wait for another's build and say so.
     env =
-      for {key, value} <- opts[:env] || [],
+      for {key, value} <- [{"MIX_OS_CONCURRENCY_LOCK", "0"} | opts[:env] || []],
           do: {to_charlist(key), if(value, do: to_charlist(value), else: false)}
 
     # exec: the process that is seen is the program itself, and gets the signals.
@@ -34,6 +36,8 @@ defmodule Cromulent.Turn.Command do
   def await_line(%{port: port} = command, start, before \\ []) do
     receive do
       {^port, {:data, {:eol, line}}} ->
+        line = plain(line)
+
         if String.starts_with?(line, start),
           do: {line, Enum.reverse(before)},
           else: await_line(command, start, [line | before])
@@ -43,9 +47,14 @@ defmodule Cromulent.Turn.Command do
           "ended with status #{status} before it said #{start}:\n#{Enum.join(before, "\n")}\n#{stderr(command)}"
         )
     after
-      60_000 -> flunk("did not say #{start} within a minute:\n#{stderr(command)}")
+      60_000 ->
+        said = before |> Enum.reverse() |> Enum.join("\n")
+        flunk("did not say #{start} within a minute:\n#{said}\n#{stderr(command)}")
     end
   end
+
+  # Without what a terminal adds: colours and carriage returns.
+  defp plain(line), do: String.replace(line, ~r/\e\[[0-9;]*m|\r/, "")
 
   @doc "Waits for the end: `{status, lines of standard output}`."
   def await_exit(%{port: port} = command, lines \\ []) do

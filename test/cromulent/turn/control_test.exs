@@ -238,7 +238,7 @@ defmodule Cromulent.Turn.ControlTest do
              ~s(relays: must be pairs of IPs of one family, not "::1")},
             {:ports, {50_000, 40_000},
              "ports: must be {Min, Max} with 1024 =< Min =< Max =< 65535, not 40000"},
-            {:ports, 'ports',
+            {:ports, ~c"ports",
              "ports: must be {Min, Max} with 1024 =< Min =< Max =< 65535, not a charlist"},
             {:workers, 0, "workers: must be an integer from 1 to 64, not 0"},
             {:workers, -1, "workers: must be an integer from 1 to 64, not -1"},

@@ -67,7 +67,7 @@ defmodule Cromulent.Turn.EmbeddedTest do
     assert length(turn) == 2
 
     for server <- turn do
-      assert Map.keys(server) == [:credential, :urls, :username]
+      assert Enum.sort(Map.keys(server)) == [:credential, :urls, :username]
 
       assert Credentials.verify(server.username, server.credential, "new secret of the test") ==
                :ok

@@ -29,7 +29,7 @@ defmodule Cromulent.Turn.JsonTest do
 
   test "is JSON to another reader" do
     value = [text: "a\"\\\n\u2028<é" <> <<0xFE>>, list: [1, 2.5, true, nil], map: %{x: %{}}]
-    path = Path.join(System.tmp_dir!(), "turn_json_#{System.unique_integer([:positive])}")
+    path = Path.join(System.tmp_dir!(), "turn_json_#{System.pid()}")
     File.write!(path, Json.encode(value))
 
     read =

@@ -37,7 +37,7 @@ defmodule Cromulent.Turn.OsProcessTest do
   end
 
   test "sees through a name with spaces and brackets" do
-    dir = Path.join(System.tmp_dir!(), "turn (a) R #{System.unique_integer([:positive])}")
+    dir = Path.join(System.tmp_dir!(), "turn (a) R #{System.pid()}")
     File.mkdir_p!(dir)
     program = Path.join(dir, "b) Z (")
     File.cp!(System.find_executable("sleep"), program)
