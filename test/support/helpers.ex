@@ -34,6 +34,8 @@ defmodule Cromulent.Turn.Helpers do
 
   def relay(server) do
     {:ok, info} = Relay.info(server)
+    # Its first commands are done when this one is: what happens from now on is an event.
+    {:ok, _} = Relay.stats(server)
     [address | rest] = Enum.map(info.listen, &address/1)
     %{pid: server, os_pid: info.os_pid, info: info, address: address, address6: List.first(rest)}
   end

@@ -4,17 +4,13 @@ defmodule Cromulent.Turn.WireTest do
   use ExUnit.Case, async: true
 
   import Cromulent.Turn.Helpers
-  import ExUnit.CaptureLog, only: [with_log: 1]
 
   alias Cromulent.Turn.{ChannelData, Client, Credentials, Relay, Stun}
 
   @udp {:requested_transport, :udp}
 
-  setup_all do
-    # What is logged here belongs to no test.
-    {pid, _log} = with_log(fn -> start_supervised!({Relay, [name: nil] ++ options()}) end)
-    {:ok, relay: relay(pid)}
-  end
+  # One for each test: an allocation outlives its client's socket, and the next client may get the same port.
+  setup do: {:ok, relay: start_relay()}
 
   # ---- helpers ----
 
