@@ -53,7 +53,8 @@ defmodule Cromulent.Turn.Frame do
       :channels,
       :worker
     ],
-    event: [:reason, :peer, :rule, :level, :message, :info, :warning, :error],
+    event: [:reason, :peer, :rule, :own_address, :level, :message, :info, :warning, :error],
+    reply: [:no_memory],
     ended: [:released, :expired, :killed, :shutdown],
     auth: [:bad_password, :malformed_username, :wrong_realm]
   ]

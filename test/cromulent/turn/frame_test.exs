@@ -87,6 +87,14 @@ defmodule Cromulent.Turn.FrameTest do
         do: assert(documented =~ to_string(word), "#{word} is not in docs/control.md")
   end
 
+  test "has the words that the relay spells out" do
+    for path <- Path.wildcard(Path.expand("../../../c_src/relay/*.c", __DIR__)),
+        [_, word] <-
+          Regex.scan(~r/(?:term_put_atom|reply_error)\([^"]*, "(\w+)"\)/, File.read!(path)),
+        word not in ~w(ready failed reply event ok error),
+        do: assert(word in Enum.map(Frame.vocabulary(), &to_string/1), "#{word} in #{path}")
+  end
+
   test "counts as the engine does" do
     header = File.read!(Path.expand("../../../c_src/core/turn_server.h", __DIR__))
     names = Regex.scan(~r/X\(TURN_N_\w+, +"(\w+)"\)/, header, capture: :all_but_first)
