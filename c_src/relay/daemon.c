@@ -10,7 +10,7 @@
 
 enum {
     PATIENCE_MS = 1000, /* for our last words to be read */
-    LAST_RESORT_S = 3,  /* then SIGALRM ends a process that could not end itself: no orphans */
+    LAST_RESORT_S = 5,  /* then SIGALRM ends a process that could not end itself: no orphans */
 };
 
 /* ---- the end ---- */

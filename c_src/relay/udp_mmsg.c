@@ -17,14 +17,15 @@
 #include <unistd.h>
 
 enum {
-    SLOTS = 64,
-    SLOT_DATA = 65536, /* no UDP datagram is longer */
+    SLOTS = 128,
+    LISTENER_BURST = 64, /* datagrams of one listener per turn of the loop */
+    SLOT_DATA = 65536,   /* no UDP datagram is longer */
     /*
      * Rounded up to pages, plus an odd multiple of a cache line: the heads of all slots fall into
      * different sets of a first-level cache. Memory that no datagram reached is never touched.
      */
     SLOT_STRIDE = (TURN_HEADROOM + SLOT_DATA + TURN_TAILROOM + 4095) / 4096 * 4096 + 5 * 64,
-    RELAY_BURST_MAX = 32,   /* datagrams of one relay socket per turn of the loop */
+    RELAY_BURST_MAX = 32,   /* and of one relay socket */
     RESERVE_SIZE = 1 << 16, /* more than 50 messages of TURN_REPLY_MAX */
     CONTROL_SIZE = CMSG_SPACE(sizeof(struct in6_pktinfo)),
 };
@@ -50,7 +51,6 @@ struct listener {
     struct addr at;
     uint32_t link;
     int fd;
-    unsigned burst; /* how many datagrams to ask for */
     bool wildcard;
     struct batch tx;
     union control tx_control[SLOTS]; /* of wildcard listeners: where to send from */
@@ -82,7 +82,7 @@ struct udp {
     struct batch tx;
     struct turn_relay *tx_from[SLOTS];
     bool tx_unfragmented[SLOTS];
-    /* one receive call */
+    /* received datagrams, one per slot; between receive calls always ready for the next */
     struct mmsghdr rx[SLOTS];
     struct iovec rx_iov[SLOTS];
     union sock_addr rx_from[SLOTS];
@@ -247,61 +247,57 @@ void udp_to_peer(struct udp *u, struct turn_relay *from, const struct addr *to, 
 
 /* ---- receiving ---- */
 
-static uint8_t *slot_data(const struct udp *u, unsigned i)
-{
-    return u->slots + (size_t)(u->slots_used + i) * SLOT_STRIDE + TURN_HEADROOM;
-}
+/* Slots that one call has filled. */
+struct filled {
+    unsigned first, end;
+};
 
 /* The cheapest call there is for what is most common. */
-static int receive_one(struct udp *u, int fd)
+static int receive_one(struct udp *u, int fd, unsigned slot)
 {
-    socklen_t len = sizeof u->rx_from[0];
-    uint8_t *data = slot_data(u, 0);
-    ssize_t n = recvfrom(fd, data, SLOT_DATA, MSG_TRUNC, &u->rx_from[0].sa, &len);
+    socklen_t len = sizeof u->rx_from[slot];
+    ssize_t n =
+        recvfrom(fd, u->rx_iov[slot].iov_base, SLOT_DATA, MSG_TRUNC, &u->rx_from[slot].sa, &len);
 
     if (n < 0)
         return 0;
-    u->rx_iov[0].iov_base = data;
-    u->rx[0].msg_len = (unsigned)n;
-    u->rx[0].msg_hdr.msg_flags = n > SLOT_DATA ? MSG_TRUNC : 0;
+    u->rx[slot].msg_len = (unsigned)n;
+    u->rx[slot].msg_hdr.msg_flags = n > SLOT_DATA ? MSG_TRUNC : 0;
     return 1;
 }
 
 /*
- * Receives up to `want` datagrams into free slots and returns how many came. Errors that were
- * waiting at the socket (ICMP) are read away by the attempt.
+ * Receives up to `want` datagrams. Errors that were waiting at the socket (ICMP) are read away by
+ * the attempt. Of each datagram first its addresses are to be looked at, then take().
  */
-static unsigned receive(struct udp *u, int fd, unsigned want, bool control)
+static struct filled receive(struct udp *u, int fd, unsigned want, bool control)
 {
     if (want > SLOTS - u->slots_used) {
         send_noted(u);
         u->slots_used = 0;
     }
-    int n;
-    if (want == 1 && !control) {
-        n = receive_one(u, fd);
-    } else {
-        for (unsigned i = 0; i < want; i++) {
-            struct msghdr *h = &u->rx[i].msg_hdr;
-            u->rx_iov[i].iov_base = slot_data(u, i);
-            h->msg_namelen = sizeof u->rx_from[i];
-            h->msg_control = control ? &u->rx_control[i] : NULL;
-            h->msg_controllen = control ? sizeof u->rx_control[i] : 0;
-        }
-        n = recvmmsg(fd, u->rx, want, MSG_DONTWAIT, NULL);
-    }
-    if (n <= 0)
-        return 0;
-    u->slots_used += (unsigned)n;
-    return (unsigned)n;
+    unsigned first = u->slots_used;
+    int n = want == 1 && !control ? receive_one(u, fd, first)
+                                  : recvmmsg(fd, &u->rx[first], want, MSG_DONTWAIT, NULL);
+    if (n > 0)
+        u->slots_used += (unsigned)n;
+    return (struct filled){.first = first, .end = u->slots_used};
 }
 
-/* The i-th datagram of the last receive call; false when it was cut off. */
-static bool packet_at(struct udp *u, unsigned i, struct turn_packet *packet)
+/* What the kernel needs to know of a slot, and overwrites. */
+static void make_ready(struct udp *u, unsigned slot)
 {
-    packet->data = u->rx_iov[i].iov_base;
-    packet->len = u->rx[i].msg_len;
-    if (!(u->rx[i].msg_hdr.msg_flags & MSG_TRUNC))
+    u->rx[slot].msg_hdr.msg_namelen = sizeof u->rx_from[slot];
+    u->rx[slot].msg_hdr.msg_controllen = sizeof u->rx_control[slot];
+}
+
+/* The datagram in a slot; false when it was cut off. */
+static bool take(struct udp *u, unsigned slot, struct turn_packet *packet)
+{
+    packet->data = u->rx_iov[slot].iov_base;
+    packet->len = u->rx[slot].msg_len;
+    make_ready(u, slot);
+    if (!(u->rx[slot].msg_hdr.msg_flags & MSG_TRUNC))
         return true;
     turn_count(u->counters, TURN_N_DROP_RECEIVE, 1);
     return false;
@@ -357,8 +353,8 @@ static void listener_readable(uv_poll_t *poll, int status, int events)
         return;
     }
     struct turn_now now = now_of(u->loop);
-    unsigned n = receive(u, l->fd, l->burst, l->wildcard);
-    for (unsigned i = 0; i < n; i++) {
+    struct filled in = receive(u, l->fd, LISTENER_BURST, l->wildcard);
+    for (unsigned i = in.first; i < in.end; i++) {
         struct turn_tuple tuple = {.client = sock_to_addr(&u->rx_from[i]),
                                    .server = l->at,
                                    .link = l->link,
@@ -366,7 +362,7 @@ static void listener_readable(uv_poll_t *poll, int status, int events)
         struct turn_packet packet;
         if (l->wildcard)
             learn_local(&u->rx[i].msg_hdr, &tuple.server);
-        if (packet_at(u, i, &packet))
+        if (take(u, i, &packet))
             turn_server_from_client(u->server, &tuple, &packet, now);
     }
 }
@@ -397,12 +393,12 @@ static void relay_readable(uv_poll_t *poll, int status, int events)
         return;
     }
     struct turn_now now = now_of(u->loop);
-    unsigned n = receive(u, r->fd, r->burst, false);
-    adapt_burst(r, n);
-    for (unsigned i = 0; i < n && r->fd >= 0; i++) {
+    struct filled in = receive(u, r->fd, r->burst, false);
+    adapt_burst(r, in.end - in.first);
+    for (unsigned i = in.first; i < in.end; i++) {
         struct addr peer = sock_to_addr(&u->rx_from[i]);
         struct turn_packet packet;
-        if (packet_at(u, i, &packet))
+        if (take(u, i, &packet) && r->fd >= 0)
             turn_server_from_peer(u->server, r->alloc, &peer, &packet, now);
     }
 }
@@ -461,7 +457,6 @@ int udp_listen(struct udp *u, int fd, const struct addr *at)
     l->at = *at;
     l->link = u->listener_count;
     l->fd = fd;
-    l->burst = SLOTS;
     l->wildcard = addr_is_any(at);
     batch_init(&l->tx);
     u->listeners[u->listener_count++] = l;
@@ -504,10 +499,13 @@ struct udp *udp_new(uv_loop_t *loop)
     }
     batch_init(&u->tx);
     for (unsigned i = 0; i < SLOTS; i++) {
+        u->rx_iov[i].iov_base = u->slots + (size_t)i * SLOT_STRIDE + TURN_HEADROOM;
         u->rx_iov[i].iov_len = SLOT_DATA;
         u->rx[i].msg_hdr.msg_iov = &u->rx_iov[i];
         u->rx[i].msg_hdr.msg_iovlen = 1;
         u->rx[i].msg_hdr.msg_name = &u->rx_from[i];
+        u->rx[i].msg_hdr.msg_control = &u->rx_control[i];
+        make_ready(u, i);
     }
     return u;
 }

@@ -626,6 +626,32 @@ defmodule Cromulent.Turn.ControlTest do
     end
   end
 
+  # ---- the sandbox ----
+
+  describe "once it is ready" do
+    test "the relay cannot win back what it gave up, on any of its threads" do
+      {port, info, _relay} = start()
+      grant(port, 100)
+      said = said_of_sandbox(port)
+
+      assert said =~ "seccomp" or said =~ ~r/^off (in a sanitizer build|on this system)$/
+
+      # What is said to be off may have been put on by whoever started us.
+      for file <- Path.wildcard("/proc/#{info.os_pid}/task/*/status") do
+        status = File.read!(file)
+        if said =~ "no_new_privs on", do: assert(status =~ "NoNewPrivs:\t1\n")
+        if said =~ "seccomp on", do: assert(status =~ "Seccomp:\t2\n")
+      end
+    end
+  end
+
+  defp said_of_sandbox(port) do
+    case event(port, :log) do
+      %{level: :info, message: "sandbox: " <> said} -> said
+      _ -> said_of_sandbox(port)
+    end
+  end
+
   # ---- the end ----
 
   describe "the relay ends" do
