@@ -10,7 +10,13 @@
 #endif
 #endif
 
-#if defined(__linux__) && (defined(__x86_64__) || defined(__aarch64__))
+#if defined(__linux__) && defined(__has_include) && (defined(__x86_64__) || defined(__aarch64__))
+#if __has_include(<linux/seccomp.h>) /* the kernel's headers */
+#define SANDBOX 1
+#endif
+#endif
+
+#ifdef SANDBOX
 
 #include <errno.h>
 #include <fcntl.h>
