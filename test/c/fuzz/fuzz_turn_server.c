@@ -230,6 +230,7 @@ static void check_reply(struct game *g, const struct player *p, const struct man
         MUST(!sha1 && !sha256);
         MUST(reply->cls == STUN_ERROR || asked.method == STUN_BINDING);
     }
+    MUST(sha1 || sha256 || reply->cls == STUN_ERROR || asked.method == STUN_BINDING);
     if (sha1)
         MUST(stun_check_integrity(g->w.crypto, reply, STUN_INTEGRITY_SHA1, &m->key) == CT_OK);
     if (sha256)

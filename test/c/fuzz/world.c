@@ -1,6 +1,8 @@
 #include "world.h"
 
+#include "core/turn_alloc.h"
 #include "core/turn_frame.h"
+#include "core/turn_state.h"
 #include "exact.h"
 
 static struct world *world_of(struct turn_io *io)
@@ -297,6 +299,63 @@ void world_pass(struct world *w, uint64_t ms, bool punctual)
     w->now.unix_s = unix_s + ms / 1000;
 }
 
+/* ---- the engine's own tables ---- */
+
+struct totals {
+    uint32_t allocs, perms, chans, names;
+};
+
+static bool has_perm(const struct turn_server *s, const struct turn_alloc *a, uint32_t number)
+{
+    for (size_t i = 0; i < TURN_BUCKETS; i++)
+        for (uint32_t n = a->perms[i]; n != SLAB_NONE; n = turn_perm_at(s, n)->next)
+            if (n == number)
+                return true;
+    return false;
+}
+
+/* The lists hold what the counts say; a channel stands on a permission of its own allocation. */
+static void check_lists(const struct turn_server *s, const struct turn_alloc *a, struct totals *t)
+{
+    uint32_t perms = 0, by_number = 0, by_peer = 0;
+    for (size_t i = 0; i < TURN_BUCKETS; i++) {
+        for (uint32_t n = a->perms[i]; n != SLAB_NONE; n = turn_perm_at(s, n)->next)
+            MUST(n < s->perms.fresh && perms++ < a->perm_count);
+        for (uint32_t n = a->chans_by_peer[i]; n != SLAB_NONE; n = turn_chan_at(s, n)->next_peer)
+            MUST(n < s->chans.fresh && by_peer++ < a->chan_count);
+        for (uint32_t n = a->chans_by_number[i]; n != SLAB_NONE;
+             n = turn_chan_at(s, n)->next_number) {
+            const struct turn_chan *c = turn_chan_at(s, n);
+            MUST(n < s->chans.fresh && by_number++ < a->chan_count);
+            MUST(has_perm(s, a, c->perm));
+            MUST(addr_ip_eq(&turn_perm_at(s, c->perm)->peer, &c->peer));
+        }
+    }
+    MUST(perms == a->perm_count && by_number == a->chan_count && by_peer == a->chan_count);
+    t->perms += perms;
+    t->chans += by_number;
+}
+
+static void check_tables(const struct world *w)
+{
+    const struct turn_server *s = w->server;
+    struct totals t = {0};
+    for (uint32_t n = 0; n < s->allocs.fresh; n++) {
+        const struct turn_alloc *a = turn_alloc_at(s, n);
+        if (!a->relay)
+            continue;
+        const struct turn_alloc *found = turn_alloc_find(s, &a->tuple, w->now);
+        MUST(a->relay->open && a->relay->alloc == n && a->deadline.next);
+        MUST(found == (turn_alloc_live(a, w->now) ? a : NULL));
+        MUST(turn_commons_port_used(w->commons, a->port) && a->relay->at.port == a->port.port);
+        check_lists(s, a, &t);
+        t.allocs++;
+        t.names += a->long_name != SLAB_NONE;
+    }
+    MUST(t.allocs == s->allocs.used && t.allocs == s->by_tuple.used && t.allocs == s->wheel.count);
+    MUST(t.perms == s->perms.used && t.chans == s->chans.used && t.names == s->names.used);
+}
+
 struct census {
     struct turn_visitor visitor;
     const struct world *world;
@@ -330,6 +389,7 @@ void world_check(struct world *w)
          w->ended);
     MUST(census.count <= allocations && allocations <= WORLD_ALLOCATIONS);
     MUST((turn_server_deadline(w->server) == UINT64_MAX) == (allocations == 0));
+    check_tables(w);
 }
 
 void world_configure(struct world *w, unsigned which)

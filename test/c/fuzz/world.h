@@ -59,7 +59,7 @@ void world_from_peer(struct world *w, const struct turn_relay *relay, const stru
 
 /* Lets time pass; the engine is told at its deadline only when it is `punctual`. */
 void world_pass(struct world *w, uint64_t ms, bool punctual);
-/* Lists, and compares what the engine says with what the world has seen. */
+/* Compares what the engine says, and holds in its tables, with what the world has seen. */
 void world_check(struct world *w);
 void world_configure(struct world *w, unsigned which);
 
