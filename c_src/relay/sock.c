@@ -5,7 +5,8 @@
 #include <unistd.h>
 
 enum {
-    LISTENER_BUFFER = 4 << 20
+    LISTENER_BUFFER = 4 << 20,
+    RELAY_BUFFER = 1 << 20, /* a burst from one peer; the kernel takes memory as datagrams wait */
 };
 
 static int set_option(int fd, int level, int name, int value)
@@ -70,23 +71,29 @@ int sock_open_relay(const struct addr *at, int *fd)
         close(s);
         return err;
     }
+    raise_receive_buffer(s, RELAY_BUFFER);
     allow_fragments(s, at);
     *fd = s;
     return 0;
 }
 
 /* Past the administrator's limit where we may, up to it otherwise. */
-static void raise_buffers(int fd)
+static void raise_receive_buffer(int fd, int size)
 {
 #ifdef SO_RCVBUFFORCE
-    if (set_option(fd, SOL_SOCKET, SO_RCVBUFFORCE, LISTENER_BUFFER) != 0)
-        set_option(fd, SOL_SOCKET, SO_RCVBUF, LISTENER_BUFFER);
-    if (set_option(fd, SOL_SOCKET, SO_SNDBUFFORCE, LISTENER_BUFFER) != 0)
-        set_option(fd, SOL_SOCKET, SO_SNDBUF, LISTENER_BUFFER);
-#else
-    set_option(fd, SOL_SOCKET, SO_RCVBUF, LISTENER_BUFFER);
-    set_option(fd, SOL_SOCKET, SO_SNDBUF, LISTENER_BUFFER);
+    if (set_option(fd, SOL_SOCKET, SO_RCVBUFFORCE, size) == 0)
+        return;
 #endif
+    set_option(fd, SOL_SOCKET, SO_RCVBUF, size);
+}
+
+static void raise_send_buffer(int fd, int size)
+{
+#ifdef SO_SNDBUFFORCE
+    if (set_option(fd, SOL_SOCKET, SO_SNDBUFFORCE, size) == 0)
+        return;
+#endif
+    set_option(fd, SOL_SOCKET, SO_SNDBUF, size);
 }
 
 static int ask_for_local_address(int fd, const struct addr *at)
@@ -143,7 +150,8 @@ int sock_open_listener(struct addr *at, enum sock_place place, int *fd)
         close(s);
         return err;
     }
-    raise_buffers(s);
+    raise_receive_buffer(s, LISTENER_BUFFER);
+    raise_send_buffer(s, LISTENER_BUFFER);
     allow_fragments(s, at);
     *fd = s;
     return 0;
