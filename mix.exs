@@ -5,6 +5,7 @@ defmodule Mix.Tasks.Compile.CromulentTurnNative do
 
   @impl true
   def run(_args) do
+    link_priv()
     before = built()
 
     case make("build") do
@@ -19,6 +20,16 @@ defmodule Mix.Tasks.Compile.CromulentTurnNative do
       :ok -> :ok
       {:error, text} -> Mix.raise("could not clean cromulent_turn's NIF and relay: " <> text)
     end
+  end
+
+  # Mix links the build's priv to the source's where there is one, and otherwise leaves a directory.
+  # Once make or rebar3 had made the source's, Mix would copy that over the directory's files, in
+  # place, while programs run from them. So there is one from the start.
+  defp link_priv do
+    priv = Path.join(Mix.Project.app_path(), "priv")
+    File.mkdir_p!("priv")
+    if match?({:ok, %{type: :directory}}, File.lstat(priv)), do: File.rm_rf!(priv)
+    Mix.Project.build_structure()
   end
 
   defp built do
