@@ -88,33 +88,32 @@ async def signal(connection):
     await connection.add_remote_candidate(None)
 
 
-async def exchange(connection, count):
-    """Numbered datagrams both ways, a window of them ahead of the other end; the numbers got."""
-    got = set()
+async def exchange(connection, count, got):
+    """Numbered datagrams both ways, a window of them ahead of the other end, into the set `got`."""
     for number in range(count):
         while len(got) < number - WINDOW:
             got.add(int((await connection.recv())[:8]))
         await connection.send(b"%08d" % number + bytes(number % 900))
     while len(got) < count:
         got.add(int((await connection.recv())[:8]))
-    return got
 
 
 async def main(args):
     counted = Counted()
     ice = connection(args)
     await signal(ice)
-    result = {"connected": True, "got": 0}
+    result, got = {"connected": True}, set()
     try:
         await ice.connect()
         pair = ice._nominated[1]
         result["pair"] = [pair.local_candidate.type, pair.remote_candidate.type]
-        got = await asyncio.wait_for(exchange(ice, args.datagrams), EXCHANGE_S)
-        result["got"] = len(got.intersection(range(args.datagrams)))
+        await asyncio.wait_for(exchange(ice, args.datagrams, got), EXCHANGE_S)
     except ConnectionError:
         result["connected"] = False
     except asyncio.TimeoutError:
-        result["stalled"] = True
+        pass
+    result["got"] = len(got.intersection(range(args.datagrams)))
+    result["missing"] = sorted(set(range(args.datagrams)) - got)[:5]
     say(result)
     await hear()
     await ice.close()
