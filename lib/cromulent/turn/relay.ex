@@ -11,7 +11,7 @@ defmodule Cromulent.Turn.Relay do
 
     * `:not_running` - there is no such process
     * `:down` - the relay has ended, and the next one is not ready yet
-    * `:busy` - the relay does not read its commands
+    * `:busy` - the relay does not read its commands, or is being configured by somebody else
     * `:timeout` - it did not answer in time
 
   An allocation is a map of `id`, `username`, `client`, `server` and `relayed` (addresses as
@@ -253,13 +253,14 @@ defmodule Cromulent.Turn.Relay do
     command(state, from, name, args, then)
   end
 
+  # One at a time: each is made from the configuration in force.
   def handle_call({:configure, opts}, from, state) do
-    case Config.update(state.config, opts) do
-      {:ok, config} ->
-        command(state, from, :configure, [to_relay(config, state.listen)], config: config)
-
-      error ->
-        {:reply, error, state}
+    with {:ok, config} <- Config.update(state.config, opts),
+         false <- Enum.any?(state.calls, fn {_, call} -> call.then[:config] end) do
+      command(state, from, :configure, [to_relay(config, state.listen)], config: config)
+    else
+      true -> {:reply, {:error, :busy}, state}
+      error -> {:reply, error, state}
     end
   end
 
@@ -275,8 +276,7 @@ defmodule Cromulent.Turn.Relay do
   def handle_info({:EXIT, port, reason}, %{port: port} = state),
     do: {:noreply, lost(state, cut_off(reason))}
 
-  def handle_info({:call_timeout, ref}, state),
-    do: {:noreply, answer(state, ref, {:error, :timeout})}
+  def handle_info({:call_timeout, ref}, state), do: {:noreply, give_up(state, ref)}
 
   def handle_info({:start_timeout, timer}, %{timer: timer} = state),
     do: {:noreply, lost(state, no_greeting(state))}
@@ -427,7 +427,7 @@ defmodule Cromulent.Turn.Relay do
     case Program.write(state.port, Frame.encode(List.to_tuple([name, ref | args]))) do
       :ok ->
         timer = Process.send_after(self(), {:call_timeout, ref}, state.call_timeout)
-        {:noreply, put_in(state.calls[ref], {from, timer, then})}
+        {:noreply, put_in(state.calls[ref], %{from: from, timer: timer, then: then})}
 
       error ->
         {:reply, error, state}
@@ -439,16 +439,34 @@ defmodule Cromulent.Turn.Relay do
   defp answer(state, ref, result) do
     case Map.pop(state.calls, ref) do
       {nil, _} ->
-        # Its time was up, or nobody waits for it.
+        # Nobody waits for it.
         state
 
-      {{from, timer, then}, calls} ->
-        Process.cancel_timer(timer)
+      {call, calls} ->
         state = %{state | calls: calls}
-        state = if result == :ok and then != [], do: adopt(state, then), else: state
-        GenServer.reply(from, result)
+        state = if result == :ok and call.then != [], do: adopt(state, call.then), else: state
+        reply(call, result)
         state
     end
+  end
+
+  # Its time is up for the caller; if the relay obeys later, that is to be known all the same.
+  defp give_up(state, ref) do
+    case state.calls do
+      %{^ref => call} ->
+        reply(call, {:error, :timeout})
+        put_in(state.calls[ref], %{call | from: nil})
+
+      _ ->
+        state
+    end
+  end
+
+  defp reply(%{from: nil}, _result), do: :ok
+
+  defp reply(call, result) do
+    Process.cancel_timer(call.timer)
+    GenServer.reply(call.from, result)
   end
 
   # What the relay has accepted is what the next one will be given.
@@ -471,11 +489,7 @@ defmodule Cromulent.Turn.Relay do
   end
 
   defp fail_calls(state) do
-    for {_ref, {from, timer, _then}} <- state.calls do
-      Process.cancel_timer(timer)
-      GenServer.reply(from, {:error, :down})
-    end
-
+    for {_ref, call} <- state.calls, do: reply(call, {:error, :down})
     %{state | calls: %{}}
   end
 

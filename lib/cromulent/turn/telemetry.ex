@@ -18,7 +18,8 @@ defmodule Cromulent.Turn.Telemetry do
   `"ip:port"`), `transport`, `permissions`, `channels` and `worker`, and in metadata the measured
   values too. Up is from the client to its peers, down is from peers to the client.
 
-  Events of the relay are best effort: it never waits for the BEAM, and drops events that the BEAM
+  Handlers of the relay's events run in the process that answers `Cromulent.Turn.Relay`'s functions, so
+  they should hand anything slow to another one. Events of the relay are best effort: it never waits for the BEAM, and drops events that the BEAM
   is too slow for. `Cromulent.Turn.Relay.stats/0` says how many (`events_dropped`).
   """
 

@@ -163,10 +163,8 @@ defmodule Cromulent.Turn.RelayTest do
     test "and does not read, costs its callers a timeout, then :busy, and never the owner" do
       {:ok, pid} = fake_relay("deaf", call_timeout: 100)
       assert Relay.stats(pid) == {:error, :timeout}
-      secrets = for n <- 1..8, do: String.duplicate("#{n}", 256)
-
       # Pipes hold some: write until they are full.
-      assert eventually(fn -> burst(pid, secrets) == {:error, :busy} end, 10_000)
+      assert eventually(fn -> burst(pid) == {:error, :busy} end, 10_000)
       assert {:ok, %{os_pid: os_pid}} = Relay.info(pid)
       GenServer.stop(pid)
       refute OsProcess.alive?(os_pid)
@@ -209,8 +207,9 @@ defmodule Cromulent.Turn.RelayTest do
                ~r/lost .* ms: (it ended by itself, exit status 7|the control channel broke: \w+); starting/
     end
 
-    defp burst(pid, secrets) do
-      tasks = for _ <- 1..50, do: Task.async(fn -> Relay.configure([secret: secrets], pid) end)
+    defp burst(pid) do
+      long = String.duplicate("x", 10_000)
+      tasks = for _ <- 1..20, do: Task.async(fn -> Relay.kill({:user, long}, pid) end)
       tasks |> Task.await_many() |> Enum.find({:error, :timeout}, &(&1 == {:error, :busy}))
     end
   end
@@ -468,6 +467,19 @@ defmodule Cromulent.Turn.RelayTest do
       OsProcess.kill(relay.os_pid)
       eventually(fn -> match?({:ok, %{restarts: 1, status: :up}}, Relay.info(relay.pid)) end)
       assert {:ok, _, _} = Client.allocate(client(relay, newcomer))
+    end
+
+    test "configure is known when it is late, and is one at a time" do
+      relay = start_relay(call_timeout: 50)
+      # A stopped process answers nothing, until it goes on.
+      System.cmd("kill", ["-STOP", "#{relay.os_pid}"])
+      assert Relay.configure([realm: "late"], relay.pid) == {:error, :timeout}
+      assert Relay.configure([realm: "other"], relay.pid) == {:error, :busy}
+      assert {:ok, %{realm: "cromulent_turn"}} = Relay.info(relay.pid)
+      System.cmd("kill", ["-CONT", "#{relay.os_pid}"])
+      eventually(fn -> match?({:ok, %{realm: "late"}}, Relay.info(relay.pid)) end)
+      assert Relay.configure([realm: "other"], relay.pid) == :ok
+      assert {%{realm: "other"}, _} = allocated(relay)
     end
 
     test "configure refuses what is wrong, and what cannot change", %{relay: relay} do
