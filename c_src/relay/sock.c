@@ -60,6 +60,16 @@ static void allow_fragments(int fd, const struct addr *at)
         sock_dont_fragment(fd, false);
 }
 
+/* Past the administrator's limit where we may, up to it otherwise. */
+static void raise_receive_buffer(int fd, int size)
+{
+#ifdef SO_RCVBUFFORCE
+    if (set_option(fd, SOL_SOCKET, SO_RCVBUFFORCE, size) == 0)
+        return;
+#endif
+    set_option(fd, SOL_SOCKET, SO_RCVBUF, size);
+}
+
 int sock_open_relay(const struct addr *at, int *fd)
 {
     int s = open_udp(at);
@@ -75,16 +85,6 @@ int sock_open_relay(const struct addr *at, int *fd)
     allow_fragments(s, at);
     *fd = s;
     return 0;
-}
-
-/* Past the administrator's limit where we may, up to it otherwise. */
-static void raise_receive_buffer(int fd, int size)
-{
-#ifdef SO_RCVBUFFORCE
-    if (set_option(fd, SOL_SOCKET, SO_RCVBUFFORCE, size) == 0)
-        return;
-#endif
-    set_option(fd, SOL_SOCKET, SO_RCVBUF, size);
 }
 
 static void raise_send_buffer(int fd, int size)
