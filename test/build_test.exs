@@ -57,7 +57,7 @@ defmodule Cromulent.Turn.BuildTest do
     dir = Path.join(System.tmp_dir!(), "cromulent_turn_build_#{System.pid()}")
 
     on_exit(fn -> File.rm_rf!(dir) end)
-    for name <- ["Makefile", "VERSION", "mk"], do: copy(name, dir)
+    for name <- ["Makefile", "VERSION", "mk", "mix.exs"], do: copy(name, dir)
     for {name, text} <- @sources, do: write(dir, name, text)
     %{dir: dir}
   end
@@ -87,6 +87,11 @@ defmodule Cromulent.Turn.BuildTest do
       env: @clean ++ env,
       stderr_to_stdout: true
     )
+  end
+
+  defp mix(dir, args, env \\ []) do
+    env = @clean ++ [{"MIX_ENV", "dev"} | env]
+    System.cmd("mix", args, cd: dir, env: env, stderr_to_stdout: true)
   end
 
   defp built(dir, args) do
@@ -125,6 +130,29 @@ defmodule Cromulent.Turn.BuildTest do
     assert {_, 0} = make(dir, ["clean", "MIX_APP_PATH=#{app}"])
     assert File.ls!(Path.join(app, "priv")) == []
     refute File.exists?(Path.join(app, "obj"))
+  end
+
+  test "mix links the build's priv to the source's, whichever came first", %{dir: dir} do
+    assert {_, 0} = mix(dir, ["compile"])
+    priv = Path.join(dir, "_build/dev/lib/cromulent_turn/priv")
+    assert {:ok, _} = File.read_link(priv)
+
+    File.rm!(priv)
+    File.mkdir!(priv)
+    assert {_, 0} = mix(dir, ["compile"])
+    assert {:ok, _} = File.read_link(priv)
+    assert Enum.sort(File.ls!(priv)) == ["cromulent_turn_nif.so", "turn_relay"]
+
+    assert {_, 0} = mix(dir, ["clean"])
+    assert File.ls!(Path.join(dir, "priv")) == []
+  end
+
+  test "mix says why there is no NIF", %{dir: dir} do
+    assert {output, 1} = mix(dir, ["compile"], [{"MAKE", "no-such-make"}])
+    assert output =~ "could not build cromulent_turn's NIF and relay: no-such-make not found"
+    assert {output, 1} = mix(dir, ["compile"], [{"CC", "no-such-compiler"}])
+    assert output =~ "C compiler (no-such-compiler) not found: apt install gcc"
+    assert output =~ "`make build` failed with status 2"
   end
 
   test "says in a line what to install where a library is missing", %{dir: dir} do
