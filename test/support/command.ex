@@ -13,9 +13,11 @@ defmodule Cromulent.Turn.Command do
     unique = "#{System.pid()}_#{System.unique_integer([:positive])}"
     errors = Path.join(System.tmp_dir!(), "turn_command_#{unique}")
 
-    # From Elixir 1.18 on, mix would wait for another's build and say so.
+    # mix takes this build, and does not, from Elixir 1.18 on, wait for another's and say so.
+    mix = [{"MIX_ENV", "#{Mix.env()}"}, {"MIX_OS_CONCURRENCY_LOCK", "0"}]
+
     env =
-      for {key, value} <- [{"MIX_OS_CONCURRENCY_LOCK", "0"} | opts[:env] || []],
+      for {key, value} <- mix ++ (opts[:env] || []),
           do: {to_charlist(key), if(value, do: to_charlist(value), else: false)}
 
     # exec: the process that is seen is the program itself, and gets the signals.
