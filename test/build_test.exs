@@ -50,7 +50,8 @@ defmodule Cromulent.Turn.BuildTest do
   }
 
   # What one build must not hand to the next, and what the library's own environment may hold.
-  @clean for name <- ~w(MAKEFLAGS MFLAGS MAKELEVEL MIX_APP_PATH SANITIZE UDP CI WERROR V),
+  @clean for name <-
+               ~w(MAKEFLAGS MFLAGS MAKELEVEL MIX_APP_PATH MIX_BUILD_PATH SANITIZE UDP CI WERROR V),
              do: {name, nil}
 
   setup_all do
