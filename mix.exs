@@ -116,8 +116,17 @@ defmodule Cromulent.Turn.MixProject do
       deps: [],
       name: "cromulent_turn",
       description: "STUN and TURN inside the BEAM, for Phoenix apps with voice and video",
+      aliases: ["turn.server": [&compile_aside/1, "turn.server"]],
       package: package()
     ]
+  end
+
+  # Standard output belongs to the `ready` line: what compiling says goes to standard error.
+  defp compile_aside(_args) do
+    leader = Process.group_leader()
+    Process.group_leader(self(), Process.whereis(:standard_error))
+    Mix.Task.run("compile")
+    Process.group_leader(self(), leader)
   end
 
   # :inets serves the check page of `mix turn.demo`, and nothing else.

@@ -23,8 +23,8 @@ defmodule Mix.Tasks.Turn.Server do
       ready {"pid": 4711, "listen": ["udp:127.0.0.1:3478"], "realm": "R"}
 
   where `pid` is the relay's process id and `listen` has the real ports. Everything else goes to standard
-  error. (In the library's own project mix compiles what has changed before any task runs, and says so on
-  standard output: let scripts read lines until `ready `.)
+  error. (In a project that depends on this library, what mix says while it compiles that project comes
+  first on standard output: let scripts read lines until `ready `.)
 
   SIGTERM and Ctrl-C end it, relay included, with status 0. Unknown flags and wrong values give one line and
   status 2; a relay that cannot start, such as for a port in use, one line and status 1.
