@@ -54,7 +54,9 @@ defmodule Interop.Server do
   defp json(nil), do: "null"
   defp json(atom) when is_atom(atom), do: json(Atom.to_string(atom))
   defp json(tuple) when is_tuple(tuple), do: json(inspect(tuple))
-  defp json(text) when is_binary(text), do: ~s("#{String.replace(text, ["\\", "\""], &"\\#{&1}")}")
+
+  defp json(text) when is_binary(text),
+    do: ~s("#{String.replace(text, ["\\", "\""], &"\\#{&1}")}")
 end
 
 Interop.Server.run()
