@@ -15,14 +15,18 @@
 #include <string.h>
 
 /* The values of STUN's family byte (RFC 8489 §14.1). */
-enum addr_family { ADDR_NONE = 0, ADDR_V4 = 1, ADDR_V6 = 2 };
+enum addr_family {
+    ADDR_NONE = 0,
+    ADDR_V4 = 1,
+    ADDR_V6 = 2
+};
 
 struct addr {
-    uint8_t ip[16];  /* network order; IPv4 in ip[0..3], ip[4..15] zero */
-    uint32_t scope;  /* IPv6 link-local interface index, else 0 */
-    uint16_t port;   /* host order */
-    uint8_t family;  /* enum addr_family */
-    uint8_t zero;    /* always 0 */
+    uint8_t ip[16]; /* network order; IPv4 in ip[0..3], ip[4..15] zero */
+    uint32_t scope; /* IPv6 link-local interface index, else 0 */
+    uint16_t port;  /* host order */
+    uint8_t family; /* enum addr_family */
+    uint8_t zero;   /* always 0 */
 };
 
 /* An address prefix ("10.0.0.0/8"). bits <= 32 or 128 by family; host bits are zero. */
@@ -33,7 +37,10 @@ struct addr_prefix {
 };
 
 /* Longest text: "[" 45 characters of IPv6 "]:65535" and the final zero. */
-enum { ADDR_TEXT_MAX = 56, ADDR_PREFIX_TEXT_MAX = 50 };
+enum {
+    ADDR_TEXT_MAX = 56,
+    ADDR_PREFIX_TEXT_MAX = 50
+};
 
 static inline size_t addr_ip_len(uint8_t family)
 {
@@ -78,7 +85,7 @@ void addr_format_ip(const struct addr *a, char out[ADDR_TEXT_MAX]);
  */
 enum ct_err addr_parse(const char *text, size_t len, struct addr *out);
 
-/* Parses "10.0.0.0/8", "fd00::/8" or an IP alone (full length). CT_EVALUE also when host bits set. */
+/* Parses "10.0.0.0/8", "fd00::/8" or an IP alone (full length). CT_EVALUE for set host bits too. */
 enum ct_err addr_prefix_parse(const char *text, size_t len, struct addr_prefix *out);
 
 /* True when the address lies in the prefix; false for another family. */

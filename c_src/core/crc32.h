@@ -1,4 +1,4 @@
-/* CRC-32 of ITU V.42 (reflected, polynomial 0x04C11DB7), as FINGERPRINT uses it (RFC 8489 §14.7). */
+/* CRC-32 of ITU V.42 (reflected, polynomial 0x04C11DB7), as in FINGERPRINT (RFC 8489 §14.7). */
 #ifndef CT_CORE_CRC32_H
 #define CT_CORE_CRC32_H
 

@@ -13,7 +13,10 @@ struct stun_key {
     uint8_t len;
 };
 
-enum stun_integrity { STUN_INTEGRITY_SHA1, STUN_INTEGRITY_SHA256 };
+enum stun_integrity {
+    STUN_INTEGRITY_SHA1,
+    STUN_INTEGRITY_SHA256
+};
 
 struct stun_long_term {
     struct span username;
@@ -21,11 +24,13 @@ struct stun_long_term {
     struct span password;
 };
 
-enum { STUN_REST_PASSWORD_MAX = 44 }; /* Base64 of 32 bytes */
+enum {
+    STUN_REST_PASSWORD_MAX = 44
+}; /* Base64 of 32 bytes */
 
 /*
- * key = hash(username ":" realm ":" password) (§18.5.1). Surrounding double quotes and trailing NULs of
- * username and realm and trailing NULs of the password are stripped first (§9.2.2).
+ * key = hash(username ":" realm ":" password) (§18.5.1). Surrounding double quotes and trailing
+ * NULs of username and realm and trailing NULs of the password are stripped first (§9.2.2).
  */
 enum ct_err stun_key_long_term(struct crypto *c, enum stun_password_algorithm alg,
                                const struct stun_long_term *cred, struct stun_key *out);
@@ -43,15 +48,16 @@ enum ct_err stun_rest_password(struct crypto *c, enum crypto_hash hash, struct s
                                size_t *out_len);
 
 /*
- * The expiry of a time-limited username "<unix seconds>[:<user id>]": CT_EVALUE when the part before
- * the first colon is not 1 to 19 decimal digits. *user (may be NULL) is what follows the colon, or
- * the whole username when there is no colon.
+ * The expiry of a time-limited username "<unix seconds>[:<user id>]": CT_EVALUE when the part
+ * before the first colon is not 1 to 19 decimal digits. *user (may be NULL) is what follows the
+ * colon, or the whole username when there is no colon.
  */
 enum ct_err stun_rest_username(struct span username, uint64_t *expiry, struct span *user);
 
 /*
  * Verifies MESSAGE-INTEGRITY or MESSAGE-INTEGRITY-SHA256 in constant time. CT_EMISSING when the
- * message lacks it, CT_EVALUE when its length is not 20 or 32, CT_EINTEGRITY when it does not match.
+ * message lacks it, CT_EVALUE when its length is not 20 or 32, CT_EINTEGRITY when it does not
+ * match.
  */
 enum ct_err stun_check_integrity(struct crypto *c, const struct stun_msg *m,
                                  enum stun_integrity which, const struct stun_key *key);

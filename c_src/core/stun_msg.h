@@ -13,16 +13,16 @@
 /*
  * A decoded message: a view, valid as long as the bytes are.
  *
- * `present` has a bit per known attribute that counts, that is: the first one of its type that stands
- * before MESSAGE-INTEGRITY (and before MESSAGE-INTEGRITY-SHA256 when there is no
+ * `present` has a bit per known attribute that counts, that is: the first one of its type that
+ * stands before MESSAGE-INTEGRITY (and before MESSAGE-INTEGRITY-SHA256 when there is no
  * MESSAGE-INTEGRITY), and the integrity attributes and FINGERPRINT themselves (RFC 8489 §14.5).
  * at[] and size[] are valid only for ids whose bit is set. Lengths of values are NOT checked here:
  * a request with a LIFETIME of 3 bytes decodes, and the getters below answer CT_EVALUE.
  */
 struct stun_msg {
     const uint8_t *data;
-    uint32_t len;        /* whole message, header included */
-    uint32_t attrs_end;  /* offset where the attributes that count end: at MI or MI256, or len */
+    uint32_t len;       /* whole message, header included */
+    uint32_t attrs_end; /* offset where the attributes that count end: at MI or MI256, or len */
     uint16_t type;
     uint16_t method;
     enum stun_class cls;
@@ -94,10 +94,10 @@ enum ct_err stun_addr_decode(struct span value, bool xored, const uint8_t tid[ST
 
 /* ---- writing ---- */
 
-/* Starts a message at the cursor, which must stand at position 0. Length is patched by every put. */
+/* Starts a message at the cursor, which must stand at position 0. Every put patches the length. */
 void stun_begin(struct wbuf *w, uint16_t type, const uint8_t tid[STUN_TID_SIZE]);
 
-/* Appends an attribute: header, value, zero padding. Fails stickily beyond 65535 bytes of length. */
+/* Appends an attribute: header, value, zero padding. Fails stickily beyond a length of 65535. */
 void stun_put(struct wbuf *w, uint16_t type, const void *value, size_t len);
 void stun_put_u32(struct wbuf *w, uint16_t type, uint32_t v);
 void stun_put_addr(struct wbuf *w, uint16_t type, const struct addr *a);

@@ -14,9 +14,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum crypto_hash { CRYPTO_MD5, CRYPTO_SHA1, CRYPTO_SHA256, CRYPTO_HASH_COUNT };
+enum crypto_hash {
+    CRYPTO_MD5,
+    CRYPTO_SHA1,
+    CRYPTO_SHA256,
+    CRYPTO_HASH_COUNT
+};
 
-enum { CRYPTO_MD5_SIZE = 16, CRYPTO_SHA1_SIZE = 20, CRYPTO_SHA256_SIZE = 32, CRYPTO_MAX_SIZE = 32 };
+enum {
+    CRYPTO_MD5_SIZE = 16,
+    CRYPTO_SHA1_SIZE = 20,
+    CRYPTO_SHA256_SIZE = 32,
+    CRYPTO_MAX_SIZE = 32
+};
 
 struct crypto;
 
