@@ -39,6 +39,9 @@ defmodule Mix.Turn do
     end
 
     {:ok, _} = Application.ensure_all_started(:logger)
+    # A line per allocation is for who looks for a fault, and costs more than the allocation.
+    if Logger.level() == :debug, do: Logger.configure(level: :info)
+    :ok
   end
 
   @doc """
