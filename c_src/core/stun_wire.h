@@ -32,7 +32,8 @@ enum {
     STUN_USERNAME_MAX = 508, /* bytes, RFC 8489 §14.3 */
     STUN_TEXT_MAX = 763,     /* the most bytes a REALM, NONCE or SOFTWARE may take, §14.9 */
     STUN_CHANNEL_MIN = 0x4000,
-    STUN_CHANNEL_MAX = 0x4FFF, /* RFC 8656 §12 */
+    STUN_CHANNEL_MAX = 0x4FFF,     /* RFC 8656 §12 */
+    STUN_CHANNEL_OLD_MAX = 0x7FFF, /* RFC 5766 §11: what clients of that time choose from */
     STUN_CHANNEL_HEADER_SIZE = 4,
 };
 

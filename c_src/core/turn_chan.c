@@ -151,7 +151,7 @@ static enum stun_error check(struct turn_server *s, struct turn_request *r, uint
 {
     if (stun_msg_channel(r->msg, number) != CT_OK ||
         stun_msg_addr(r->msg, STUN_ID_XOR_PEER_ADDRESS, peer) != CT_OK ||
-        *number < STUN_CHANNEL_MIN || *number > STUN_CHANNEL_MAX)
+        *number < STUN_CHANNEL_MIN || *number > STUN_CHANNEL_OLD_MAX)
         return STUN_BAD_REQUEST;
     enum stun_error code = turn_peer_port_check(s, r, peer);
     if (code)

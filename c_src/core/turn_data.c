@@ -57,7 +57,7 @@ void turn_data_channel(struct turn_server *s, const struct turn_tuple *tuple,
                        struct turn_packet *packet, struct turn_now now)
 {
     struct turn_channel_data cd;
-    if (turn_channel_data_decode(packet->data, packet->len, &cd) != CT_OK) {
+    if (turn_channel_data_decode_old(packet->data, packet->len, &cd) != CT_OK) {
         dropped(s, TURN_N_DROP_MALFORMED);
         return;
     }

@@ -36,6 +36,13 @@ struct turn_channel_data {
 enum ct_err turn_channel_data_decode(const uint8_t *data, size_t len,
                                      struct turn_channel_data *out);
 
+/*
+ * The same with channels of RFC 5766 too, up to 0x7FFF: a server meets clients of that time
+ * (docs/decisions.md).
+ */
+enum ct_err turn_channel_data_decode_old(const uint8_t *data, size_t len,
+                                         struct turn_channel_data *out);
+
 /* Writes the 4-byte header and the payload; pads with zeros to 4 when `stream`. */
 void turn_channel_data_encode(struct wbuf *w, uint16_t channel, struct span data, bool stream);
 

@@ -60,13 +60,12 @@ def end(process):
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def run(argv, timeout, namespace=None, preload=None):
+def run(argv, timeout, namespace=None):
     """(exit status, output) of a program; status None when it had to be ended."""
-    env = {**os.environ, "LD_PRELOAD": preload} if preload else None
     with tempfile.TemporaryFile() as out:
         try:
             process = subprocess.Popen(under(namespace, argv), stdin=subprocess.DEVNULL,
-                                       stdout=out, stderr=subprocess.STDOUT, env=env,
+                                       stdout=out, stderr=subprocess.STDOUT,
                                        start_new_session=True)
         except FileNotFoundError:
             raise Failure(f"{argv[0]} is not installed: bin/setup installs it") from None

@@ -10,7 +10,6 @@ from servers import SECRET, rest_credentials
 from support import HOST, check, check_equal, echoes, end, free_ports, run, until
 
 TIMEOUT_S = 60
-HERE = os.path.dirname(os.path.abspath(__file__))
 
 # `flags` as of turnutils_uclient -h; `client` and `relay` are IP versions; `messages` per client.
 Traffic = namedtuple("Traffic", "name flags client relay clients messages size",
@@ -61,25 +60,12 @@ def echo_peer(version):
             end(process)
 
 
-_channels = None
-
-
-def prepare(out):
-    """Builds what makes uclient keep to RFC 8656's channel numbers, see channels.c."""
-    global _channels
-    library = os.path.abspath(os.path.join(out, "channels.so"))
-    status, text = run([os.environ.get("CC", "cc"), "-O2", "-shared", "-fPIC", "-o", library,
-                        os.path.join(HERE, "channels.c")], TIMEOUT_S)
-    check(status == 0, f"channels.c: {text}")
-    _channels = library
-
-
 def uclient(relay, flags, client=4, peer=None, login=("-W", SECRET, "-u", "tester"),
             timeout=TIMEOUT_S):
     """(exit status, output); `peer` is the IP version and port of an echo peer."""
     to = ["-e", HOST[peer[0]], "-r", str(peer[1])] if peer else []
     argv = ["turnutils_uclient", "-p", str(relay.port(client)), *login, *flags, *to, HOST[client]]
-    return run(argv, timeout, preload=_channels)
+    return run(argv, timeout)
 
 
 def figure(pattern, text, what):

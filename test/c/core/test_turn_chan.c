@@ -52,7 +52,7 @@ static void test_arguments(void)
     CHECK_EQ(bind_raw(&c, "\x40\0\0\0", 4, NULL), 400);
     CHECK_EQ(bind_raw(&c, "\x40\0", 2, "198.51.100.1:1"), 400);
     CHECK_EQ(bind_raw(&c, "\x40\0\0\0\0\0\0\0", 8, "198.51.100.1:1"), 400);
-    static const uint16_t bad[] = {0, 0x3FFF, 0x5000, 0x7FFF, 0xFFFF};
+    static const uint16_t bad[] = {0, 0x3FFF, 0x8000, 0xFFFF};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         CHECK_EQ(client_bind(&c, bad[i], "198.51.100.1:1"), 400);
     /* TURN-CHAN-18: none of these installed a permission */
@@ -62,6 +62,27 @@ static void test_arguments(void)
     CHECK_EQ(bind_raw(&c, "\x40\0\xff\xff", 4, "198.51.100.1:1"), 0);
     CHECK_EQ(client_bind(&c, 0x4FFF, "198.51.100.2:1"), 0);
     CHECK_EQ(client_bind(&c, 0x4001, "[2001:db8:1::1]:1"), 443);
+    engine_stop(&e);
+}
+
+/* Clients of RFC 5766 choose from 0x4000-0x7FFF, and are served. */
+static void test_old_channels(void)
+{
+    static const uint16_t numbers[] = {0x5000, 0x6ABC, 0x7FFF};
+    begin();
+    struct client c = allocated(1);
+    char peer[64];
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        snprintf(peer, sizeof peer, "198.51.100.1:%zu", 2000 + i);
+        CHECK(!sends(&c, numbers[i], peer));
+        CHECK_EQ(client_bind(&c, numbers[i], peer), 0);
+        CHECK(sends(&c, numbers[i], peer));
+        engine_clear(&e);
+        peer_send(&c, peer, "ho");
+        CHECK_EQ(e.to_clients, 1);
+        const uint8_t want[] = {(uint8_t)(numbers[i] >> 8), (uint8_t)numbers[i], 0, 2, 'h', 'o'};
+        CHECK(e.to_client[0].len == 6 && memcmp(e.to_client[0].bytes, want, 6) == 0);
+    }
     engine_stop(&e);
 }
 
@@ -189,9 +210,9 @@ static void test_limit(void)
 int main(void)
 {
     const struct check_test tests[] = {
-        CHECK_TEST(test_arguments), CHECK_TEST(test_binding),    CHECK_TEST(test_lifetimes),
-        CHECK_TEST(test_refresh),   CHECK_TEST(test_quarantine), CHECK_TEST(test_per_allocation),
-        CHECK_TEST(test_limit),
+        CHECK_TEST(test_arguments),      CHECK_TEST(test_old_channels), CHECK_TEST(test_binding),
+        CHECK_TEST(test_lifetimes),      CHECK_TEST(test_refresh),      CHECK_TEST(test_quarantine),
+        CHECK_TEST(test_per_allocation), CHECK_TEST(test_limit),
     };
     return CHECK_RUN(tests);
 }

@@ -87,6 +87,10 @@ static void test_channel_range(void)
         const uint8_t bytes[] = {(uint8_t)(channel >> 8), (uint8_t)channel, 0, 0};
         bool ok = channel >= 0x4000 && channel <= 0x4FFF;
         decoded(bytes, sizeof bytes, ok ? CT_OK : CT_ECHANNEL);
+        struct turn_channel_data old;
+        bool old_ok = channel >= 0x4000 && channel <= 0x7FFF;
+        enum ct_err want = old_ok ? CT_OK : CT_ECHANNEL;
+        CHECK_EQ(turn_channel_data_decode_old(bytes, sizeof bytes, &old), want);
     }
 }
 
