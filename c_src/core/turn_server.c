@@ -190,22 +190,13 @@ static void handle_stun(struct turn_server *s, const struct turn_tuple *tuple,
     }
 }
 
-/* First byte 80..127: channels that RFC 5766 had and RFC 8656 has not (docs/decisions.md). */
-static bool is_old_channel(const struct turn_packet *packet)
-{
-    return packet->len && packet->data[0] >= 80 && packet->data[0] <= STUN_CHANNEL_OLD_MAX >> 8;
-}
-
 void turn_server_from_client(struct turn_server *s, const struct turn_tuple *tuple,
                              struct turn_packet *packet, struct turn_now now)
 {
-    enum turn_frame_kind kind = packet->len ? turn_frame_kind(packet->data[0]) : TURN_FRAME_OTHER;
-    if (kind == TURN_FRAME_CHANNEL || is_old_channel(packet))
-        turn_data_channel(s, tuple, packet, now);
-    else if (kind == TURN_FRAME_STUN)
+    if (packet->len && turn_frame_kind(packet->data[0]) == TURN_FRAME_STUN)
         handle_stun(s, tuple, packet, now);
-    else
-        turn_count(&s->counters, TURN_N_DROP_MALFORMED, 1);
+    else /* also what is neither: it is no channel, and dropped as malformed */
+        turn_data_channel(s, tuple, packet, now);
 }
 
 /* ---- time ---- */
