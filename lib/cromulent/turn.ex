@@ -51,6 +51,15 @@ defmodule Cromulent.Turn do
   alias Cromulent.Turn.{Config, Embedded, Option, Provider, StunServers, Telemetry}
   alias Cromulent.Turn.Stun
 
+  @typedoc """
+  What a client gets: its ICE servers, and when their credentials expire (Unix seconds; nil where there
+  are none, as in the list of STUN servers).
+  """
+  @type payload :: %{
+          ice_servers: [Provider.ice_server(), ...],
+          expires_at: pos_integer() | nil
+        }
+
   @typedoc "Why a relay did not start."
   @type start_error :: Cromulent.Turn.Relay.start_error() | {:already_running, String.t()}
 
@@ -80,16 +89,25 @@ defmodule Cromulent.Turn do
   end
 
   @doc """
-  Joins a voice channel: not yet.
+  Joins a voice channel: takes the user's place in it, and gives its holder the ICE servers.
 
-  It will give a user the channel's ICE servers if, and only if, the user is not in it yet, atomically
-  and across nodes.
+  See `Cromulent.Turn.Join` for options, guarantees and cost.
   """
-  @spec join(presence :: module(), topic :: String.t(), user_id :: term(), keyword()) ::
-          no_return()
-  def join(_presence, _topic, _user_id, _opts \\ []) do
-    raise "not yet: Cromulent.Turn.join/4; until then call Cromulent.Turn.ice_servers/2 after the join"
-  end
+  @spec join(presence :: module() | nil, topic :: String.t(), user_id :: term(), keyword()) ::
+          {:ok, payload()} | {:error, :already_in_channel}
+  defdelegate join(presence, topic, user_id, opts \\ []), to: Cromulent.Turn.Join
+
+  @doc "Gives the places back that the calling process holds for this user in this topic."
+  @spec leave(topic :: String.t(), user_id :: term()) :: :ok | {:error, :not_in_channel}
+  defdelegate leave(topic, user_id), to: Cromulent.Turn.Join
+
+  @doc "The users who hold a place in a topic, on every node."
+  @spec members(topic :: String.t()) :: [term()]
+  defdelegate members(topic), to: Cromulent.Turn.Join
+
+  @doc "Whether the calling process holds a place of this user in this topic."
+  @spec holds?(topic :: String.t(), user_id :: term()) :: boolean()
+  defdelegate holds?(topic, user_id), to: Cromulent.Turn.Join
 
   @doc """
   Starts the relay of this node under a supervisor, and returns when it is ready.
