@@ -1,5 +1,5 @@
 defmodule Cromulent.Turn.ClientTest do
-  # Against sockets that the test holds; wire_test.exs and check_test.exs use it against the relay.
+  # Against sockets that the test holds; the tests of the wire and check_test.exs use it against the relay.
   use ExUnit.Case, async: true
 
   import Cromulent.Turn.Helpers
