@@ -23,7 +23,7 @@ defmodule Cromulent.Turn do
 
   | option | variable | default | meaning |
   |---|---|---|---|
-  | `provider` | `TURN_PROVIDER` | see `Cromulent.Turn.Provider` | where ICE servers come from |
+  | `provider` | `TURN_PROVIDER` | see `Cromulent.Turn.Provider` | where ICE servers come from; several make a chain: the first that can answers |
   | `secret` | `TURN_SECRET` | random per boot | signs credentials; several for rotation: the first signs, all are valid |
   | `realm` | `TURN_REALM` | `cromulent_turn` | the realm of RFC 8489 §9.2 |
   | `listen` | `TURN_LISTEN` | `udp:0.0.0.0:3478,udp:[::]:3478` | where clients are listened for; port 0 takes a free one |
@@ -35,6 +35,8 @@ defmodule Cromulent.Turn do
   | `workers` | `TURN_WORKERS` | one per core | threads of the relay |
   | `allow_peers` | `TURN_ALLOW_PEERS` | none | blocks of peers that are allowed although private; the longest prefix decides |
   | `deny_peers` | `TURN_DENY_PEERS` | none | blocks of peers that are refused although public |
+  | `opaque_usernames` | `TURN_OPAQUE_USERNAMES` | `false` | hides the user id in usernames, see `Cromulent.Turn.Credentials.opaque_user_id/2` |
+  | `max_ice_servers` | `TURN_MAX_ICE_SERVERS` | 8 | servers in one payload, 1 to 32 |
   | `host` | | | the DNS name or address that clients are told |
   | `software` | | `cromulent_turn/VERSION` | SOFTWARE of RFC 8489 §14.14; empty to hide |
 
@@ -42,6 +44,24 @@ defmodule Cromulent.Turn do
   `max_allocations`, `user_quota`, `max_permissions`, `max_channels`, `lifetime_default`,
   `lifetime_max`, `permission_lifetime`, `channel_lifetime`, `channel_quarantine`,
   `reservation_lifetime`, `nonce_lifetime`, `challenge_rate` and `challenge_burst`.
+
+  These are the other providers'. They are read when a provider is asked, and a wrong one is a failure of
+  that provider.
+
+  | option | variable | default | meaning |
+  |---|---|---|---|
+  | `turn_urls` | `TURN_URL` | none | URLs of the TURN server of `Cromulent.Turn.Coturn` |
+  | `metered_url` | `METERED_URL` | none | `https://APP.metered.live`, for `Cromulent.Turn.Metered` |
+  | `metered_secret_key` | `METERED_SECRET_KEY` | none | makes a credential for each user |
+  | `metered_api_key` | `METERED_API_KEY` | none | fetches the servers of one credential for all |
+  | `metered_region` | `METERED_REGION` | the nearest | the region of its servers |
+  | `cloudflare_key_id` | `CLOUDFLARE_TURN_KEY_ID` | none | the TURN key of `Cromulent.Turn.Cloudflare` |
+  | `cloudflare_api_token` | `CLOUDFLARE_TURN_API_TOKEN` | none | that key's token |
+  | `cloudflare_url` | `CLOUDFLARE_TURN_URL` | `https://rtc.live.cloudflare.com` | where its API is |
+  | `cloudflare_shared` | `CLOUDFLARE_TURN_SHARED` | `false` | one credential for all users of a node |
+  | `http` | | `:httpc` | what speaks HTTP: `:httpc`, `{Finch, MyApp.Finch}`, `Req`, or a module with the behaviour `Cromulent.Turn.Http` |
+  | `http_timeout` | `TURN_HTTP_TIMEOUT` | 3000 | milliseconds that a request may take, 100 to 60000 |
+  | `http_cacertfile` | `TURN_HTTP_CACERTFILE` | the system's | the file of certificates to trust, PEM |
 
   A secret that is empty or still reads `${...}` is refused: a relay with a known secret is an open
   one. Secrets reach the relay over its control channel, never by its command line or environment, and
@@ -146,7 +166,8 @@ defmodule Cromulent.Turn do
   defp provider(opts) do
     case Option.fetch(:provider, opts) do
       :unset -> {:ok, if(Embedded.running?(), do: Embedded, else: Stun)}
-      result -> result
+      {:ok, [provider | _]} -> {:ok, provider}
+      error -> error
     end
   end
 

@@ -8,7 +8,7 @@ defmodule Cromulent.Turn.Address do
   @doc "An IPv4 or IPv6 address from its text, brackets around IPv6 allowed."
   @spec parse(String.t() | ip()) :: {:ok, ip()} | :error
   def parse(text) when is_binary(text) do
-    text = text |> String.trim() |> unbracket() |> String.to_charlist()
+    text = text |> String.trim() |> unbracket() |> :binary.bin_to_list()
 
     case :inet.parse_strict_address(text) do
       {:ok, ip} -> {:ok, ip}

@@ -17,12 +17,17 @@ defmodule Cromulent.Turn.Application do
   end
 
   defp children do
-    start? = Application.get_env(:cromulent_turn, :start, true)
-
     case Option.fetch(:provider, []) do
-      {:ok, Embedded} when start? -> {:ok, [Cromulent.Turn]}
-      {:error, _} = error -> error
-      _ -> {:ok, []}
+      {:ok, providers} ->
+        {:ok, if(Embedded in providers and start?(), do: [Cromulent.Turn], else: [])}
+
+      :unset ->
+        {:ok, []}
+
+      error ->
+        error
     end
   end
+
+  defp start?, do: Application.get_env(:cromulent_turn, :start, true)
 end

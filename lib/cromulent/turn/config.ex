@@ -16,6 +16,8 @@ defmodule Cromulent.Turn.Config do
     ports: {49_152, 65_535},
     ttl: 3600,
     stun_urls: [],
+    opaque_usernames: false,
+    max_ice_servers: 8,
     allow_peers: [],
     deny_peers: [],
     limits: %{},
@@ -39,6 +41,8 @@ defmodule Cromulent.Turn.Config do
           ports: {:inet.port_number(), :inet.port_number()},
           ttl: pos_integer(),
           stun_urls: [String.t()],
+          opaque_usernames: boolean(),
+          max_ice_servers: 1..32,
           allow_peers: [String.t()],
           deny_peers: [String.t()],
           limits: %{atom() => non_neg_integer() | String.t()},
@@ -47,7 +51,17 @@ defmodule Cromulent.Turn.Config do
 
   @realm "cromulent_turn"
   @default_port 3478
-  @simple [:realm, :host, :workers, :ttl, :stun_urls, :allow_peers, :deny_peers]
+  @simple [
+    :realm,
+    :host,
+    :workers,
+    :ttl,
+    :stun_urls,
+    :allow_peers,
+    :deny_peers,
+    :opaque_usernames,
+    :max_ice_servers
+  ]
   # What the relay fixes when it starts.
   @fixed [:provider, :listen, :external_ip, :relay_ip, :relay_ports, :workers, :max_allocations]
   @short_secret 16
@@ -169,7 +183,8 @@ defmodule Cromulent.Turn.Config do
     end)
   end
 
-  defp collect_given(names, opts), do: names |> Enum.filter(&opts[&1]) |> collect(opts, :option)
+  defp collect_given(names, opts),
+    do: names |> Enum.filter(&(opts[&1] != nil)) |> collect(opts, :option)
 
   defp check_changeable(opts) do
     case Enum.find(@fixed, &Keyword.has_key?(opts, &1)) do

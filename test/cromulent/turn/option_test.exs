@@ -4,7 +4,7 @@ defmodule Cromulent.Turn.OptionTest do
 
   import Cromulent.Turn.Helpers
 
-  alias Cromulent.Turn.Option
+  alias Cromulent.Turn.{Cloudflare, Embedded, Option}
 
   defp refused(name, value) do
     assert {:error, {:config, text}} = Option.fetch(name, [{name, value}])
@@ -65,7 +65,24 @@ defmodule Cromulent.Turn.OptionTest do
         {"TURN_WORKERS", "0", "must be a number of threads from 1 to 64"},
         {"TURN_WORKERS", "all", "must be a number of threads"},
         {"TURN_ALLOW_PEERS", "10.0.0.0/99", "must be address blocks"},
-        {"TURN_DENY_PEERS", "everybody", "must be address blocks"}
+        {"TURN_DENY_PEERS", "everybody", "must be address blocks"},
+        {"TURN_PROVIDER", "embedded,coturm", "must be one of embedded, stun, coturn"},
+        {"TURN_URL", "stun:turn.example.org", "must be TURN URLs"},
+        {"TURN_URL", "turn.example.org:3478", "each must begin with stun:, stuns:, turn:"},
+        {"TURN_URL", "turn:a.example.org,turn://b.example.org", "must have no //"},
+        {"TURN_URL", "turn:${TURN_HOST}", "must have a DNS name"},
+        {"TURN_OPAQUE_USERNAMES", "maybe", "must be true or false"},
+        {"TURN_MAX_ICE_SERVERS", "0", "must be a number of servers from 1 to 32"},
+        {"TURN_MAX_ICE_SERVERS", "33", "must be a number of servers from 1 to 32"},
+        {"TURN_HTTP_TIMEOUT", "99", "must be a number of milliseconds from 100 to 60000"},
+        {"TURN_HTTP_TIMEOUT", "3s", "must be a number of milliseconds"},
+        {"METERED_URL", "app.metered.live", "must be https://APP.metered.live"},
+        {"METERED_URL", "http://app.metered.live", "must be https://APP.metered.live"},
+        {"METERED_URL", "https://app.metered.live/api", "neither path nor query"},
+        {"METERED_URL", "https://", "must be https://APP.metered.live"},
+        {"METERED_REGION", "a b", "must be the name of a region"},
+        {"CLOUDFLARE_TURN_URL", "ftp://rtc.live.cloudflare.com", "must be https://rtc.live"},
+        {"CLOUDFLARE_TURN_SHARED", "2", "must be true or false"}
       ] do
     test "#{variable}=#{String.slice(value, 0, 20)} is refused" do
       put_env([{unquote(variable), unquote(value)}])
@@ -161,15 +178,123 @@ defmodule Cromulent.Turn.OptionTest do
   end
 
   test "providers are names or modules" do
-    assert Option.fetch(:provider, provider: "Embedded") == {:ok, Cromulent.Turn.Embedded}
-    assert Option.fetch(:provider, provider: Cromulent.Turn.Stun) == {:ok, Cromulent.Turn.Stun}
+    fetch = &Option.fetch(:provider, provider: &1)
+    assert fetch.("Embedded") == {:ok, [Embedded]}
+    assert fetch.(:embedded) == {:ok, [Embedded]}
+    assert fetch.(Cromulent.Turn.Stun) == {:ok, [Cromulent.Turn.Stun]}
     assert refused(:provider, "nobody") =~ "must be one of"
+  end
+
+  test "providers may be a chain" do
+    fetch = &Option.fetch(:provider, provider: &1)
+    chain = {:ok, [Embedded, Cloudflare]}
+    assert fetch.("embedded,cloudflare") == chain
+    assert fetch.(" embedded , cloudflare, embedded") == chain
+    assert fetch.([:embedded, "cloudflare"]) == chain
+    assert fetch.([Embedded, Cloudflare]) == chain
+
+    for wrong <- [[], "embedded,", ",", [nil], [:embedded, String], [["embedded"]], 7],
+        do: assert(refused(:provider, wrong) =~ "must be one of embedded", inspect(wrong))
+  end
+
+  test "URLs of relays are TURN URLs, as they were given" do
+    fetch = &Option.fetch(:turn_urls, turn_urls: &1)
+    both = {:ok, ["turn:turn.example.org", "turns:turn.example.org:443?transport=tcp"]}
+    assert fetch.("turn:turn.example.org, turns:turn.example.org:443?transport=tcp") == both
+    assert fetch.(["turn:turn.example.org", "turns:turn.example.org:443?transport=tcp"]) == both
+    assert fetch.([]) == {:ok, []}
+    for wrong <- [%{}, [nil], ["turn:a", :b], [["turn:a"]]], do: refused(:turn_urls, wrong)
+    assert refused(:turn_urls, for(n <- 1..17, do: "turn:t#{n}")) =~ "at most 16 URLs"
+  end
+
+  test "switches are true or false" do
+    for name <- [:opaque_usernames, :cloudflare_shared] do
+      for {raw, value} <- [{"true", true}, {"1", true}, {"FALSE", false}, {"0", false}],
+          do: assert(Option.fetch(name, [{name, raw}]) == {:ok, value})
+
+      for {raw, value} <- [{true, true}, {false, false}, {1, true}, {0, false}],
+          do: assert(Option.fetch(name, [{name, raw}]) == {:ok, value})
+
+      for wrong <- ["", "yes", 2, :on, []], do: refused(name, wrong)
+    end
+  end
+
+  test "the HTTP client is named by its shape" do
+    fetch = &Option.fetch(:http, http: &1)
+    assert fetch.(nil) == :unset
+    assert fetch.(:httpc) == {:ok, :httpc}
+    assert fetch.({Finch, MyApp.Finch}) == {:ok, {Finch, MyApp.Finch}}
+    assert fetch.({:finch, MyApp.Finch}) == {:ok, {Finch, MyApp.Finch}}
+    assert fetch.(Req) == {:ok, Req}
+    assert fetch.(:req) == {:ok, Req}
+    assert fetch.(__MODULE__) == {:ok, __MODULE__}
+
+    for wrong <- [Finch, {Finch, nil}, {Finch, "x"}, NoSuch.Module, true, "httpc", {Req, []}],
+        do: assert(refused(:http, wrong) =~ "must be :httpc, {Finch, MyApp.Finch}, Req")
+  end
+
+  test "keys go to https hosts, in clear to this host only" do
+    for name <- [:metered_url, :cloudflare_url] do
+      for right <- [
+            "https://app.metered.live",
+            "https://app.metered.live:8443",
+            "http://localhost:4000",
+            "http://127.0.0.1:4000",
+            "http://[::1]:4000"
+          ] do
+        assert Option.fetch(name, [{name, right}]) == {:ok, right}
+        assert Option.fetch(name, [{name, right <> "/"}]) == {:ok, right}
+      end
+
+      for wrong <- [
+            "http://10.0.0.1",
+            "http://localhost.example.org",
+            "https://user@host",
+            "https://host?x=1",
+            "https://host#x",
+            "https://a b",
+            "https://host\n",
+            :https
+          ],
+          do: refused(name, wrong)
+    end
+  end
+
+  test "keys of other services are secrets too" do
+    for name <- [
+          :metered_secret_key,
+          :metered_api_key,
+          :cloudflare_key_id,
+          :cloudflare_api_token
+        ] do
+      assert Option.secret?(name)
+      assert Option.fetch(name, [{name, "k-123_x"}]) == {:ok, "k-123_x"}
+      assert Option.fetch(name, [{name, fn -> "late" end}]) == {:ok, "late"}
+      variable = Option.variable(name)
+
+      for wrong <- ["${THE_HIDDEN_KEY}", "$THE_HIDDEN_KEY", "hidden key", "hidden\u00fc"] do
+        put_env([{variable, wrong}])
+        assert {:error, {:config, text}} = Option.fetch(name, [])
+        assert String.starts_with?(text, variable <> ": ")
+        refute text =~ ~r/hidden/i
+      end
+
+      refused(name, :atom)
+      refused(name, String.duplicate("k", 513))
+    end
   end
 
   test "names that are no option are refused" do
     assert Option.check_names(ttl: 1, listen: "x") == :ok
     assert {:error, {:config, text}} = Option.check_names(ttl: 1, relay_port: "x")
     assert text =~ "option relay_port: there is no such option; there are provider, secret"
+  end
+
+  test "names of other providers' options are no relay's" do
+    assert {:error, {:config, text}} = Option.check_names(ttl: 1, metered_url: "https://x")
+
+    assert text =~
+             "option metered_url: is not one of the relay's; give it as `config :cromulent_turn"
   end
 
   test "flags are named as on the command line" do

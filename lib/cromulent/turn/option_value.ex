@@ -1,0 +1,407 @@
+defmodule Cromulent.Turn.OptionValue do
+  @moduledoc false
+  # What a right value of each option is: from what an environment variable, a configuration or a
+  # caller gave to the value that the code works with. Pure, but that modules are looked up.
+
+  alias Cromulent.Turn.{Address, Provider, Url}
+
+  # Seconds, but for the counts; the meaning and the defaults are the relay's (docs/control.md).
+  @limits [
+    max_allocations: 1..16_777_216,
+    user_quota: 0..16_777_216,
+    max_permissions: 1..4096,
+    max_channels: 1..4096,
+    lifetime_default: 1..3600,
+    lifetime_max: 1..3600,
+    permission_lifetime: 1..3600,
+    channel_lifetime: 1..3600,
+    channel_quarantine: 1..3600,
+    reservation_lifetime: 1..3600,
+    nonce_lifetime: 1..3600,
+    challenge_rate: 0..1_000_000,
+    challenge_burst: 0..1_000_000
+  ]
+
+  @secrets_most 8
+  @secret_most 256
+  @listeners_most 16
+  @relays_most 8
+  @urls_most 16
+  @providers_most 8
+
+  @doc "The options that are numbers which the relay is told as they are."
+  @spec limits() :: [atom()]
+  def limits, do: Keyword.keys(@limits)
+
+  @doc "The value of an option, or what would be right, in words that begin with \"must\" or \"still\"."
+  @spec parse(atom(), term()) :: {:ok, term()} | {:error, String.t()}
+  def parse(:provider, raw) when is_atom(raw), do: parse(:provider, [raw])
+  def parse(:provider, []), do: parse(:provider, "")
+
+  def parse(:provider, raw) do
+    parse_list(
+      raw,
+      @providers_most,
+      &Provider.find/1,
+      "must be one of #{Enum.join(Provider.names(), ", ")}, a module with the behaviour " <>
+        "Cromulent.Turn.Provider, or several of them"
+    )
+  end
+
+  def parse(:secret, raw) when is_function(raw, 0), do: parse(:secret, raw.())
+  def parse(:secret, raw) when is_binary(raw), do: parse(:secret, split(raw))
+
+  def parse(:secret, raw) do
+    with :ok <- check_all(raw, &secret_fault/1),
+         :ok <- check_count(raw, @secrets_most, "secrets") do
+      {:ok, raw}
+    end
+  end
+
+  def parse(:realm, raw) do
+    if is_binary(raw) and byte_size(raw) in 1..127 and String.printable?(raw) and
+         not (raw =~ ~r/["\\[:cntrl:]]/),
+       do: {:ok, raw},
+       else: {:error, "must be 1 to 127 bytes of text without quotes, such as example.org"}
+  end
+
+  def parse(:listen, raw) do
+    parse_list(
+      raw,
+      @listeners_most,
+      &listener/1,
+      ~s(must be udp:IP:PORT, such as ) <>
+        ~s("udp:0.0.0.0:3478" or "udp:[::]:3478"; only udp so far)
+    )
+  end
+
+  def parse(:relay_ip, raw) do
+    parse_list(
+      raw,
+      @relays_most,
+      &own_ip/1,
+      "must be addresses of this host that clients and " <>
+        "peers can reach, such as 192.0.2.10"
+    )
+  end
+
+  def parse(:external_ip, raw) do
+    parse_list(
+      raw,
+      @relays_most,
+      &external_ip/1,
+      "must be an IP address, or EXTERNAL/LOCAL pairs " <>
+        "of them, such as 203.0.113.5 or 203.0.113.5/10.0.0.5"
+    )
+  end
+
+  def parse(:relay_ports, raw) do
+    case ports(raw) do
+      {from, to} when from in 1024..65_535 and to in from..65_535//1 -> {:ok, {from, to}}
+      _ -> {:error, "must be a range within 1024-65535, such as 49152-65535"}
+    end
+  end
+
+  def parse(:ttl, raw) do
+    parse_integer(
+      raw,
+      60..2_592_000,
+      "must be a whole number of seconds from 60 to 2592000, such as 3600"
+    )
+  end
+
+  def parse(:workers, raw) do
+    parse_integer(raw, 1..64, "must be a number of threads from 1 to 64")
+  end
+
+  def parse(:stun_urls, raw) do
+    parse_urls(raw, [:stun, :stuns], "must be STUN URLs, such as stun:stun.example.org:3478")
+  end
+
+  def parse(:turn_urls, raw) do
+    parse_urls(raw, [:turn, :turns], "must be TURN URLs, such as turn:turn.example.org:3478")
+  end
+
+  def parse(name, raw) when name in [:allow_peers, :deny_peers] do
+    parse_list(
+      raw,
+      1024,
+      &Address.parse_cidr/1,
+      "must be address blocks, such as 10.0.0.0/8 or fd00::/8"
+    )
+  end
+
+  def parse(:host, raw) do
+    if is_binary(raw) and (raw =~ ~r/^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$/ or ipv6?(raw)),
+      do: {:ok, raw},
+      else: {:error, "must be a DNS name or an IP address by which clients reach the relay"}
+  end
+
+  def parse(:software, raw) do
+    if is_binary(raw) and byte_size(raw) <= 127 and String.printable?(raw),
+      do: {:ok, raw},
+      else: {:error, "must be at most 127 bytes of text"}
+  end
+
+  def parse(:max_ice_servers, raw) do
+    parse_integer(raw, 1..32, "must be a number of servers from 1 to 32")
+  end
+
+  def parse(name, raw) when name in [:opaque_usernames, :cloudflare_shared],
+    do: parse_boolean(raw)
+
+  def parse(:http, raw) do
+    case http(raw) do
+      {:ok, client} -> {:ok, client}
+      :error -> {:error, http_expected()}
+    end
+  end
+
+  def parse(:http_timeout, raw) do
+    parse_integer(raw, 100..60_000, "must be a number of milliseconds from 100 to 60000")
+  end
+
+  def parse(:http_cacertfile, raw) do
+    if is_binary(raw) and raw != "" and not String.contains?(raw, <<0>>),
+      do: {:ok, raw},
+      else: {:error, "must be the path of a file with certificates in PEM"}
+  end
+
+  def parse(:metered_url, raw), do: parse_base(raw, "https://APP.metered.live")
+  def parse(:cloudflare_url, raw), do: parse_base(raw, "https://rtc.live.cloudflare.com")
+
+  def parse(:metered_region, raw) do
+    if is_binary(raw) and raw =~ ~r/\A[A-Za-z0-9_-]{1,64}\z/,
+      do: {:ok, raw},
+      else: {:error, "must be the name of a region, such as global or north_america"}
+  end
+
+  def parse(name, raw)
+      when name in [
+             :metered_secret_key,
+             :metered_api_key,
+             :cloudflare_key_id,
+             :cloudflare_api_token
+           ],
+      do: parse_key(raw)
+
+  for {name, range} <- @limits do
+    def parse(unquote(name), raw) do
+      parse_integer(
+        raw,
+        unquote(Macro.escape(range)),
+        "must be a number from #{unquote(range.first)} to #{unquote(range.last)}"
+      )
+    end
+  end
+
+  defp parse_integer(raw, range, expected) when is_binary(raw) do
+    case Integer.parse(raw) do
+      {number, ""} -> parse_integer(number, range, expected)
+      _ -> {:error, expected}
+    end
+  end
+
+  defp parse_integer(raw, range, expected) do
+    if is_integer(raw) and raw in range, do: {:ok, raw}, else: {:error, expected}
+  end
+
+  # An empty list is right where the option's meaning allows it: the caller's [] empties it.
+  defp parse_list(raw, most, parse, expected) when is_binary(raw) or is_tuple(raw) do
+    raw |> split() |> parse_list(most, parse, expected)
+  end
+
+  defp parse_list(raw, most, parse, expected) when is_list(raw) do
+    parsed = Enum.map(raw, parse)
+
+    cond do
+      :error in parsed -> {:error, expected}
+      length(parsed) > most -> {:error, "must be at most #{most}"}
+      true -> {:ok, for({:ok, value} <- parsed, do: value) |> Enum.uniq()}
+    end
+  end
+
+  defp parse_list(_raw, _most, _parse, expected), do: {:error, expected}
+
+  defp parse_urls(raw, schemes, expected) do
+    with raw when is_list(raw) <- if(is_binary(raw), do: split(raw), else: raw),
+         nil <- Enum.find_value(raw, &url_fault(&1, schemes)),
+         :ok <- check_count(raw, @urls_most, "URLs") do
+      {:ok, raw |> Enum.map(&String.trim/1) |> Enum.uniq()}
+    else
+      {:error, _} = error -> error
+      {:fault, fault} -> {:error, expected <> "; each " <> fault}
+      _ -> {:error, expected}
+    end
+  end
+
+  defp url_fault(raw, schemes) do
+    case if(is_binary(raw), do: Url.parse(String.trim(raw)), else: :error) do
+      {:ok, %{scheme: scheme}} -> if scheme not in schemes, do: :scheme
+      {:error, fault} -> {:fault, fault}
+      :error -> :no_text
+    end
+  end
+
+  defp parse_boolean(raw) when is_boolean(raw), do: {:ok, raw}
+  defp parse_boolean(raw) when raw in [1, 0], do: {:ok, raw == 1}
+
+  defp parse_boolean(raw) when is_binary(raw) do
+    case String.downcase(raw) do
+      text when text in ["true", "1"] -> {:ok, true}
+      text when text in ["false", "0"] -> {:ok, false}
+      _ -> parse_boolean(:error)
+    end
+  end
+
+  defp parse_boolean(_raw), do: {:error, "must be true or false"}
+
+  # A secret that another service gave. It goes into a header or a query, and is never shown.
+  defp parse_key(raw) when is_function(raw, 0), do: parse_key(raw.())
+
+  defp parse_key(raw) do
+    cond do
+      not is_binary(raw) or raw == "" -> {:error, "must be text, and not empty"}
+      unexpanded?(raw) -> {:error, unexpanded()}
+      raw =~ ~r/\A[\x21-\x7E]{1,512}\z/ -> {:ok, raw}
+      true -> {:error, "must be at most 512 characters of ASCII, without spaces"}
+    end
+  end
+
+  # Where an API is found. Keys are sent there: in clear to this host only.
+  defp parse_base(raw, example) do
+    expected = "must be #{example} or the like: https, a host, and neither path nor query"
+
+    with true <- is_binary(raw) and raw =~ ~r/\A[\x21-\x7E]{1,512}\z/,
+         {:ok, uri} <- URI.new(raw),
+         %{userinfo: nil, query: nil, fragment: nil, path: path} when path in [nil, "", "/"] <-
+           uri,
+         true <- secure?(uri) do
+      {:ok, String.trim_trailing(raw, "/")}
+    else
+      _ -> {:error, expected}
+    end
+  end
+
+  defp secure?(%URI{scheme: "https", host: host}), do: host not in [nil, ""]
+  defp secure?(%URI{scheme: "http", host: "localhost"}), do: true
+
+  defp secure?(%URI{scheme: "http", host: host}) when is_binary(host),
+    do: with({:ok, ip} <- Address.parse(host), do: Address.loopback?(ip)) == true
+
+  defp secure?(_uri), do: false
+
+  defp split(raw) when is_binary(raw), do: raw |> String.split(",") |> Enum.map(&String.trim/1)
+  defp split(raw), do: [raw]
+
+  # ---- single values ----
+
+  defp secret_fault(secret) do
+    cond do
+      not is_binary(secret) or secret == "" ->
+        "must not be empty: leave it unset for a random one, or make one with `openssl rand -hex 32`"
+
+      unexpanded?(secret) ->
+        unexpanded()
+
+      byte_size(secret) > @secret_most ->
+        "must be at most #{@secret_most} bytes"
+
+      true ->
+        nil
+    end
+  end
+
+  defp unexpanded?(text), do: text =~ ~r/\$\{|\A\$[A-Za-z_]+\z/
+
+  defp unexpanded,
+    do: "still reads like a variable that nothing expanded (${...}): give the secret itself"
+
+  defp check_all(values, fault) when is_list(values) and values != [] do
+    case Enum.find_value(values, fault) do
+      nil -> :ok
+      text -> {:error, text}
+    end
+  end
+
+  defp check_all(_values, fault), do: {:error, fault.("")}
+
+  defp check_count(values, most, what) do
+    if length(values) <= most, do: :ok, else: {:error, "must be at most #{most} #{what}"}
+  end
+
+  defp listener({:udp, ip, port}) when port in 0..65_535 do
+    with {:ok, ip} <- Address.parse(ip), do: {:ok, {:udp, ip, port}}
+  end
+
+  defp listener("udp:" <> rest) do
+    with [_, host, port] <- Regex.run(~r/^(\[[^\]]+\]|[^:\[\]]+):(\d{1,5})$/, rest),
+         {:ok, ip} <- Address.parse(host) do
+      listener({:udp, ip, String.to_integer(port)})
+    else
+      _ -> :error
+    end
+  end
+
+  defp listener(_other), do: :error
+
+  defp own_ip(raw) do
+    with {:ok, ip} <- Address.parse(raw),
+         false <- Address.wildcard?(ip),
+         do: {:ok, ip},
+         else: (_ -> :error)
+  end
+
+  defp external_ip({external, local}) when is_tuple(external) or is_binary(external) do
+    with {:ok, external} <- own_ip(external),
+         {:ok, local} <- own_ip(local),
+         true <- Address.family(external) == Address.family(local) do
+      {:ok, {external, local}}
+    else
+      _ -> :error
+    end
+  end
+
+  defp external_ip(raw) when is_binary(raw) do
+    case String.split(raw, "/") do
+      [external, local] -> external_ip({external, local})
+      _ -> own_ip(raw)
+    end
+  end
+
+  defp external_ip(raw), do: own_ip(raw)
+
+  defp ports(%Range{first: from, last: to}), do: {from, to}
+  defp ports({from, to}), do: {from, to}
+
+  defp ports(raw) when is_binary(raw) do
+    case Regex.run(~r/^\s*(\d{1,5})\s*-\s*(\d{1,5})\s*$/, raw) do
+      [_, from, to] -> {String.to_integer(from), String.to_integer(to)}
+      nil -> :error
+    end
+  end
+
+  defp ports(_other), do: :error
+
+  defp ipv6?(raw), do: match?({:ok, ip} when tuple_size(ip) == 8, Address.parse(raw))
+
+  defp http(:httpc), do: {:ok, :httpc}
+  defp http({finch, name}) when finch in [Finch, :finch], do: pool(name)
+  defp http(req) when req in [Req, :req], do: {:ok, Req}
+  # A pool needs a name, and these are names of nothing.
+  defp http(other) when other in [Finch, :finch, true, false, nil], do: :error
+
+  defp http(module) when is_atom(module),
+    do: if(Code.ensure_loaded?(module), do: {:ok, module}, else: :error)
+
+  defp http(_other), do: :error
+
+  defp pool(name) when is_atom(name) and name not in [nil, true, false],
+    do: {:ok, {Finch, name}}
+
+  defp pool(_name), do: :error
+
+  defp http_expected do
+    "must be :httpc, {Finch, MyApp.Finch}, Req, or a module with the behaviour Cromulent.Turn.Http"
+  end
+end

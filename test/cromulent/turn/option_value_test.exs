@@ -1,0 +1,39 @@
+defmodule Cromulent.Turn.OptionValueTest do
+  use ExUnit.Case, async: true
+
+  alias Cromulent.Turn.{Option, OptionValue}
+
+  # What each option takes is in option_test.exs, beside where it comes from.
+
+  test "every option has a rule, which never raises" do
+    for name <- Option.names(),
+        raw <- ["", "x", <<0xFF>>, nil, 7, -1, 1.5, :atom, %{}, {}, [], [nil], [%{}], {:a, 1}] do
+      case OptionValue.parse(name, raw) do
+        {:ok, _} -> :ok
+        {:error, text} -> assert text =~ ~r/^(must|still|needs) /, "#{name}: #{text}"
+      end
+    end
+  end
+
+  test "what a rule gives, it takes again" do
+    for {name, raw} <- [
+          provider: "embedded,stun",
+          secret: "one,two",
+          listen: "udp:127.0.0.1:1",
+          relay_ports: "20000-30000",
+          turn_urls: "turn:a,turns:b",
+          stun_urls: "stun:a",
+          http: {:finch, Pool},
+          metered_url: "https://app.metered.live/",
+          opaque_usernames: "1"
+        ] do
+      assert {:ok, value} = OptionValue.parse(name, raw)
+      assert OptionValue.parse(name, value) == {:ok, value}
+    end
+  end
+
+  test "limits are those of the relay" do
+    assert :user_quota in OptionValue.limits()
+    assert Option.limits() == [:software | OptionValue.limits()]
+  end
+end
