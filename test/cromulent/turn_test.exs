@@ -201,12 +201,6 @@ defmodule Cromulent.TurnTest do
     end
   end
 
-  test "join/4 is not there yet" do
-    assert_raise RuntimeError, ~r/not yet: Cromulent.Turn.join/, fn ->
-      Turn.join(Presence, "voice:1", "alice")
-    end
-  end
-
   describe "start_link/1" do
     test "tells what is wrong" do
       Process.flag(:trap_exit, true)

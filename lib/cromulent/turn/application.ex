@@ -1,10 +1,10 @@
 defmodule Cromulent.Turn.Application do
   @moduledoc false
-  # Starts the relay when the embedded provider is chosen, unless `config :cromulent_turn, start: false`.
+  # Keeps the places of joins, and starts the relay when the embedded provider is chosen, unless `config :cromulent_turn, start: false`.
 
   use Application
 
-  alias Cromulent.Turn.{Config, Embedded, Option, Throttle}
+  alias Cromulent.Turn.{Config, Embedded, Option, Places, Throttle}
 
   @impl true
   def start(_type, _args) do
@@ -12,6 +12,7 @@ defmodule Cromulent.Turn.Application do
     _ = Config.boot_secret()
 
     with {:ok, children} <- children() do
+      children = [Places.Supervisor | children]
       Supervisor.start_link(children, strategy: :one_for_one, name: __MODULE__)
     end
   end

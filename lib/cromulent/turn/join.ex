@@ -1,8 +1,237 @@
 defmodule Cromulent.Turn.Join do
-  @moduledoc false
+  @moduledoc """
+  One place per user in a voice channel, however many tabs, sockets and nodes there are.
+  """
 
-  def join(_presence, _topic, _user_id, _opts), do: raise("not yet")
-  def leave(_topic, _user_id), do: raise("not yet")
-  def members(_topic), do: raise("not yet")
-  def holds?(_topic, _user_id), do: raise("not yet")
+  alias Cromulent.Turn.Places
+  alias Cromulent.Turn.Places.{Cluster, Eviction, Presence, Server}
+  alias Cromulent.Turn.{Renewer, Telemetry}
+
+  require Places
+
+  @defaults [on_duplicate: :reject, grace: 500, timeout: 2_000, renew: true]
+  @slots_most 1_000
+
+  @typedoc "What is asked of one join."
+  @type request :: %{
+          place: Places.place(),
+          takeover?: boolean(),
+          presence: [pid()],
+          grace: non_neg_integer(),
+          timeout: pos_integer(),
+          renew: boolean(),
+          ice: keyword()
+        }
+
+  @doc "See `Cromulent.Turn.join/4`."
+  @spec join(module() | nil, String.t(), term(), keyword()) ::
+          {:ok, Cromulent.Turn.payload()} | {:error, :already_in_channel}
+  def join(presence, topic, user_id, opts \\ []) do
+    started = System.monotonic_time()
+    request = request!(presence, topic, user_id, opts)
+
+    with {:ok, place} <- take(request, started),
+         {:ok, payload} <- hand_out(place, user_id, request) do
+      if request.renew, do: Renewer.watch(place, payload, request.ice)
+      {:ok, payload}
+    end
+  end
+
+  @doc "See `Cromulent.Turn.leave/2`."
+  @spec leave(String.t(), term()) :: :ok | {:error, :not_in_channel}
+  def leave(topic, user_id) do
+    case own(topic, user_id) do
+      [] -> {:error, :not_in_channel}
+      places -> Enum.each(places, &give_back(&1, :left))
+    end
+  end
+
+  @doc "See `Cromulent.Turn.members/1`."
+  @spec members(String.t()) :: [term()]
+  def members(topic) do
+    found = Places.members(topic!(topic)) ++ Cluster.members(topic)
+    found |> Enum.map(fn {user_id, _pid} -> user_id end) |> Enum.uniq()
+  end
+
+  @doc "See `Cromulent.Turn.holds?/2`."
+  @spec holds?(String.t(), term()) :: boolean()
+  def holds?(topic, user_id), do: own(topic, user_id) != []
+
+  # ---- the place ----
+
+  defp take(%{place: place} = request, started) do
+    case claim(request, Cluster.nodes()) do
+      {:ok, taken, old} ->
+        Server.watch(taken)
+        evict(old, request)
+        told([:place, :taken], place, started, %{})
+        {:ok, taken}
+
+      {:full, by} ->
+        told([:place, :refused], place, started, %{by: by})
+        {:error, :already_in_channel}
+    end
+  end
+
+  # Alone, a place is the table's. A node that connects meanwhile either finds ours in the table or
+  # is seen here afterwards: then that place has to be confirmed, or given back.
+  defp claim(request, []) do
+    with {:ok, taken, old} <- claim_here(request, []) do
+      if Cluster.nodes() == [],
+        do: {:ok, taken, old},
+        else: confirm(%{request | place: taken}, old)
+    end
+  end
+
+  defp claim(%{place: place, timeout: timeout} = request, _nodes),
+    do: Cluster.claim(place, timeout, &claim_here(request, &1))
+
+  defp confirm(%{place: place, timeout: timeout} = request, old) do
+    case Cluster.claim(place, timeout, &keep_here(request, &1)) do
+      {:ok, taken, more} ->
+        {:ok, taken, old ++ more}
+
+      {:full, by} ->
+        evict(old, request)
+        {:full, by}
+    end
+  end
+
+  defp claim_here(%{takeover?: true, place: place} = request, elsewhere) do
+    strangers = strangers(request, elsewhere)
+    taken_there = Enum.filter(elsewhere, &Cluster.take/1)
+    {:ok, taken, old} = Places.take_over(place)
+    {:ok, taken, old ++ taken_there ++ strangers}
+  end
+
+  defp claim_here(%{place: place} = request, elsewhere) do
+    strangers = strangers(request, elsewhere)
+
+    case Places.claim(place, length(elsewhere) + length(strangers)) do
+      {:ok, taken} -> {:ok, taken, []}
+      :full -> {:full, if(strangers == [], do: :place, else: :presence)}
+    end
+  end
+
+  # The place is in the table already.
+  defp keep_here(%{takeover?: true, place: place}, elsewhere),
+    do: {:ok, place, Enum.filter(elsewhere, &Cluster.take/1)}
+
+  defp keep_here(%{place: Places.place(key: {topic, id, _}, limit: limit) = place}, elsewhere) do
+    if length(elsewhere) + length(Places.holders(topic, id)) <= limit do
+      {:ok, place, []}
+    else
+      Places.remove(place)
+      {:full, :place}
+    end
+  end
+
+  # Processes that live and that Presence has for this user, but that hold no place anywhere.
+  defp strangers(%{presence: []}, _elsewhere), do: []
+
+  defp strangers(%{presence: pids, place: Places.place(key: {topic, id, _})}, elsewhere) do
+    holders = for place <- elsewhere ++ Places.holders(topic, id), do: Places.place(place, :pid)
+    Presence.living(pids -- holders)
+  end
+
+  defp evict(old, request), do: Enum.each(old, &evict_one(&1, request))
+
+  # A process that Presence knew: it may know nothing of places, and crash on being told of one.
+  defp evict_one(stranger, _request) when is_pid(stranger),
+    do: Eviction.stop(stranger, Presence.transport(stranger), 0)
+
+  defp evict_one(Places.place(pid: pid) = old, %{place: Places.place(pid: taker), grace: grace}) do
+    if node(pid) == node(), do: Server.forget(old)
+    if pid != taker, do: Eviction.start(old, grace, :takeover)
+  end
+
+  # ---- what its holder gets ----
+
+  defp hand_out(place, user_id, request) do
+    payload = Cromulent.Turn.payload(user_id, request.ice)
+    # Whoever waits for a provider can be overtaken, and has been told so.
+    if Places.held?(place), do: {:ok, payload}, else: {:error, :already_in_channel}
+  catch
+    kind, reason ->
+      give_back(place, :withdrawn)
+      :erlang.raise(kind, reason, __STACKTRACE__)
+  end
+
+  defp give_back(place, reason) do
+    if Places.remove(place), do: Places.freed(place, reason)
+    :ok
+  end
+
+  defp own(topic, user_id) do
+    for place <- Places.holders(topic!(topic), Places.id(user_id)),
+        Places.place(place, :pid) == self(),
+        do: place
+  end
+
+  defp told(event, Places.place(key: {topic, _, _}, user_id: user_id), started, more) do
+    us = System.convert_time_unit(System.monotonic_time() - started, :native, :microsecond)
+
+    Telemetry.execute(
+      event,
+      %{duration_us: us},
+      Map.merge(more, %{topic: topic, user_id: user_id})
+    )
+  end
+
+  # ---- what was asked for ----
+
+  defp request!(presence, topic, user_id, opts) do
+    Keyword.keyword?(opts) || refuse!("options", opts, "must be a keyword list")
+    {own, ice} = Keyword.split(opts, Keyword.keys(@defaults))
+    Enum.each(Keyword.keys(ice), &check_name!/1)
+    own = Keyword.merge(@defaults, own)
+    {takeover?, limit} = on_duplicate!(own[:on_duplicate])
+
+    %{
+      place: Places.new(topic!(topic), user_id, limit, Presence.transport(self())),
+      takeover?: takeover?,
+      presence: presence |> Presence.check!() |> Presence.processes(topic, user_id),
+      grace: ms!(:grace, own[:grace], 0),
+      timeout: ms!(:timeout, own[:timeout], 1),
+      renew: boolean!(:renew, own[:renew]),
+      ice: ice
+    }
+  end
+
+  defp topic!(topic) when is_binary(topic) and topic != "", do: topic
+  defp topic!(topic), do: refuse!("topic", topic, "must be a string that is not empty")
+
+  defp on_duplicate!(:reject), do: {false, 1}
+  defp on_duplicate!(:takeover), do: {true, 1}
+  defp on_duplicate!({:max, n}) when n in 1..@slots_most, do: {false, n}
+
+  defp on_duplicate!(other) do
+    refuse!(
+      "option on_duplicate",
+      other,
+      "must be :reject, :takeover or {:max, 1..#{@slots_most}}"
+    )
+  end
+
+  defp ms!(_name, ms, least) when is_integer(ms) and ms >= least and ms <= 60_000, do: ms
+
+  defp ms!(name, other, least),
+    do: refuse!("option #{name}", other, "must be milliseconds, #{least} to 60000")
+
+  defp boolean!(_name, value) when is_boolean(value), do: value
+  defp boolean!(name, other), do: refuse!("option #{name}", other, "must be true or false")
+
+  # The other options are a provider's, of which there may be more than this library knows; but a slip of
+  # the pen must not lose somebody his takeover.
+  defp check_name!(name) do
+    for {known, _} <- @defaults,
+        String.jaro_distance(to_string(name), to_string(known)) > 0.85 do
+      raise ArgumentError, "option #{name}: there is no such option; did you mean #{known}?"
+    end
+  end
+
+  @spec refuse!(String.t(), term(), String.t()) :: no_return()
+  defp refuse!(what, value, expected) do
+    raise ArgumentError, "#{what}: #{inspect(value, limit: 5, printable_limit: 100)}: #{expected}"
+  end
 end
