@@ -2,7 +2,8 @@
 #
 # Arguments are limits of the relay (`Cromulent.Turn`), as `name=number`. One line of JSON on standard output says
 # that both are ready: {"url": ..., "pid": <relay's OS process id>}. Then each line of standard
-# input, `stats` or `list`, is answered by one of JSON. It ends, relay included, when its input does.
+# input is answered by one of JSON: `stats`, `list`, `mint USER TTL` (ICE servers and their expiry),
+# `kill USER` (his allocations). It ends, relay included, when its input does.
 defmodule Browser.Server do
   alias Cromulent.Turn.{CheckPage, Json, Relay}
 
@@ -34,6 +35,16 @@ defmodule Browser.Server do
   defp command("list") do
     {:ok, allocations} = Relay.list(1000)
     allocations
+  end
+
+  defp command("mint " <> arguments) do
+    [user, ttl] = String.split(arguments)
+    Cromulent.Turn.payload(user, provider: "embedded", ttl: String.to_integer(ttl))
+  end
+
+  defp command("kill " <> user) do
+    {:ok, count} = Relay.kill({:user, user})
+    %{killed: count}
   end
 
   defp option(text) do

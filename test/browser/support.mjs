@@ -23,10 +23,10 @@ const FLAGS = [
   "--no-first-run",
 ];
 
-/** The system's Chromium, without a window. */
-export function launchBrowser() {
+/** The system's Chromium, without a window. @param {string[]} more flags */
+export function launchBrowser(...more) {
   const root = process.getuid?.() === 0;
-  const args = root ? [...FLAGS, "--no-sandbox"] : FLAGS;
+  const args = [...FLAGS, ...more, ...(root ? ["--no-sandbox"] : [])];
   return chromium.launch({ executablePath: browserPath(), args });
 }
 
@@ -89,9 +89,15 @@ export async function startDemo() {
 /** A relay with options of its own, whose counters can be asked for; see server.exs. */
 export async function startServer(...options) {
   const mix = new Mix(["run", "--no-start", "test/browser/server.exs", ...options]);
-  const ask = async (question) => {
-    if (question) mix.process.stdin.write(`${question}\n`);
-    return JSON.parse((await mix.line(/^[[{].*/))[0]);
+  // One question at a time: an answer does not say what it is the answer to.
+  let last = Promise.resolve();
+  const ask = (question) => {
+    const answer = last.then(async () => {
+      if (question) mix.process.stdin.write(`${question}\n`);
+      return JSON.parse((await mix.line(/^[[{].*/))[0]);
+    });
+    last = answer.catch(() => undefined);
+    return answer;
   };
   const { url, pid } = await ask(null);
   return {
@@ -99,6 +105,10 @@ export async function startServer(...options) {
     pid,
     stats: () => ask("stats"),
     list: () => ask("list"),
+    /** {ice_servers, expires_at} of a user; `ttl` in seconds. */
+    mint: (user, ttl) => ask(`mint ${user} ${ttl}`),
+    /** Ends the user's allocations. */
+    kill: (user) => ask(`kill ${user}`),
     async stop() {
       mix.process.stdin.end();
       await mix.exited;
