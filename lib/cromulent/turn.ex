@@ -68,8 +68,7 @@ defmodule Cromulent.Turn do
   no log, crash report or `inspect/1` shows them.
   """
 
-  alias Cromulent.Turn.{Config, Embedded, Option, Provider, StunServers, Telemetry}
-  alias Cromulent.Turn.Stun
+  alias Cromulent.Turn.{Chain, Config, Embedded, Provider, Reason, StunServers, Telemetry}
 
   @typedoc """
   What a client gets: its ICE servers, and when their credentials expire (Unix seconds; nil where there
@@ -90,22 +89,46 @@ defmodule Cromulent.Turn do
       {:ok, [%{urls: "stun:203.0.113.5:3478"},
              %{urls: "turn:203.0.113.5:3478?transport=udp", username: "...", credential: "..."}]}
 
-  Never raises, and always gives a list: when the provider fails, the reason is logged (one line
-  per cause and minute), the event `[:cromulent, :turn, :provider, :fallback]` is sent, and the list
-  has STUN servers only.
+  Never raises, and always gives a list: when the provider fails, or every one of a chain, the reason is
+  logged (one line per cause and minute), the event `[:cromulent, :turn, :provider, :fallback]` is sent, and the
+  list has STUN servers only. What the list looks like is in `Cromulent.Turn.Payload.build/2`.
 
-  Options: `provider` instead of the configured one; for `embedded`, `ttl` in seconds, and `relay`, the name
-  of the `Cromulent.Turn.Relay` to take.
+  Options, instead of the configured ones: `provider`, `ttl` in seconds, `stun_urls`, `max_ice_servers`,
+  `opaque_usernames`, and all those of the providers; for `embedded`, `relay` too, the name of the
+  `Cromulent.Turn.Relay` to take.
   """
   @spec ice_servers(user_id :: term(), keyword()) :: {:ok, [Provider.ice_server(), ...]}
-  def ice_servers(user_id, opts \\ []) do
-    with {:ok, provider} <- provider(opts),
-         {:ok, [_ | _] = servers} <- ask(provider, user_id, opts) do
-      {:ok, servers}
-    else
-      {:error, reason} -> {:ok, fall_back(opts, reason, user_id)}
-      other -> {:ok, fall_back(opts, {:bad_answer, other}, user_id)}
+  def ice_servers(user_id, opts \\ []), do: {:ok, payload(user_id, opts).ice_servers}
+
+  @doc """
+  The same list, and when its credentials expire, in Unix seconds; nil where there are none. Never raises either.
+
+      %{ice_servers: [%{urls: "stun:203.0.113.5:3478"}, ...], expires_at: 1763712000}
+  """
+  @spec payload(user_id :: term(), keyword()) :: payload()
+  def payload(user_id, opts \\ [])
+
+  def payload(user_id, opts) when is_list(opts) do
+    case Chain.ask(user_id, opts) do
+      {:ok, answer} -> Map.delete(answer, :provider)
+      {:error, reason} -> fall_back(opts, reason, user_id)
     end
+  end
+
+  def payload(user_id, _opts),
+    do: fall_back([], {:config, "the options must be a keyword list"}, user_id)
+
+  @doc """
+  The application's STUN servers: those of the relay of this node and of `TURN_STUN_URLS`, else a public one.
+
+  They are those that clients get, for what else takes part in a call, such as an SFU on this server. Never raises;
+  a wrong `TURN_STUN_URLS` is logged.
+  """
+  @spec stun_servers() :: [Provider.ice_server(), ...]
+  def stun_servers do
+    with {:ok, [_ | _] = servers} <- Embedded.stun_servers(),
+         do: servers,
+         else: (_ -> configured_stun_servers([]))
   end
 
   @doc """
@@ -163,54 +186,41 @@ defmodule Cromulent.Turn do
        "`config :cromulent_turn, start: false` leaves it to the latter"}
   end
 
-  defp provider(opts) do
-    case Option.fetch(:provider, opts) do
-      :unset -> {:ok, if(Embedded.running?(), do: Embedded, else: Stun)}
-      {:ok, [provider | _]} -> {:ok, provider}
-      error -> error
-    end
-  end
-
-  # Providers may be anybody's code, and a user who joins a call must not suffer from it.
-  defp ask(provider, user_id, opts) do
-    if Code.ensure_loaded?(provider) and function_exported?(provider, :get_ice_servers, 2),
-      do: provider.get_ice_servers(user_id, opts),
-      else: provider.get_ice_servers(user_id)
-  rescue
-    exception -> {:error, exception}
-  catch
-    kind, reason -> {:error, {kind, reason}}
-  end
-
   defp fall_back(opts, reason, user_id) do
-    name =
-      opts[:provider] || Application.get_env(:cromulent_turn, :provider) ||
-        System.get_env("TURN_PROVIDER")
-
-    metadata = %{provider: name, reason: reason, user_id: user_id}
+    name = last_provider(opts)
+    metadata = %{provider: name, reason: Reason.clean(reason, opts), user_id: user_id}
     Telemetry.execute([:provider, :fallback], %{count: 1}, metadata)
 
-    Telemetry.once(:error, {:fallback, name, cause(reason)}, fn ->
-      "TURN provider #{name} failed, clients get STUN servers only: #{describe(reason)}"
+    Telemetry.once(:error, {:fallback, name, Reason.cause(reason)}, fn ->
+      "TURN provider #{show(name)} failed, clients get STUN servers only: " <>
+        Reason.describe(reason, opts)
     end)
 
-    stun_servers(user_id)
+    %{ice_servers: configured_stun_servers(opts), expires_at: nil}
   end
 
-  defp stun_servers(user_id) do
-    case StunServers.get_ice_servers(user_id) do
-      {:ok, servers} -> servers
-      {:error, _} -> StunServers.fallback()
+  # Who had the last word; nil where the name itself is wrong.
+  defp last_provider(opts) do
+    case Chain.providers(opts) do
+      {:ok, providers} -> providers |> List.last() |> Provider.name()
+      {:error, _} -> nil
     end
   end
 
-  # What two failures must share to be the same cause: not the details, of which there is no end.
-  defp cause(%module{}), do: module
-  defp cause(reason) when is_tuple(reason) and tuple_size(reason) > 0, do: elem(reason, 0)
-  defp cause(reason), do: reason
+  defp configured_stun_servers(opts) do
+    case StunServers.get_ice_servers(nil, opts) do
+      {:ok, servers} ->
+        servers
 
-  defp describe(reason) when is_exception(reason), do: Exception.message(reason)
-  defp describe({:config, text}), do: text
-  defp describe(:not_running), do: "no relay runs on this node"
-  defp describe(reason), do: inspect(reason, limit: 10, printable_limit: 200)
+      {:error, reason} ->
+        Telemetry.once(:error, {:setting, :stun_urls}, fn ->
+          "TURN: #{Reason.describe(reason, opts)}; clients get a public STUN server"
+        end)
+
+        StunServers.fallback()
+    end
+  end
+
+  defp show(nil), do: "(none)"
+  defp show(name), do: name |> inspect() |> String.trim_leading(":")
 end

@@ -20,7 +20,12 @@ defmodule Cromulent.TurnTest do
     def get_ice_servers("empty"), do: {:ok, []}
     def get_ice_servers("odd"), do: :odd
     def get_ice_servers("error"), do: {:error, {:http_error, 503}}
-    def get_ice_servers(id), do: {:ok, [%{urls: "turn:#{id}"}]}
+    def get_ice_servers("no credentials"), do: {:ok, [%{urls: "turn:a", username: nil}]}
+    def get_ice_servers("key"), do: raise("cannot reach https://x.example.org/v1?apiKey=hide-me")
+    def get_ice_servers(id), do: {:ok, [server(id)]}
+
+    def server(id),
+      do: %{urls: "turn:t.example.org", username: "1900000000:#{id}", credential: "c"}
   end
 
   setup do
@@ -141,11 +146,16 @@ defmodule Cromulent.TurnTest do
                        %{provider: :embedded, reason: :not_running, user_id: "alice"}}
     end
 
-    test "falls back when the provider is not there yet" do
-      for name <- ~w(coturn metered cloudflare) do
-        put_env([{"TURN_PROVIDER", name}])
-        assert fallback("alice", []) =~ "not yet: the provider #{name}"
-      end
+    test "falls back when the provider is not configured, and says what is missing" do
+      put_env([{"TURN_PROVIDER", "coturn"}])
+      log = fallback("alice", [])
+
+      assert log =~
+               "TURN provider coturn failed, clients get STUN servers only: TURN_URL is not set"
+
+      put_env([{"TURN_URL", "turn:turn.example.org"}])
+      Throttle.reset()
+      assert fallback("alice", []) =~ "TURN_SECRET is not set"
     end
 
     test "falls back when there is no such provider" do
@@ -166,9 +176,35 @@ defmodule Cromulent.TurnTest do
     end
 
     test "asks a module of the application" do
-      assert Turn.ice_servers("x", provider: Custom) == {:ok, [%{urls: "turn:x"}]}
+      assert Turn.ice_servers("x", provider: Custom) == {:ok, [Custom.server("x")]}
       put_config(provider: Custom)
-      assert Turn.ice_servers("y") == {:ok, [%{urls: "turn:y"}]}
+      assert Turn.ice_servers("y") == {:ok, [Custom.server("y")]}
+      assert Turn.payload("y") == %{ice_servers: [Custom.server("y")], expires_at: 1_900_000_000}
+    end
+
+    test "adds the STUN servers of the application, and takes as many as are wanted" do
+      put_env([{"TURN_STUN_URLS", "stun:a.example.org,stun:b.example.org"}])
+      stun = [%{urls: "stun:a.example.org"}, %{urls: "stun:b.example.org"}]
+      assert Turn.ice_servers("x", provider: Custom) == {:ok, stun ++ [Custom.server("x")]}
+      put_env([{"TURN_MAX_ICE_SERVERS", "2"}])
+      assert Turn.ice_servers("x", provider: Custom) == {:ok, [hd(stun), Custom.server("x")]}
+
+      assert Turn.ice_servers("x", provider: Custom, max_ice_servers: 1) ==
+               {:ok, [Custom.server("x")]}
+    end
+
+    test "goes on without a setting that is wrong, and says so" do
+      put_env([{"TURN_MAX_ICE_SERVERS", "many"}])
+      {result, log} = with_log(fn -> Turn.ice_servers("x", provider: Custom) end)
+      assert result == {:ok, [Custom.server("x")]}
+      assert log =~ "TURN_MAX_ICE_SERVERS=\"many\": must be a number of servers from 1 to 32"
+    end
+
+    test "gives a list for options that are none" do
+      for opts <- [nil, %{}, :x] do
+        Throttle.reset()
+        assert fallback("x", opts) =~ "must be a keyword list"
+      end
     end
 
     test "survives whatever a provider does" do
@@ -176,9 +212,10 @@ defmodule Cromulent.TurnTest do
             {"raise", "no luck"},
             {"throw", ":ball"},
             {"exit", ":left"},
-            {"empty", "bad_answer"},
+            {"empty", "no_servers"},
             {"odd", "bad_answer"},
-            {"error", "503"}
+            {"error", "503"},
+            {"no credentials", "no_credentials"}
           ] do
         Throttle.reset()
         assert fallback(id, provider: Custom) =~ told
@@ -198,6 +235,34 @@ defmodule Cromulent.TurnTest do
 
       for _ <- 1..20,
           do: assert_received({:telemetry, [:cromulent, :turn, :provider, :fallback], _, _})
+    end
+  end
+
+  test "no key that a provider knows is told" do
+    :telemetry.listen()
+    log = fallback("key", provider: Custom)
+    assert log =~ "RuntimeError: cannot reach https://x.example.org/v1?[hidden]"
+    assert_received {:telemetry, [_, _, :provider, :fallback], _, metadata}
+    refute inspect(metadata) =~ "hide-me"
+  end
+
+  describe "stun_servers/0" do
+    test "is what clients get, for those who need no relay" do
+      assert Turn.stun_servers() == @public
+      put_env([{"TURN_STUN_URLS", "stun:a.example.org"}])
+      assert Turn.stun_servers() == [%{urls: "stun:a.example.org"}]
+      put_env([{"TURN_STUN_URLS", "nonsense"}])
+      {servers, log} = with_log(&Turn.stun_servers/0)
+      assert servers == @public
+      assert log =~ "TURN_STUN_URLS=\"nonsense\": must be STUN URLs"
+    end
+
+    test "has the relay of this node" do
+      start_supervised!({Turn, options(stun_urls: "stun:a.example.org")})
+      {_, port4} = relay(Relay).address
+      {:ok, servers} = Turn.ice_servers("alice")
+      assert %{urls: "stun:127.0.0.1:#{port4}"} in Turn.stun_servers()
+      assert Turn.stun_servers() == Enum.reject(servers, & &1[:username])
     end
   end
 

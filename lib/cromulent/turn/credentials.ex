@@ -49,6 +49,7 @@ defmodule Cromulent.Turn.Credentials do
   @max_string 1_024
   @max_username 508
   @max_secrets 16
+  @opaque_label "cromulent_turn opaque username"
 
   @doc """
   A credential for a user, valid from now on for `:ttl` seconds.
@@ -144,6 +145,44 @@ defmodule Cromulent.Turn.Credentials do
       check_string!("username", username)
       check_string!("realm", realm)
       reraise error, __STACKTRACE__
+  end
+
+  @doc """
+  The name that stands for a user in usernames when the option `opaque_usernames` is on: the same for the
+  same user and secret, and telling nobody who has not the secret which user it is.
+
+  It is the unpadded Base64url of the first 16 bytes of HMAC-SHA256 of the user id, under the key
+  HMAC-SHA256(secret, "cromulent_turn opaque username"): 22 characters. `user_id` is whatever
+  `to_string/1` takes, and may be of any length; `secret` has 1 to 1,024 bytes.
+  """
+  @spec opaque_user_id(String.Chars.t(), binary()) :: String.t()
+  def opaque_user_id(user_id, secret) do
+    check_secret!(secret)
+    <<name::binary-size(16), _::binary>> = hmac(hmac(secret, @opaque_label), to_string(user_id))
+    Base.url_encode64(name, padding: false)
+  end
+
+  defp hmac(key, data), do: :crypto.mac(:hmac, :sha256, key, data)
+
+  @doc false
+  # What the providers with a secret do: secret and ttl were checked, the user id can be anything.
+  @spec mint(term(), binary(), pos_integer(), boolean()) :: {:ok, t()} | {:error, :bad_user_id}
+  def mint(user_id, secret, ttl, opaque?) do
+    with {:ok, user} <- user_text(user_id) do
+      user = if opaque?, do: opaque_user_id(user, secret), else: user
+      {:ok, generate(user, secret, ttl: ttl)}
+    end
+  rescue
+    ArgumentError -> {:error, :bad_user_id}
+  end
+
+  # String.Chars may be implemented by anybody.
+  defp user_text(user_id) when is_binary(user_id), do: {:ok, user_id}
+
+  defp user_text(user_id) do
+    {:ok, to_string(user_id)}
+  rescue
+    _ -> {:error, :bad_user_id}
   end
 
   @doc """

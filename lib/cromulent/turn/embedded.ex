@@ -11,67 +11,128 @@ defmodule Cromulent.Turn.Embedded do
 
   @behaviour Cromulent.Turn.Provider
 
-  alias Cromulent.Turn.{Address, Config, Credentials, Relay, StunServers}
+  alias Cromulent.Turn.{Address, Config, Credentials, Option, Payload, Provider, Relay}
 
-  @typedoc "What a running relay offers; all but the credentials."
-  @opaque offer :: %{
-            stun: [Cromulent.Turn.Provider.ice_server()],
-            turn: [String.t()],
+  @typedoc """
+  What a running relay offers; all but the credentials. `servers` are arranged as clients get them, those
+  that need credentials as their URLs alone; `all` are the same before the limit.
+  """
+  @opaque prepared :: %{
+            servers: [Provider.ice_server() | String.t()],
+            all: [Provider.ice_server() | String.t()],
+            max_ice_servers: pos_integer(),
             ttl: pos_integer(),
+            opaque?: boolean(),
             secrets: (() -> [binary(), ...])
           }
+
+  @type error :: :not_running | :bad_user_id | {:config, String.t()}
 
   @doc """
   The ICE servers of a user: a string, or what `to_string/1` makes one of.
 
   `{:error, :not_running}` when no relay runs, `{:error, :bad_user_id}` when the id cannot be part of
-  a username: it must be UTF-8 without control characters, and not much longer than 490 bytes.
+  a username: it must be UTF-8 without control characters, and not much longer than 490 bytes. Under
+  `opaque_usernames` every id is right.
+
+  Options: `relay`, the name of the `Cromulent.Turn.Relay` to take; `ttl`, `max_ice_servers` and
+  `opaque_usernames` instead of the relay's, which it had from all sources when it started; and `stun_urls`
+  besides its own.
   """
   @impl true
-  @spec get_ice_servers(term(), keyword()) ::
-          {:ok, [Cromulent.Turn.Provider.ice_server()]} | {:error, :not_running | :bad_user_id}
+  @spec get_ice_servers(term(), keyword()) :: {:ok, [Provider.ice_server()]} | {:error, error()}
   def get_ice_servers(user_id, opts \\ []) do
-    with {:ok, offer} <- offered(opts[:relay] || Relay),
-         {:ok, made} <- mint(offer, user_id, opts[:ttl] || offer.ttl) do
-      {:ok, offer.stun ++ Enum.map(offer.turn, &entry(&1, made))}
+    with {:ok, %{ice_servers: servers}} <- offer(user_id, opts), do: {:ok, servers}
+  end
+
+  @doc "The same, and when the credentials expire."
+  @impl true
+  @spec offer(term(), keyword()) :: {:ok, Provider.offer()} | {:error, error()}
+  def offer(user_id, opts) do
+    with {:ok, prepared} <- prepared(opts[:relay] || Relay),
+         {:ok, prepared} <- adapt(prepared, opts),
+         [secret | _] = prepared.secrets.(),
+         {:ok, made} <- Credentials.mint(user_id, secret, prepared.ttl, prepared.opaque?) do
+      {:ok, %{ice_servers: fill(prepared.servers, made), expires_at: made.expires_at}}
     end
   end
 
   @doc false
   @spec running?(atom()) :: boolean()
-  def running?(relay \\ Relay), do: :ets.whereis(relay) != :undefined
+  def running?(relay \\ nil), do: :ets.whereis(relay || Relay) != :undefined
 
   @doc false
-  @spec offer(Config.t(), [String.t()]) :: offer()
-  def offer(%Config{} = config, listen) do
+  # What `offer/2` needs, made once, when the relay runs or its configuration changes.
+  @spec prepare(Config.t(), [String.t()]) :: prepared()
+  def prepare(%Config{} = config, listen) do
     hosts = listen |> Enum.flat_map(&hosts(&1, config)) |> Enum.uniq()
-    own = for host <- hosts, do: "stun:" <> host
+    stun = for host <- hosts, do: %{urls: "stun:" <> host}
+    turn = for host <- hosts, do: turn("turn:" <> host <> "?transport=udp")
 
     %{
-      stun: StunServers.entries(Enum.uniq(own ++ config.stun_urls)),
-      turn: for(host <- hosts, do: "turn:" <> host <> "?transport=udp"),
+      servers: arrange(stun ++ turn, config.stun_urls, config.max_ice_servers),
+      all: arrange(stun ++ turn, config.stun_urls, length(stun ++ turn ++ config.stun_urls)),
+      max_ice_servers: config.max_ice_servers,
       ttl: config.ttl,
+      opaque?: config.opaque_usernames,
       secrets: config.secrets
     }
   end
 
-  defp offered(relay) do
+  @doc false
+  # The STUN servers among them, for those who need no relay.
+  @spec stun_servers(atom()) :: {:ok, [Provider.ice_server()]} | {:error, :not_running}
+  def stun_servers(relay \\ nil) do
+    with {:ok, prepared} <- prepared(relay || Relay),
+         do: {:ok, Enum.filter(prepared.all, &is_map/1)}
+  end
+
+  defp prepared(relay) do
     case :ets.lookup(relay, :offer) do
-      [{:offer, offer}] -> {:ok, offer}
+      [{:offer, prepared}] -> {:ok, prepared}
       [] -> {:error, :not_running}
     end
   rescue
     ArgumentError -> {:error, :not_running}
   end
 
-  defp mint(offer, user_id, ttl) do
-    {:ok, Credentials.generate(to_string(user_id), hd(offer.secrets.()), ttl: ttl)}
-  rescue
-    # Secret and ttl were checked when the relay started.
-    _ in [ArgumentError, Protocol.UndefinedError] -> {:error, :bad_user_id}
+  # Most callers change nothing.
+  defp adapt(prepared, []), do: {:ok, prepared}
+
+  defp adapt(prepared, opts) do
+    with {:ok, ttl} <- given(:ttl, opts, prepared.ttl),
+         {:ok, opaque?} <- given(:opaque_usernames, opts, prepared.opaque?),
+         {:ok, stun_urls} <- given(:stun_urls, opts, []),
+         {:ok, most} <- given(:max_ice_servers, opts, prepared.max_ice_servers) do
+      {:ok, rearrange(%{prepared | ttl: ttl, opaque?: opaque?}, stun_urls, most)}
+    end
   end
 
-  defp entry(url, made), do: %{urls: url, username: made.username, credential: made.credential}
+  # The relay's own options have answered for all other sources when it started.
+  defp given(name, opts, default),
+    do: if(opts[name] == nil, do: {:ok, default}, else: Option.fetch(name, opts))
+
+  defp rearrange(%{max_ice_servers: most} = prepared, [], most), do: prepared
+
+  defp rearrange(prepared, stun_urls, most) do
+    servers = for server <- prepared.all, do: if(is_map(server), do: server, else: turn(server))
+    %{prepared | servers: arrange(servers, stun_urls, most)}
+  end
+
+  # Stand-ins take part where credentials will be.
+  defp turn(url), do: %{urls: url, username: "-", credential: "-"}
+
+  defp arrange(servers, stun_urls, most) do
+    arranged = Payload.build(servers, stun_urls: stun_urls, max_ice_servers: most)
+    for server <- arranged, do: if(server[:username], do: server.urls, else: server)
+  end
+
+  defp fill(servers, made), do: Enum.map(servers, &fill_one(&1, made))
+
+  defp fill_one(url, made) when is_binary(url),
+    do: %{urls: url, username: made.username, credential: made.credential}
+
+  defp fill_one(server, _made), do: server
 
   # `host:port` of each address at which clients reach this listener.
   defp hosts(text, config) do

@@ -94,6 +94,19 @@ defmodule Cromulent.Turn.Option do
   @spec secret?(name()) :: boolean()
   def secret?(name), do: name in @secrets
 
+  @doc "What every source has for the options that must not be shown, right or not."
+  @spec secrets(keyword()) :: [String.t()]
+  def secrets(opts) do
+    for name <- @secrets,
+        {_source, raw} <- [
+          from_caller(name, opts, :option),
+          from_application(name),
+          from_environment(name)
+        ],
+        text <- OptionValue.texts(raw),
+        do: text
+  end
+
   @doc "Refuses names that are no option of a relay."
   @spec check_names(keyword()) :: :ok | error()
   def check_names(opts) do

@@ -28,25 +28,36 @@ defmodule Cromulent.Turn.OptionValue do
   @relays_most 8
   @urls_most 16
   @providers_most 8
+  @provider_expected "must be one of #{Enum.join(Provider.names(), ", ")}, a module with the behaviour " <>
+                       "Cromulent.Turn.Provider, or several of them"
 
   @doc "The options that are numbers which the relay is told as they are."
   @spec limits() :: [atom()]
   def limits, do: Keyword.keys(@limits)
+
+  @doc "The texts that a secret consists of, as it was given: whole, and in its parts."
+  @spec texts(term()) :: [String.t()]
+  def texts(raw) when is_binary(raw), do: Enum.uniq([raw | split(raw)])
+  def texts([raw | rest]), do: texts(raw) ++ texts(rest)
+
+  def texts(raw) when is_function(raw, 0) do
+    texts(raw.())
+  rescue
+    # It is anybody's code, and what it would have given is not known then.
+    _ -> []
+  catch
+    _, _ -> []
+  end
+
+  def texts(_other), do: []
 
   @doc "The value of an option, or what would be right, in words that begin with \"must\" or \"still\"."
   @spec parse(atom(), term()) :: {:ok, term()} | {:error, String.t()}
   def parse(:provider, raw) when is_atom(raw), do: parse(:provider, [raw])
   def parse(:provider, []), do: parse(:provider, "")
 
-  def parse(:provider, raw) do
-    parse_list(
-      raw,
-      @providers_most,
-      &Provider.find/1,
-      "must be one of #{Enum.join(Provider.names(), ", ")}, a module with the behaviour " <>
-        "Cromulent.Turn.Provider, or several of them"
-    )
-  end
+  def parse(:provider, raw),
+    do: parse_list(raw, @providers_most, &Provider.find/1, @provider_expected)
 
   def parse(:secret, raw) when is_function(raw, 0), do: parse(:secret, raw.())
   def parse(:secret, raw) when is_binary(raw), do: parse(:secret, split(raw))
@@ -132,7 +143,7 @@ defmodule Cromulent.Turn.OptionValue do
   end
 
   def parse(:host, raw) do
-    if is_binary(raw) and (raw =~ ~r/^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$/ or ipv6?(raw)),
+    if is_binary(raw) and (name?(raw) or ipv6?(raw)),
       do: {:ok, raw},
       else: {:error, "must be a DNS name or an IP address by which clients reach the relay"}
   end
@@ -382,6 +393,12 @@ defmodule Cromulent.Turn.OptionValue do
   end
 
   defp ports(_other), do: :error
+
+  # One that a URL can have.
+  defp name?(raw) do
+    raw =~ ~r/\A[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?\z/ and
+      match?({:ok, _}, Url.parse("stun:" <> raw))
+  end
 
   defp ipv6?(raw), do: match?({:ok, ip} when tuple_size(ip) == 8, Address.parse(raw))
 

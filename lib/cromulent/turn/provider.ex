@@ -9,12 +9,17 @@ defmodule Cromulent.Turn.Provider do
   |---|---|---|
   | `embedded` | `Cromulent.Turn.Embedded` | the relay of this node |
   | `stun`, `disabled`, `none` | `Cromulent.Turn.Stun` | public STUN servers, no relay |
-  | `coturn` | `Cromulent.Turn.Coturn` | not yet |
-  | `metered` | `Cromulent.Turn.Metered` | not yet |
-  | `cloudflare` | `Cromulent.Turn.Cloudflare` | not yet |
+  | `coturn` | `Cromulent.Turn.Coturn` | a coturn server, or another with a shared secret |
+  | `metered` | `Cromulent.Turn.Metered` | Metered's service |
+  | `cloudflare` | `Cromulent.Turn.Cloudflare` | Cloudflare Realtime TURN |
 
-  or, as an atom, a module of the application that has this behaviour. Without any name it is
-  `embedded` while this node runs a relay, else `stun`.
+  or, as an atom, a module of the application that has this behaviour. Several make a chain
+  (`TURN_PROVIDER=embedded,cloudflare`), in which the next is asked when one fails. Without any name it
+  is `embedded` while this node runs a relay, else `stun`.
+
+  A module of the application needs `c:get_ice_servers/1` alone. It may answer in any shape that
+  `Cromulent.Turn.Payload.build/2` understands; it may raise, too, and has failed then. When its
+  credentials expire is read from their usernames, or said by `c:offer/2`.
   """
 
   @typedoc """
@@ -27,6 +32,11 @@ defmodule Cromulent.Turn.Provider do
           optional(:credential) => String.t()
         }
 
+  @typedoc """
+  ICE servers and when their credentials expire, in Unix seconds; nil where none do or nobody knows.
+  """
+  @type offer :: %{ice_servers: [ice_server()], expires_at: pos_integer() | nil}
+
   @doc "The ICE servers of a user, with credentials that are this user's own."
   @callback get_ice_servers(user_id :: term()) :: {:ok, [ice_server()]} | {:error, term()}
 
@@ -34,7 +44,10 @@ defmodule Cromulent.Turn.Provider do
   @callback get_ice_servers(user_id :: term(), opts :: keyword()) ::
               {:ok, [ice_server()]} | {:error, term()}
 
-  @optional_callbacks get_ice_servers: 2
+  @doc "The same, and when the credentials expire. This one is asked where a module has it."
+  @callback offer(user_id :: term(), opts :: keyword()) :: {:ok, offer()} | {:error, term()}
+
+  @optional_callbacks get_ice_servers: 2, offer: 2
 
   @providers [
     embedded: Cromulent.Turn.Embedded,
@@ -46,19 +59,21 @@ defmodule Cromulent.Turn.Provider do
     none: Cromulent.Turn.Stun
   ]
 
+  @by_text Map.new(@providers, fn {name, module} -> {Atom.to_string(name), module} end)
+
   @doc "The names of the providers."
   @spec names() :: [atom()]
   def names, do: Keyword.keys(@providers)
 
+  @doc "The name of a provider; a module of the application is its own."
+  @spec name(module()) :: atom()
+  def name(module) do
+    Enum.find_value(@providers, module, fn {name, known} -> known == module && name end)
+  end
+
   @doc "The provider of a name, which may be a string, an atom or a module with this behaviour."
   @spec find(term()) :: {:ok, module()} | :error
-  def find(name) when is_binary(name) do
-    name = String.downcase(name)
-
-    Enum.find_value(@providers, :error, fn {key, module} ->
-      to_string(key) == name && {:ok, module}
-    end)
-  end
+  def find(name) when is_binary(name), do: Map.fetch(@by_text, String.downcase(name))
 
   def find(name) when is_atom(name) do
     with :error <- Keyword.fetch(@providers, name) do

@@ -21,7 +21,16 @@ defmodule Cromulent.Turn.Relay do
 
   use GenServer
 
-  alias Cromulent.Turn.{Config, Embedded, Frame, Keeper, OsProcess, Program, Telemetry}
+  alias Cromulent.Turn.{
+    Config,
+    Credentials,
+    Embedded,
+    Frame,
+    Keeper,
+    OsProcess,
+    Program,
+    Telemetry
+  }
 
   require Logger
 
@@ -118,15 +127,28 @@ defmodule Cromulent.Turn.Relay do
   @doc """
   Ends allocations at once: `:all`, `{:id, id}`, `{:username, username}` (the whole USERNAME), or
   `{:user, user_id}` (the user id that credentials were made for). Returns how many.
+
+  With `{:user, user_id}` also those whose usernames hide that id (`opaque_usernames`), under any of the
+  relay's secrets.
   """
   @spec kill(selector(), GenServer.server()) :: {:ok, non_neg_integer()} | {:error, error()}
   def kill(selector, server \\ __MODULE__)
 
-  def kill({key, value} = selector, server)
-      when key in [:id, :username, :user] and is_binary(value),
-      do: call(server, {:command, :kill, [selector]})
+  def kill({:user, user_id}, server) when is_binary(user_id) do
+    with {:ok, names} <- call(server, {:names, user_id}), do: kill_all(names, 0, server)
+  end
+
+  def kill({key, value} = selector, server) when key in [:id, :username] and is_binary(value),
+    do: call(server, {:command, :kill, [selector]})
 
   def kill(:all, server), do: call(server, {:command, :kill, [:all]})
+
+  defp kill_all([], killed, _server), do: {:ok, killed}
+
+  defp kill_all([name | names], killed, server) do
+    with {:ok, count} <- call(server, {:command, :kill, [{:user, name}]}),
+         do: kill_all(names, killed + count, server)
+  end
 
   @doc "With true, new allocations are refused (508) and all else goes on; with false they are taken again."
   @spec drain(boolean(), GenServer.server()) :: :ok | {:error, error()}
@@ -246,6 +268,12 @@ defmodule Cromulent.Turn.Relay do
     }
 
     {:reply, {:ok, Map.merge(state.info || %{}, own)}, state}
+  end
+
+  # What a user is called in usernames. The option may have been turned on or off since they were made.
+  def handle_call({:names, user_id}, _from, state) do
+    opaque = Enum.map(state.config.secrets.(), &Credentials.opaque_user_id(user_id, &1))
+    {:reply, {:ok, [user_id | opaque]}, state}
   end
 
   def handle_call({:command, name, args}, from, state) do
@@ -538,7 +566,7 @@ defmodule Cromulent.Turn.Relay do
 
   defp publish(state) do
     if state.info,
-      do: :ets.insert(state.name, {:offer, Embedded.offer(state.config, state.info.listen)})
+      do: :ets.insert(state.name, {:offer, Embedded.prepare(state.config, state.info.listen)})
 
     :ok
   end

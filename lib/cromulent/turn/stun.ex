@@ -298,6 +298,12 @@ defmodule Cromulent.Turn.Stun do
           {:ok, [Cromulent.Turn.Provider.ice_server()]} | {:error, {:config, String.t()}}
   defdelegate get_ice_servers(user_id), to: StunServers
 
+  @doc false
+  @impl Cromulent.Turn.Provider
+  @spec offer(term(), keyword()) ::
+          {:ok, Cromulent.Turn.Provider.offer()} | {:error, {:config, String.t()}}
+  defdelegate offer(user_id, opts), to: StunServers
+
   defp options([], integrity, fingerprint), do: {integrity, fingerprint}
 
   defp options([{:integrity, list} | rest], _, fingerprint) when is_list(list),

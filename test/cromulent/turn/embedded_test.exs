@@ -3,12 +3,14 @@ defmodule Cromulent.Turn.EmbeddedTest do
 
   import Cromulent.Turn.Helpers
 
-  alias Cromulent.Turn.{Config, Credentials, Embedded, Relay}
+  alias Cromulent.Turn.{Client, Config, Credentials, Embedded, Relay}
 
+  # The URLs of STUN and of TURN, as clients are told them.
   defp urls(opts, listen) do
     {:ok, config} = Config.new([secret: secret()] ++ opts)
-    offer = Embedded.offer(config, listen)
-    {Enum.map(offer.stun, & &1.urls), offer.turn}
+    prepared = Embedded.prepare(config, listen)
+    {stun, turn} = Enum.split_with(prepared.servers, &is_map/1)
+    {Enum.map(stun, & &1.urls), turn}
   end
 
   describe "the addresses" do
@@ -76,6 +78,122 @@ defmodule Cromulent.Turn.EmbeddedTest do
     for %{urls: "stun:" <> _} = server <- servers, do: assert(Map.keys(server) == [:urls])
     assert Embedded.get_ice_servers("a\0", relay: __MODULE__.Relay) == {:error, :bad_user_id}
   end
+
+  test "limits the servers, and takes other limits with a call" do
+    name = __MODULE__.Limited
+    stun = for n <- 1..4, do: "stun:s#{n}.example.org"
+    start_supervised!({Relay, [name: name] ++ options(stun_urls: stun, max_ice_servers: 3)})
+    urls = fn opts -> urls_of(Embedded.get_ice_servers("alice", [relay: name] ++ opts)) end
+
+    assert ["stun:127.0.0.1" <> _, "turn:127.0.0.1" <> _, "turn:[::1]" <> _] = urls.([])
+    assert ["turn:127.0.0.1" <> _] = urls.(max_ice_servers: 1)
+    all = urls.(max_ice_servers: 32, stun_urls: "stun:mine.example.org,stun:s1.example.org:3478")
+    assert Enum.slice(all, 2, 5) == stun ++ ["stun:mine.example.org"]
+    assert length(all) == 9
+
+    assert Relay.configure([max_ice_servers: 8], name) == :ok
+    assert length(urls.([])) == 8
+
+    for {option, wrong} <- [max_ice_servers: 0, ttl: "soon", opaque_usernames: 2] do
+      assert {:error, {:config, text}} =
+               Embedded.get_ice_servers("alice", [{option, wrong}, relay: name])
+
+      assert text =~ "option #{option}: #{inspect(wrong)}: must be"
+    end
+  end
+
+  test "gives the expiry with the offer" do
+    start_supervised!({Relay, [name: __MODULE__.Expiry] ++ options(ttl: 600)})
+    assert {:ok, offer} = Embedded.offer("alice", relay: __MODULE__.Expiry)
+    assert %{username: username} = List.last(offer.ice_servers)
+    assert username == "#{offer.expires_at}:alice"
+    assert (offer.expires_at - System.os_time(:second)) in 595..600
+
+    assert {:ok, %{expires_at: sooner}} =
+             Embedded.offer("alice", relay: __MODULE__.Expiry, ttl: 60)
+
+    assert sooner < offer.expires_at
+  end
+
+  describe "opaque usernames" do
+    setup do
+      name = __MODULE__.Opaque
+      start_supervised!({Relay, [name: name] ++ options(opaque_usernames: true)})
+      {:ok, relay: relay(name), name: name}
+    end
+
+    test "hide the id on the wire and from the relay", %{relay: relay, name: name} do
+      id = "018f2f5e-0000-7000-8000-00000000a11c"
+      {:ok, _client, packets} = allocate(name, relay, id)
+      assert packets != []
+      refute Enum.any?(packets, &(&1 =~ id))
+      assert {:ok, [%{username: username}]} = Relay.list(10, name)
+      assert [expiry, opaque] = String.split(username, ":")
+      assert String.to_integer(expiry) > System.os_time(:second)
+      assert opaque == Credentials.opaque_user_id(id, secret())
+    end
+
+    test "are killed by the id, under every secret and before the option was on", %{
+      relay: relay,
+      name: name
+    } do
+      {:ok, one, _} = allocate(name, relay, "alice")
+      assert Relay.configure([secret: ["another secret of this test", secret()]], name) == :ok
+      {:ok, two, _} = allocate(name, relay, "alice")
+      assert Relay.configure([opaque_usernames: false], name) == :ok
+      {:ok, plain, _} = allocate(name, relay, "alice")
+      {:ok, other, _} = allocate(name, relay, "bob")
+
+      assert Relay.kill({:user, "alice"}, name) == {:ok, 3}
+
+      for client <- [one, two, plain],
+          do: assert({:error, {:refused, 437, _}, _} = Client.refresh(client))
+
+      assert {:ok, _, _} = Client.refresh(other)
+      assert Relay.kill({:user, "alice"}, name) == {:ok, 0}
+    end
+
+    test "take any id that is text", %{name: name} do
+      for id <- ["new\nline", String.duplicate("x", 600), <<0xFF>>, 42] do
+        assert {:ok, %{ice_servers: servers}} = Embedded.offer(id, relay: name)
+        assert %{username: username, credential: credential} = List.last(servers)
+        assert Credentials.verify(username, credential, secret()) == :ok
+      end
+
+      assert Embedded.offer(%{}, relay: name) == {:error, :bad_user_id}
+    end
+
+    # A client that allocates by way of a proxy which keeps what goes through it.
+    defp allocate(name, relay, id) do
+      {:ok, servers} = Embedded.get_ice_servers(id, relay: name)
+      %{username: username, credential: credential} = List.last(servers)
+      {tap, address} = tap(relay.address)
+      {:ok, client} = Client.open(address, username: username, password: credential)
+      {:ok, _allocation, client} = Client.allocate(client)
+      {:ok, client, Agent.get(tap, & &1)}
+    end
+
+    defp tap(server) do
+      packets = start_supervised!({Agent, fn -> [] end}, id: make_ref())
+      {:ok, socket} = :gen_udp.open(0, [:binary, ip: {127, 0, 0, 1}, active: false])
+      {:ok, address} = :inet.sockname(socket)
+      pump = spawn_link(fn -> receive(do: (:go -> pump(socket, server, nil, packets))) end)
+      :ok = :gen_udp.controlling_process(socket, pump)
+      send(pump, :go)
+      {packets, address}
+    end
+
+    defp pump(socket, server, client, packets) do
+      {:ok, {ip, port, bytes}} = :gen_udp.recv(socket, 0)
+      Agent.update(packets, &[bytes | &1])
+      client = if {ip, port} == server, do: client, else: {ip, port}
+      to = if {ip, port} == server, do: client, else: server
+      :ok = :gen_udp.send(socket, to, bytes)
+      pump(socket, server, client, packets)
+    end
+  end
+
+  defp urls_of({:ok, servers}), do: Enum.map(servers, & &1.urls)
 
   test "says so when no relay runs" do
     assert Embedded.get_ice_servers("alice", relay: :no_such_relay) == {:error, :not_running}
