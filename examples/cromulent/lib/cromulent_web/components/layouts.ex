@@ -1,0 +1,5 @@
+defmodule CromulentWeb.Layouts do
+  use CromulentWeb, :html
+
+  embed_templates "layouts/*"
+end

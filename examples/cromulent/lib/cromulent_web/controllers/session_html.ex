@@ -1,0 +1,5 @@
+defmodule CromulentWeb.SessionHTML do
+  use CromulentWeb, :html
+
+  embed_templates "session_html/*"
+end
