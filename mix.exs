@@ -129,11 +129,12 @@ defmodule Cromulent.Turn.MixProject do
     Process.group_leader(self(), leader)
   end
 
-  # :inets serves the check page of `mix turn.demo`, and nothing else.
+  # :inets has httpc, which asks the APIs of other providers (and serves the check page of `mix turn.demo`);
+  # :ssl and :public_key verify who answers. Releases must have them: the option `http` is read when they run.
   def application do
     [
       mod: {Cromulent.Turn.Application, []},
-      extra_applications: [:logger, :crypto, inets: :optional]
+      extra_applications: [:logger, :crypto, :public_key, :ssl, :inets]
     ]
   end
 

@@ -4,7 +4,7 @@ defmodule Cromulent.Turn.Application do
 
   use Application
 
-  alias Cromulent.Turn.{Config, Embedded, Option, Places, Throttle}
+  alias Cromulent.Turn.{Broker, Config, Embedded, Option, Places, Throttle}
 
   @impl true
   def start(_type, _args) do
@@ -12,7 +12,7 @@ defmodule Cromulent.Turn.Application do
     _ = Config.boot_secret()
 
     with {:ok, children} <- children() do
-      children = [Places.Supervisor | children]
+      children = [Broker, Places.Supervisor | children]
       Supervisor.start_link(children, strategy: :one_for_one, name: __MODULE__)
     end
   end
