@@ -205,6 +205,15 @@ external_line() {
     externals="${externals:+$externals, }$external on $own"
 }
 
+# off NAME: not wanted. Newer servers have it off, an option --NAME to turn it on, and a complaint for
+# --no-NAME.
+off() {
+    case $help in
+    *"--$1"[[:space:]]*) ;;
+    *) line "no-$1" ;;
+    esac
+}
+
 tls_lines() {
     if [ -z "${TURN_TLS_CERT:-}${TURN_TLS_KEY:-}" ]; then
         line "no-tls"
@@ -266,7 +275,10 @@ prepare() {
 write() {
     externals=
     loopback_peers=
+    help=$(turnserver -h 2>/dev/null) || fail "turnserver -h does not work"
     line ""
+    off cli
+    off dtls
     each secret_line "$TURN_SECRET"
     line "realm=\"$realm\""
     line "listening-port=$port"

@@ -7,8 +7,10 @@ defmodule Cromulent.Turn.CoturnServerTest do
   alias Cromulent.Turn.{Client, Command, Credentials, OsProcess}
 
   @moduletag timeout: 120_000
+  @moduletag skip: if(System.find_executable("turnserver") == nil, do: "coturn is not installed")
 
-  @script Path.expand("../../../priv/coturn/entrypoint.sh", __DIR__)
+  @coturn Path.expand("../../../priv/coturn", __DIR__)
+  @script Path.join(@coturn, "entrypoint.sh")
   @first "the first secret which signs"
   @second "the second; it's \"older\" = still valid"
   @relay {127, 0, 0, 2}
@@ -378,11 +380,45 @@ defmodule Cromulent.Turn.CoturnServerTest do
     test "has no fault that shellcheck knows" do
       assert {0, [], ""} = Command.run("shellcheck", [@script])
     end
+  end
 
-    test "lets nobody in with the configuration alone" do
-      # What happens to who takes the file without the script: no secret, no credentials.
-      conf = Path.join(Path.dirname(@script), "turnserver.conf")
-      refute File.read!(conf) =~ ~r/^\s*static-auth-secret/m
+  describe "the files beside it" do
+    test "hold no secret" do
+      # Without one, coturn with this configuration alone lets nobody in.
+      for name <- File.ls!(@coturn) do
+        secrets = Regex.scan(~r/static-auth-secret *=.*/, read(name))
+        expected = if name == "entrypoint.sh", do: [[~S(static-auth-secret=\"$1\"")]], else: []
+        assert {name, secrets} == {name, expected}
+      end
+    end
+
+    test "agree on the ports" do
+      assert read("entrypoint.sh") =~ "relay_ports=${TURN_RELAY_PORTS:-49152-49452}\n"
+      assert read("Dockerfile.coturn") =~ "EXPOSE 3478/udp 3478/tcp 5349/tcp 49152-49452/udp\n"
+
+      inside_and_outside =
+        for [_, outside, inside, kind] <-
+              Regex.scan(~r/- "(\S+}):(\S+})\/(udp|tcp)"/, read("docker-compose.yml")) do
+          assert outside == inside
+          {inside, kind}
+        end
+
+      assert inside_and_outside == [
+               {"${TURN_PORT:-3478}", "udp"},
+               {"${TURN_PORT:-3478}", "tcp"},
+               {"${TURN_RELAY_PORTS:-49152-49452}", "udp"}
+             ]
+    end
+
+    test "name the variables that the script reads" do
+      script = read("entrypoint.sh")
+
+      for [name] <- Regex.scan(~r/\bTURN_[A-Z_]+(?=:)/, read("docker-compose.yml")) do
+        assert script =~ name
+        assert name in @variables
+      end
     end
   end
+
+  defp read(name), do: File.read!(Path.join(@coturn, name))
 end
