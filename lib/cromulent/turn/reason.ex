@@ -93,6 +93,15 @@ defmodule Cromulent.Turn.Reason do
   defp words(:bad_user_id), do: "the user id cannot be part of a username (bad_user_id)"
   defp words(:no_servers), do: "it gave no server that a browser would take (no_servers)"
   defp words(:no_credentials), do: "its TURN servers came without credentials (no_credentials)"
+  defp words({:http_error, status}) when is_integer(status), do: "HTTP status #{status}"
+  defp words({:connect, why}) when is_atom(why), do: "no connection: #{why}"
+  defp words({:tls, why}) when is_atom(why), do: "no trusted TLS connection: #{why}"
+  defp words(:timeout), do: "no answer in time (timeout)"
+
+  defp words(:circuit_open),
+    do: "it has failed too often, and is left alone for a while (circuit_open)"
+
+  defp words(:overloaded), do: "too many requests wait for it (overloaded)"
   defp words({:bad_answer, answer}), do: "it answered #{show(answer)} (bad_answer)"
   defp words({kind, reason}) when kind in [:throw, :exit], do: "#{kind}: #{words(reason)}"
 

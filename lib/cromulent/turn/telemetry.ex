@@ -12,7 +12,11 @@ defmodule Cromulent.Turn.Telemetry do
   | `[:cromulent, :turn, :allocation, :ended]` | the allocation is gone; its counts are final | `age_ms`, `up_packets`, `up_bytes`, `down_packets`, `down_bytes` | the allocation and `reason`: `:released`, `:expired`, `:killed` or `:shutdown` |
   | `[:cromulent, :turn, :peer, :forbidden]` | a peer's address was refused with 403 | `count` (1) | `username`, `client`, `peer`, `rule` |
   | `[:cromulent, :turn, :auth, :failed]` | credentials did not hold | `count` (1) | `username`, `client`, `reason`: `:bad_password`, `:expired`, `:malformed_username` or `:wrong_realm` |
-  | `[:cromulent, :turn, :provider, :fallback]` | `Cromulent.Turn.ice_servers/2` could only give the STUN list | `count` (1) | `provider`, `reason`, `user_id` |
+  | `[:cromulent, :turn, :provider, :failed]` | a provider of a chain failed and the next one is asked | `count` (1) | `provider`, `reason`, `user_id` |
+  | `[:cromulent, :turn, :provider, :fallback]` | no provider was left, and only the STUN list could be given | `count` (1) | `provider` (the last one; nil where its name is wrong), `reason`, `user_id` |
+
+  The `reason` of a provider is an atom, a tuple such as `{:http_error, 503}`, or text; secrets and what
+  looks like one are hidden in it.
 
   An allocation is a map of `id`, `username`, `client`, `server`, `relayed` (addresses as
   `"ip:port"`), `transport`, `permissions`, `channels` and `worker`, and in metadata the measured

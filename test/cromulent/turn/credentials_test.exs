@@ -265,6 +265,45 @@ defmodule Cromulent.Turn.CredentialsTest do
     end
   end
 
+  describe "opaque_user_id/2" do
+    test "is the first half of an HMAC under a key of its own" do
+      # Made with hmac and hashlib of Python's standard library.
+      assert Credentials.opaque_user_id("alice", "north") == "z9lWFbeJwU6-_ORUtNIcrQ"
+    end
+
+    test "is the same for a user and a secret, and else another" do
+      name = Credentials.opaque_user_id("alice", "north")
+      assert Credentials.opaque_user_id(:alice, "north") == name
+      assert Credentials.opaque_user_id(42, "north") == Credentials.opaque_user_id("42", "north")
+      refute Credentials.opaque_user_id("alice", "south") == name
+      refute Credentials.opaque_user_id("alicf", "north") == name
+
+      names = for n <- 1..1_000, do: Credentials.opaque_user_id(n, "north")
+      assert length(Enum.uniq(names)) == 1_000
+      assert Enum.all?(names, &(&1 =~ ~r/\A[A-Za-z0-9_-]{22}\z/))
+    end
+
+    test "takes ids of any length, and no wrong secret" do
+      assert byte_size(Credentials.opaque_user_id(String.duplicate("x", 10_000), "s")) == 22
+
+      for secret <- ["", nil, String.duplicate("s", 1_025)] do
+        error = assert_raise ArgumentError, fn -> Credentials.opaque_user_id("a", secret) end
+        refute error.message =~ "sss"
+      end
+    end
+  end
+
+  test "mint/4 takes what to_string/1 takes, and refuses the rest" do
+    assert {:ok, %{username: username} = made} = Credentials.mint("alice", "north", 60, false)
+    assert username == "#{made.expires_at}:alice"
+    assert {:ok, %{username: hidden}} = Credentials.mint("alice", "north", 60, true)
+    assert String.ends_with?(hidden, ":" <> Credentials.opaque_user_id("alice", "north"))
+    assert {:ok, %{username: _}} = Credentials.mint(nil, "north", 60, false)
+
+    for wrong <- [%{}, {}, self(), [%{}], "a\nb", String.duplicate("x", 600)],
+        do: assert(Credentials.mint(wrong, "north", 60, false) == {:error, :bad_user_id})
+  end
+
   test "equal?/2" do
     assert Credentials.equal?("", "")
     assert Credentials.equal?("abc", "abc")

@@ -24,4 +24,10 @@ defmodule Cromulent.Turn.ProviderTest do
       assert function_exported?(module, :get_ice_servers, 1)
     end
   end
+
+  test "a provider has one name; a module of the application is its own" do
+    assert Provider.name(Cromulent.Turn.Embedded) == :embedded
+    assert Provider.name(Cromulent.Turn.Stun) == :stun
+    assert Provider.name(__MODULE__) == __MODULE__
+  end
 end
