@@ -21,8 +21,8 @@ import { VoiceSession } from "./voice_session.js";
  *
  * From LiveView: "voice:join" {channel_id, user_token, user_id, ice_servers, voice_mode,
  * mic_device_id, speaker_device_id}, "voice:leave" {}, "voice:set_mute" {muted}, "voice:set_deafen"
- * {deafened, muted}. To LiveView: "voice_state_changed" {state: "connected"|"disconnected"}, with
- * the `reason` of a "disconnected".
+ * {deafened, muted}. To LiveView: "voice_state_changed" {state: "connected"|"disconnected", channel_id},
+ * with the `reason` of a "disconnected".
  *
  *     const Hooks = { Voice: createVoiceHook({ createSocket }) };
  *     // <div id="voice" phx-hook="Voice"></div>
@@ -119,7 +119,7 @@ class Voice {
   /** Tells LiveView, which may be new, how things are. */
   tell() {
     const { room } = this;
-    if (room?.state) this.#tellState(room.state, room.reason);
+    if (room?.state) this.#tellState(room.channelId, room.state, room.reason);
   }
 
   async destroy() {
@@ -142,9 +142,10 @@ class Voice {
   // A room tells its state itself; here it may be that none could be made.
   #failed(error) {
     this.#options.onError?.(error);
-    if (this.room) return;
+    if (this.room || !this.#place) return;
+    const { channelId } = this.#place;
     this.#place = null;
-    this.#tellState("disconnected", error.reason ?? "failed");
+    this.#tellState(channelId, "disconnected", error.reason ?? "failed");
   }
 
   #makeRoom(place, payload) {
@@ -166,7 +167,7 @@ class Voice {
     const { onState, onStream } = this.#options.room ?? {};
     return {
       onState: (state, detail) => {
-        if (this.#place === place) this.#tellState(state, detail.reason);
+        if (this.#place === place) this.#tellState(place.channelId, state, detail.reason);
         onState?.(state, detail);
       },
       onStream: (userId, stream) => {
@@ -199,8 +200,10 @@ class Voice {
     this.#socket = null;
   }
 
-  #tellState(state, reason) {
+  // A LiveView that was mounted anew learns by this where its page is.
+  #tellState(channelId, state, reason) {
     if (state === "connecting" && !this.#options.pushConnecting) return;
-    this.#push("voice_state_changed", reason ? { state, reason } : { state });
+    const payload = { state, channel_id: channelId };
+    this.#push("voice_state_changed", reason ? { ...payload, reason } : payload);
   }
 }
