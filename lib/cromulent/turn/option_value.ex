@@ -53,11 +53,14 @@ defmodule Cromulent.Turn.OptionValue do
 
   @doc "The value of an option, or what would be right, in words that begin with \"must\" or \"still\"."
   @spec parse(atom(), term()) :: {:ok, term()} | {:error, String.t()}
-  def parse(:provider, raw) when is_atom(raw), do: parse(:provider, [raw])
-  def parse(:provider, []), do: parse(:provider, "")
+  def parse(:provider, []), do: {:error, @provider_expected}
 
-  def parse(:provider, raw),
-    do: parse_list(raw, @providers_most, &Provider.find/1, @provider_expected)
+  # One name, the usual case, is found without taking it apart: this is asked with every call.
+  def parse(:provider, raw) do
+    with {:ok, module} <- Provider.find(raw),
+         do: {:ok, [module]},
+         else: (_ -> parse_list(raw, @providers_most, &Provider.find/1, @provider_expected))
+  end
 
   def parse(:secret, raw) when is_function(raw, 0), do: parse(:secret, raw.())
   def parse(:secret, raw) when is_binary(raw), do: parse(:secret, split(raw))
