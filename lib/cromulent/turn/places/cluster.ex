@@ -69,15 +69,8 @@ defmodule Cromulent.Turn.Places.Cluster do
   @doc "Users of a topic on the other nodes, as far as they answer in time."
   @spec members(String.t()) :: [{user_id :: term(), pid()}]
   def members(topic) do
-    nodes = nodes()
-
-    asked =
-      within(@members_within, fn -> ask(nodes, Places, :members, [topic], @members_within) end)
-
-    case asked do
-      {:ok, {answers, _silent}} -> Enum.concat(answers)
-      :late -> []
-    end
+    {answers, _silent} = ask_aside(nodes(), Places, :members, [topic], @members_within)
+    Enum.concat(answers)
   end
 
   # ---- after a netsplit ----
@@ -86,7 +79,7 @@ defmodule Cromulent.Turn.Places.Cluster do
   Finds the places of this node that it must give up because older ones of other nodes fill the
   room, and the nodes that did not answer. Who else loses is told to look, too.
   """
-  @spec settle() :: {:settled, [{Places.place(), non_neg_integer()}], silent :: [node()]}
+  @spec settle() :: {:settled, [Places.place()], silent :: [node()]}
   def settle do
     # Our own first: then a place of ours that is there still when the others have answered was
     # there together with theirs.
@@ -132,46 +125,32 @@ defmodule Cromulent.Turn.Places.Cluster do
   # The lock is held by a process of its own, which can be given up at any time: the place is claimed by
   # the caller.
   defp attempt(place, deadline, local) do
-    {caller, tag, nodes} = {self(), make_ref(), nodes()}
-    {pid, monitor} = spawn_monitor(fn -> under_lock(place, nodes, deadline, caller, tag) end)
-
-    answer =
-      receive do
-        {^tag, answer} -> answer
-        {:DOWN, ^monitor, _, _, _reason} -> :late
-      after
-        max(deadline - now(), 0) -> :late
-      end
+    {caller, nodes} = {self(), nodes()}
+    keeper = aside(fn tell -> under_lock(place, nodes, deadline, caller, tell) end)
 
     try do
-      if answer == :late, do: :late, else: local.(answer)
+      with {:ok, answer} when answer != :late <- await(keeper, deadline - now()),
+           do: local.(answer),
+           else: (_ -> :late)
     after
-      Process.exit(pid, :kill)
-      Process.demonitor(monitor, [:flush])
-      receive(do: ({^tag, _} -> :ok), after: (0 -> :ok))
+      dismiss(keeper)
     end
   end
 
   # Somebody hangs: who? The others may still agree.
   defp attempt_without_silent(place, deadline, local) do
-    {nodes, ms} = {nodes(), div(deadline - now(), 2)}
-
-    silent =
-      case within(ms, fn -> ask(nodes, :erlang, :node, [], ms) end) do
-        {:ok, {_answers, silent}} -> silent
-        :late -> nodes
-      end
-
+    nodes = nodes()
+    {_answers, silent} = ask_aside(nodes, :erlang, :node, [], div(deadline - now(), 2))
     if silent != [], do: leave_out(silent, place)
     if nodes -- silent == [], do: local.([]), else: attempt(place, deadline, local)
   end
 
   # The locks go when this process does.
-  defp under_lock(Places.place(key: {topic, id, _}), nodes, deadline, caller, tag) do
+  defp under_lock(Places.place(key: {topic, id, _}), nodes, deadline, caller, tell) do
     monitor = Process.monitor(caller)
     lock({{Cromulent.Turn.Join, topic, id}, self()}, Enum.sort([node() | nodes], :desc), 1)
     {answers, silent} = ask(nodes, Cluster, :holders, [topic, id], deadline - now())
-    send(caller, {tag, if(silent == [], do: Enum.concat(answers), else: :late)})
+    tell.(if silent == [], do: Enum.concat(answers), else: :late)
     receive do: ({:DOWN, ^monitor, _, _, _} -> :ok)
   end
 
@@ -216,32 +195,41 @@ defmodule Cromulent.Turn.Places.Cluster do
      for({node, {:error, {:erpc, :timeout}}} <- Enum.zip(nodes, answers), do: node)}
   end
 
-  # Runs it in a process of its own, since even sending to a node that hangs can block.
-  defp within(ms, fun) do
+  # In a process of its own, since even sending to a node that hangs can block.
+  defp ask_aside([], _module, _function, _args, _ms), do: {[], []}
+
+  defp ask_aside(nodes, module, function, args, ms) do
+    asking = aside(fn tell -> tell.(ask(nodes, module, function, args, ms)) end)
+    # It is to be in time itself.
+    answer = await(asking, ms + div(ms, 2))
+    dismiss(asking)
+    with {:ok, found} <- answer, do: found, else: (:late -> {[], nodes})
+  end
+
+  # ---- processes aside ----
+
+  defp aside(fun) do
     {caller, tag} = {self(), make_ref()}
-    {pid, monitor} = spawn_monitor(fn -> send(caller, {tag, fun.()}) end)
+    {pid, monitor} = spawn_monitor(fn -> fun.(&send(caller, {tag, &1})) end)
+    {pid, monitor, tag}
+  end
 
+  defp await({_pid, monitor, tag}, ms) do
     receive do
-      {^tag, answer} ->
-        Process.demonitor(monitor, [:flush])
-        {:ok, answer}
-
-      {:DOWN, ^monitor, _, _, reason} ->
-        exit(reason)
+      {^tag, answer} -> {:ok, answer}
+      {:DOWN, ^monitor, _, _, _reason} -> :late
     after
-      max(ms, 0) -> cancel(pid, monitor, tag)
+      max(ms, 0) -> :late
     end
   end
 
-  defp cancel(pid, monitor, tag) do
+  # Once it has ended nothing more can come from it.
+  defp dismiss({pid, monitor, tag}) do
+    Process.demonitor(monitor, [:flush])
     Process.exit(pid, :kill)
-    receive do: ({:DOWN, ^monitor, _, _, _} -> :ok)
-
-    receive do
-      {^tag, answer} -> {:ok, answer}
-    after
-      0 -> :late
-    end
+    ended = Process.monitor(pid)
+    receive do: ({:DOWN, ^ended, _, _, _} -> :ok)
+    receive do: ({^tag, _late} -> :ok), after: (0 -> :ok)
   end
 
   defp now, do: System.monotonic_time(:millisecond)

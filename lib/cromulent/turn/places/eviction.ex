@@ -21,11 +21,11 @@ defmodule Cromulent.Turn.Places.Eviction do
   end
 
   @doc "Ends the holder of a place that lost it when a netsplit healed."
-  @spec healed(Places.place(), non_neg_integer()) :: :ok
-  def healed(place, grace \\ @healed_grace) do
+  @spec healed(Places.place()) :: :ok
+  def healed(place) do
     if Places.remove(place) do
       Places.Server.forget(place)
-      start(place, grace, :healed)
+      start(place, @healed_grace, :healed)
     end
 
     :ok

@@ -73,7 +73,7 @@ defmodule Cromulent.Turn.Places.Server do
 
   def handle_info({ref, {:settled, losers, silent}}, %{settling: %{ref: ref}} = state) do
     Process.demonitor(ref, [:flush])
-    for {place, grace} <- losers, do: Eviction.healed(place, grace)
+    Enum.each(losers, &Eviction.healed/1)
     {:noreply, settled(state, silent)}
   end
 
