@@ -5,6 +5,8 @@ import { createVoiceHook } from "cromulent_turn";
 
 const Voice = createVoiceHook({
   createSocket: (token) => new Socket("/socket", { params: { token } }),
+  pushConnecting: true,
+  onError: (error) => console.warn("voice:", error.message),
 });
 
 /** Empties the field once its text is on its way. */

@@ -133,9 +133,7 @@ defmodule CromulentWeb.Voice do
       voice_mode: voice.mode,
       vad_threshold: voice.vad_threshold,
       mic_device_id: voice.mic_device_id,
-      speaker_device_id: voice.speaker_device_id,
-      muted: voice.muted,
-      deafened: voice.deafened
+      speaker_device_id: voice.speaker_device_id
     }
   end
 
@@ -163,11 +161,10 @@ defmodule CromulentWeb.Voice do
      socket |> change(deafened: deafened) |> LiveView.push_event("voice:set_deafen", payload)}
   end
 
+  # The mode is a part of the join: who is in a channel joins it anew.
   defp handle_event("toggle_ptt", _params, %{assigns: %{voice: voice}} = socket) do
-    mode = if voice.mode == "ptt", do: "voice", else: "ptt"
-
-    {:halt,
-     socket |> change(mode: mode) |> LiveView.push_event("voice:set_mode", %{voice_mode: mode})}
+    socket = change(socket, mode: if(voice.mode == "ptt", do: "voice", else: "ptt"))
+    {:halt, if(voice.channel, do: move(socket, voice.channel), else: socket)}
   end
 
   defp handle_event("voice_state_changed", %{"state" => state} = params, socket)
@@ -188,11 +185,13 @@ defmodule CromulentWeb.Voice do
   defp reason(%{"reason" => reason}) when is_binary(reason), do: String.slice(reason, 0, 64)
   defp reason(_params), do: nil
 
-  # A LiveView that was mounted anew learns where its browser is.
-  defp state_changed(%{assigns: %{voice: %{channel: nil}}} = socket, id, state, reason)
+  # A LiveView that was mounted anew learns where its browser is; how it is there, Presence says.
+  defp state_changed(%{assigns: %{voice: %{channel: nil} = voice}} = socket, id, state, reason)
        when state != :disconnected do
     case socket.private.voice_channels do
       %{^id => channel} ->
+        me = Enum.find(members(id), %{}, &(&1.user_id == voice.user_id))
+        socket = change(socket, Enum.to_list(Map.take(me, [:muted, :deafened])))
         change(socket, channel: Map.take(channel, [:id, :name]), state: state, reason: reason)
 
       _unknown ->

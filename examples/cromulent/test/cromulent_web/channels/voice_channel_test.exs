@@ -299,7 +299,7 @@ defmodule CromulentWeb.VoiceChannelTest do
 
   describe "what the library tells the holder" do
     test "reaches the browser: new credentials before the old ones expire", c do
-      configure(ttl: 3)
+      configure(provider: CromulentWeb.ShortLived)
       user = VoiceClient.log_in("Ada")
       {:ok, client, first} = VoiceClient.join(user, c.lounge)
       assert_receive {^client, "ice_servers", renewed}, 10_000

@@ -176,23 +176,31 @@ defmodule CromulentWeb.ChannelLiveTest do
     assert [{"set_deafen", %{deafened: false, muted: true}}] = pushed(view, 1)
 
     refute bar(view) =~ "Hold to talk"
+    # The mode is a part of the join.
     click(view, "Push to talk")
-    assert [{"set_mode", %{voice_mode: "ptt"}}] = pushed(view, 1)
+    id = c.lounge.id
+    assert [{"leave", _}, {"join", %{channel_id: ^id, voice_mode: "ptt"}}] = pushed(view, 2)
     assert bar(view) =~ "Hold to talk"
 
     # The next channel is joined as this one was left.
     join(view, c.workshop)
-    assert [{"leave", _}, {"join", payload}] = pushed(view, 2)
-    assert %{voice_mode: "ptt", muted: true, deafened: false} = payload
+    assert [{"leave", _}, {"join", %{voice_mode: "ptt"}}] = pushed(view, 2)
+    assert bar(view) =~ ~r/aria-pressed="true"[^>]*aria-label="Mute"/
   end
 
   test "a LiveView that is mounted anew learns from the browser where that is", c do
+    {:ok, client, _reply} = VoiceClient.join(c.user, c.lounge.id)
+    ChannelCase.eventually(fn -> VoiceClient.push(client, "toggle_mute", %{"muted" => true}) end)
+
     view = open(c.conn)
+    assert bar(view) =~ "hidden"
     browser_says(view, "connected", c.lounge)
     assert bar(view) =~ ~s(data-state="connected")
     assert bar(view) =~ "Lounge"
+    assert bar(view) =~ ~r/aria-pressed="true"[^>]*aria-label="Mute"/
     join(view, c.workshop)
     assert [{"leave", _}, {"join", _}] = pushed(view, 2)
+    VoiceClient.cut(client)
   end
 
   test "the list says who is in which channel, and how", c do
