@@ -201,6 +201,8 @@ defmodule Cromulent.TurnTest do
     end
 
     test "gives a list for options that are none" do
+      assert Turn.ice_servers("x", relay: "no name") == {:ok, @public}
+
       for opts <- [nil, %{}, :x] do
         Throttle.reset()
         assert fallback("x", opts) =~ "must be a keyword list"
@@ -301,5 +303,8 @@ defmodule Cromulent.TurnTest do
       end)
 
     refute log =~ "hide me"
+
+    # Not even those that have no place there.
+    refute inspect(Turn.child_spec(metered_secret_key: "hide me")) =~ "hide me"
   end
 end

@@ -6,6 +6,8 @@ defmodule Cromulent.Turn.Chain do
   failed. When there is another after it, the event `[:cromulent, :turn, :provider, :failed]` is sent,
   one line per cause and minute is logged, and that one is asked. What is left to do when the last one has failed is
   the caller's: `Cromulent.Turn.ice_servers/2` falls back to STUN.
+
+  All of it runs in the caller's process, which the providers of this library keep for `http_timeout` each at most.
   """
 
   alias Cromulent.Turn.{Embedded, Option, Payload, Provider, Reason, Stun, Telemetry}

@@ -160,12 +160,13 @@ defmodule Cromulent.Turn.Config do
     end
   end
 
-  @doc "Options whose secret, if any, can no longer be printed."
+  @doc "Options whose secrets, if any, can no longer be printed."
   @spec seal_opts(keyword()) :: keyword()
   def seal_opts(opts) do
-    case opts[:secret] do
-      secret when secret == nil or is_function(secret) -> opts
-      secret -> Keyword.put(opts, :secret, seal(secret))
+    for {name, value} <- opts do
+      if Option.secret?(name) and value != nil and not is_function(value),
+        do: {name, seal(value)},
+        else: {name, value}
     end
   end
 

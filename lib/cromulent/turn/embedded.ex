@@ -58,8 +58,11 @@ defmodule Cromulent.Turn.Embedded do
   end
 
   @doc false
-  @spec running?(atom()) :: boolean()
-  def running?(relay \\ nil), do: :ets.whereis(relay || Relay) != :undefined
+  @spec running?(term()) :: boolean()
+  def running?(relay \\ nil) do
+    relay = relay || Relay
+    is_atom(relay) and :ets.whereis(relay) != :undefined
+  end
 
   @doc false
   # What `offer/2` needs, made once, when the relay runs or its configuration changes.

@@ -313,7 +313,8 @@ defmodule Cromulent.Turn.OptionValue do
   defp secret_fault(secret) do
     cond do
       not is_binary(secret) or secret == "" ->
-        "must not be empty: leave it unset for a random one, or make one with `openssl rand -hex 32`"
+        "must not be empty: make one with `openssl rand -hex 32`, or leave it unset, for a random one " <>
+          "of the relay"
 
       unexpanded?(secret) ->
         unexpanded()

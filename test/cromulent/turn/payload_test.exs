@@ -80,7 +80,7 @@ defmodule Cromulent.Turn.PayloadTest do
     end
 
     test "what is no URL" do
-      for url <- [nil, "", "a", "http://a", "turn:", 7, %{}, ["a", nil, [["turn:a"]]], 'turn:a'],
+      for url <- [nil, "", "a", "http://a", "turn:", 7, %{}, ["a", nil, [["turn:a"]]], ~c"turn:a"],
           do: assert(Payload.build([turn(url)]) == [], inspect(url))
 
       assert urls(Payload.build([turn(["turn:a", nil, "b", "turn:c" | :improper])])) ==
@@ -271,7 +271,7 @@ defmodule Cromulent.Turn.PayloadTest do
         1.5,
         :a,
         self(),
-        'turn:a',
+        ~c"turn:a",
         "turn:a",
         "turn:a:0",
         "TURN:A:3478?TRANSPORT=UDP",

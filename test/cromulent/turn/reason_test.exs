@@ -109,7 +109,7 @@ defmodule Cromulent.Turn.ReasonTest do
   end
 
   test "nothing raises, whatever it is given" do
-    for reason <- [nil, {}, <<0xFF>>, self(), fn -> :x end, %Mute{}, [1 | 2], make_ref(), 'abc'],
+    for reason <- [nil, {}, <<0xFF>>, self(), fn -> :x end, %Mute{}, [1 | 2], make_ref(), ~c"abc"],
         opts <- [[], [secret: fn -> raise "no" end], [metered_api_key: 7]] do
       assert is_binary(Reason.describe(reason, opts))
       Reason.clean(reason, opts)

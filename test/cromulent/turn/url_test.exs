@@ -82,7 +82,7 @@ defmodule Cromulent.Turn.UrlTest do
   end
 
   test "what is no text, or too much of it, is refused" do
-    for other <- [nil, :turn, 7, 'turn:a', %{}, ["turn:a"]],
+    for other <- [nil, :turn, 7, ~c"turn:a", %{}, ["turn:a"]],
         do: assert(Url.parse(other) == {:error, "must be text"})
 
     assert Url.parse("turn:" <> String.duplicate("a", 600)) ==
