@@ -153,6 +153,21 @@ defmodule Cromulent.Turn.EmbeddedTest do
       assert Relay.kill({:user, "alice"}, name) == {:ok, 0}
     end
 
+    test "count for the quota of the user, whenever they were made", %{relay: relay, name: name} do
+      assert Relay.configure([user_quota: 1], name) == :ok
+
+      clients =
+        for {id, ttl} <- [{"alice", 600}, {"alice", 700}, {"bob", 600}] do
+          {:ok, servers} = Embedded.get_ice_servers(id, relay: name, ttl: ttl)
+          %{username: username, credential: credential} = List.last(servers)
+          {:ok, client} = Client.open(relay.address, username: username, password: credential)
+          client
+        end
+
+      assert [{:ok, _, _}, {:error, {:refused, 486, _}, _}, {:ok, _, _}] =
+               Enum.map(clients, &Client.allocate/1)
+    end
+
     test "take any id that is text", %{name: name} do
       for id <- ["new\nline", String.duplicate("x", 600), <<0xFF>>, 42] do
         assert {:ok, %{ice_servers: servers}} = Embedded.offer(id, relay: name)
