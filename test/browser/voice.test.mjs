@@ -35,7 +35,6 @@ after(async () => {
 async function openUser(t, user) {
   const page = await browser.newPage();
   page.on("pageerror", (error) => phoenix.violations.push({ user, error: String(error) }));
-  page.on("console", (message) => process.env.VERBOSE && console.log(user, message.text()));
   t.after(() => page.close());
   await load(page, user);
   return { page, user };
@@ -50,14 +49,22 @@ async function load(page, user) {
 
 async function prepare(user) {
   const { Socket } = await import("/phoenix/phoenix.mjs");
-  const { VoiceRoom } = await import("/js/voice_room.js");
+  const { createSpeaker, VoiceRoom } = await import("/js/index.js");
   const socket = new Socket("/socket", {
     params: { token: user },
     reconnectAfterMs: () => 300,
     rejoinAfterMs: () => 300,
   });
   socket.connect();
-  window.voice = { user, socket, VoiceRoom, states: [], streams: {}, errors: [], connections: [] };
+  const errors = [];
+  const speaker = createSpeaker({ onError: (error) => errors.push(String(error)) });
+  window.voice = { user, socket, speaker, VoiceRoom, states: [], errors, connections: [], tracks: [] };
+  const { getUserMedia } = MediaDevices.prototype;
+  MediaDevices.prototype.getUserMedia = async function (...args) {
+    const stream = await getUserMedia.apply(this, args);
+    window.voice.tracks.push(...stream.getTracks());
+    return stream;
+  };
   window.RTCPeerConnection = class extends RTCPeerConnection {
     constructor(...args) {
       super(...args);
@@ -72,14 +79,15 @@ async function join({ channel, times }) {
     iceTransportPolicy: "relay",
     times,
     onState: (state, { reason = null }) => voice.states.push(reason ? `${state}: ${reason}` : state),
-    onStream: (user, stream) => (voice.streams[user] = stream),
+    onStream: voice.speaker.play,
     onError: (error) => voice.errors.push(String(error)),
   });
   return voice.room.join().then(() => "ok", (error) => error.reason ?? String(error));
 }
 
 async function look() {
-  const { room, states, errors, connections } = window.voice;
+  const { room, states, errors, connections, tracks } = window.voice;
+  const usernamesOf = (pc) => pc.getConfiguration().iceServers.map(({ username }) => username).filter(Boolean);
   const reports = room.peers.map(async ({ userId }) => {
     const pc = room.connection(userId);
     return [userId, { report: pc ? [...(await pc.getStats())] : [], state: pc?.connectionState }];
@@ -91,6 +99,8 @@ async function look() {
     errors,
     reports: Object.fromEntries(await Promise.all(reports)),
     open: connections.filter((pc) => pc.connectionState !== "closed").length,
+    live: tracks.filter((track) => track.readyState === "live").length,
+    usernames: [...new Set(connections.flatMap(usernamesOf))],
   };
 }
 
@@ -105,28 +115,162 @@ async function hears({ page, user }, others) {
     const all = others.map((other) => {
       const { report = [] } = seen.reports[other] ?? {};
       const { packets } = audioReceived(report);
-      const energy = report.map(([, s]) => s.totalAudioEnergy ?? 0).reduce((a, b) => a + b, 0);
-      const key = `${other} ${inbound(report)}`;
+      const { ssrc, totalAudioEnergy: energy = 0 } = inbound(report);
+      const key = `${other} ${ssrc}`;
       first[key] ??= packets;
       const pair = selectedPair(report);
       return { other, more: packets - first[key], energy, relayed: isRelayed(pair) };
     });
+    const { states, errors } = seen;
     const same = ids.join() === [...others].sort().join();
-    return [same && all.every((o) => o.more >= 20 && o.energy > 0 && o.relayed), { user, ids, all, states: seen.states, errors: seen.errors }];
+    const heard = all.every(({ more, energy, relayed }) => more >= 20 && energy > 0 && relayed);
+    return [same && heard, { user, ids, all, states, errors }];
   }, SOON);
 }
 
 function inbound(report) {
-  return report.map(([, s]) => s).find((s) => s.type === "inbound-rtp")?.ssrc;
+  return report.map(([, stats]) => stats).find(({ type }) => type === "inbound-rtp") ?? {};
 }
 
+/** Waits until the page says so: `is` gets what look() tells. */
+async function sees({ page }, is, ms = SOON) {
+  return eventually(async () => {
+    const seen = await page.evaluate(look);
+    const { reports, ...rest } = seen;
+    return [is(seen), is(seen) ? seen : rest];
+  }, ms);
+}
+
+/** How many times the user asked to join. */
+const joins = (user, topic) =>
+  phoenix.received.filter((m) => m.user === user && m.event === "phx_join" && m.topic === topic).length;
+
+/** Members of a channel of their own, who hear each other. */
+async function call(t, channel, users, times) {
+  const all = await Promise.all(users.map((user) => openUser(t, user)));
+  for (const user of all) assert.equal(await enter(user, channel, times), "ok");
+  await allHear(all);
+  return all;
+}
+
+function allHear(all) {
+  const others = (user) => all.map((each) => each.user).filter((each) => each !== user);
+  return Promise.all(all.map((each) => hears(each, others(each.user))));
+}
+
+after(() => assert.deepEqual(phoenix.violations, [], "the channel's contract was kept"));
+
 test("two, then three members hear each other through the relay only", async (t) => {
-  const [ann, ben, cid] = [await openUser(t, "ann"), await openUser(t, "ben"), await openUser(t, "cid")];
+  const [ann, ben, cid] = await Promise.all(["ann", "ben", "cid"].map((user) => openUser(t, user)));
   assert.equal(await enter(ann, "trio"), "ok");
   assert.equal((await ann.page.evaluate(look)).state, "connected", "alone is connected");
   assert.equal(await enter(ben, "trio"), "ok");
-  await Promise.all([hears(ann, ["ben"]), hears(ben, ["ann"])]);
+  await allHear([ann, ben]);
   assert.equal(await enter(cid, "trio"), "ok");
-  await Promise.all([hears(ann, ["ben", "cid"]), hears(ben, ["ann", "cid"]), hears(cid, ["ann", "ben"])]);
-  console.log(JSON.stringify(phoenix.violations), JSON.stringify(phoenix.received.map(m => [m.user, m.event, m.payload.to])));
+  await allHear([ann, ben, cid]);
+
+  const offers = phoenix.received.filter(({ topic, event }) => topic === "voice:trio" && event === "sdp_offer");
+  assert.equal(offers.length, 3, "one offer for each pair");
+  for (const each of [ann, ben, cid]) {
+    const { states, errors, open } = await each.page.evaluate(look);
+    assert.deepEqual({ states, errors, open }, { states: ["connecting", "connected"], errors: [], open: 2 });
+  }
 });
+
+test("who goes to another room is heard there, and no longer here", async (t) => {
+  const [dan, eve] = await call(t, "here", ["dan", "eve"]);
+  const fay = await openUser(t, "fay");
+  assert.equal(await enter(fay, "there"), "ok");
+  await eve.page.evaluate(() => window.voice.room.leave());
+  assert.deepEqual(phoenix.members("voice:here"), ["dan"], "left when leave() is over");
+  assert.equal(await enter(eve, "there"), "ok");
+  await allHear([eve, fay]);
+  await sees(dan, ({ peers, open }) => peers.length === 0 && open === 0);
+});
+
+test("a second tab is refused, once, and the first is undisturbed", async (t) => {
+  const [gil, hal] = await call(t, "single", ["gil", "hal"]);
+  const again = await openUser(t, "gil");
+  const before = joins("gil", "voice:single");
+  assert.equal(await enter(again, "single"), "already_in_channel");
+  const { states, open } = await again.page.evaluate(look);
+  assert.deepEqual(states, ["connecting", "disconnected: already_in_channel"]);
+  assert.equal(open, 0);
+  await allHear([gil, hal]); // longer than Phoenix would wait before it joined again
+  assert.equal(joins("gil", "voice:single") - before, 1);
+});
+
+test("another tab takes the place over", async (t) => {
+  const [ida, joe] = await call(t, "takeover", ["ida", "joe"]);
+  const next = await openUser(t, "ida");
+  assert.equal(await enter(next, "takeover"), "ok");
+  const { states, open, live } = await sees(ida, ({ state }) => state === "disconnected");
+  assert.equal(states.at(-1), "disconnected: taken_over");
+  assert.deepEqual({ open, live }, { open: 0, live: 0 });
+  await allHear([next, joe]);
+});
+
+test("after a lost socket the room joins again", async (t) => {
+  const [kim, leo] = await call(t, "drop", ["kim", "leo"]);
+  phoenix.cut("kim");
+  await sees(kim, ({ states }) => states.length === 5);
+  const { states } = await kim.page.evaluate(look);
+  const expected = ["connecting", "connected", "disconnected: connection_lost", "connecting", "connected"];
+  assert.deepEqual(states, expected);
+  await allHear([kim, leo]);
+});
+
+test("when the server drops all, calls go on without it and are kept", async (t) => {
+  const all = await call(t, "deploy", ["max", "nan"]);
+  for (const { user } of all) phoenix.cut(user);
+  for (const each of all) await sees(each, ({ states }) => states.length >= 5);
+  await allHear(all);
+  for (const { page } of all) {
+    assert.equal(await page.evaluate(() => window.voice.connections.length), 1, "the same connection");
+  }
+});
+
+test("a page that is reloaded is heard again", async (t) => {
+  const [oda, pat] = await call(t, "reload", ["oda", "pat"]);
+  for (const each of [oda, pat]) {
+    await load(each.page, each.user);
+    assert.equal(await enter(each, "reload"), "ok");
+    await allHear([oda, pat]);
+  }
+});
+
+test("credentials that expire are replaced, and ICE restarts with the new ones", async (t) => {
+  ttl = 5;
+  t.after(() => (ttl = 600));
+  const [quy, ray] = await call(t, "short", ["quy", "ray"], { disconnectedMs: 500 });
+  const old = await names(quy.user);
+  const [expiry] = old[0].split(":").map(Number);
+  await eventually(() => [Date.now() / 1000 > expiry, expiry], SOON);
+  ttl = 600;
+  for (const { user } of [quy, ray]) {
+    phoenix.push("voice:short", user, "ice_servers", await relay.mint(user, ttl));
+  }
+  const applied = await sees(quy, ({ usernames }) => usernames.length === 1 && !old.includes(usernames[0]));
+  assert.deepEqual(await names(quy.user), old, "what works is left alone");
+
+  // The old credentials are good for no allocation any more: the new ones make the next.
+  await relay.kill("quy");
+  await eventually(async () => {
+    const now = await names(quy.user);
+    return [now.length === 1 && now[0] === applied.usernames[0], { now, applied: applied.usernames }];
+  }, SOON);
+  await allHear([quy, ray]);
+});
+
+test("a relay that was gone for a moment is found again", async (t) => {
+  const all = await call(t, "crash", ["sam", "tea"], { disconnectedMs: 500, retryMs: 1_000 });
+  process.kill(relay.pid, "SIGKILL");
+  await sees(all[0], ({ peers }) => peers[0].state === "connecting");
+  await allHear(all);
+});
+
+/** The usernames of a user's allocations. */
+async function names(user) {
+  const all = (await relay.list()).map(({ username }) => username).filter((name) => name.endsWith(`:${user}`));
+  return [...new Set(all)];
+}
