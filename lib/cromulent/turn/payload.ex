@@ -35,7 +35,7 @@ defmodule Cromulent.Turn.Payload do
 
   `servers` is a list of maps, or one map, with string or atom keys: `urls` (text, or a list of texts) or
   `url`, `username`, and `credential` or `password`. Everything else in it is ignored. The result has one
-  entry per URL, no URL twice for the same username, and `username` and `credential` with TURN URLs
+  entry per URL, in lower case, no URL twice for the same username, and `username` and `credential` with TURN URLs
   only. TURN URLs without both are left out.
 
   The order is STUN, TURN over UDP, over TCP, over TLS; within these, the given one.
@@ -131,7 +131,8 @@ defmodule Cromulent.Turn.Payload do
 
   defp entry(text, server) do
     with {:ok, url} <- Url.parse(text), {:ok, credentials} <- credentials(url, server) do
-      server = Map.put(credentials, :urls, text)
+      # Chromium knows no "?TRANSPORT=UDP".
+      server = Map.put(credentials, :urls, String.downcase(text, :ascii))
       %{kind: Url.kind(url), key: {Url.build(url), server[:username]}, server: server}
     else
       _ -> nil
