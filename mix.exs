@@ -129,12 +129,12 @@ defmodule Cromulent.Turn.MixProject do
     Process.group_leader(self(), leader)
   end
 
-  # :inets has httpc, which asks the APIs of other providers (and serves the check page of `mix turn.demo`);
-  # :ssl and :public_key verify who answers. Releases must have them: the option `http` is read when they run.
+  # :ssl and :public_key are what the APIs of other providers are asked over: releases must have them, since
+  # the provider is chosen when they run. :inets serves the check page of `mix turn.demo`, and nothing else.
   def application do
     [
       mod: {Cromulent.Turn.Application, []},
-      extra_applications: [:logger, :crypto, :public_key, :ssl, :inets]
+      extra_applications: [:logger, :crypto, :public_key, :ssl, inets: :optional]
     ]
   end
 

@@ -4,8 +4,8 @@ defmodule Cromulent.Turn.Http do
 
   The option `http` names who does it:
 
-    * `:httpc` (default) - OTP's own client (`Cromulent.Turn.Http.Httpc`): TLS 1.2 or later, verified with
-      the certificates of the operating system or those of `http_cacertfile` (`TURN_HTTP_CACERTFILE`)
+    * `:otp` (default) - a client over OTP's own TCP and TLS: TLS 1.2 or later, verified with the certificates of
+      the operating system or those of `http_cacertfile` (`TURN_HTTP_CACERTFILE`)
     * `{Finch, MyApp.Finch}` - a pool of the application's; its connections are set up there, so that
       `http_cacertfile` does not apply
     * `Req` - likewise the package of that name
@@ -20,7 +20,7 @@ defmodule Cromulent.Turn.Http do
   """
 
   alias Cromulent.Turn.{Bounded, Option}
-  alias Cromulent.Turn.Http.{FinchClient, Httpc, ReqClient}
+  alias Cromulent.Turn.Http.{FinchClient, Otp, ReqClient}
 
   @type method :: :get | :post | :delete
   @type headers :: [{name :: String.t(), value :: String.t()}]
@@ -104,10 +104,10 @@ defmodule Cromulent.Turn.Http do
   defp slack(timeout), do: min(100, div(timeout, 10))
 
   defp client(opts) do
-    with {:ok, named} <- or_default(Option.fetch(:http, opts), :httpc),
+    with {:ok, named} <- or_default(Option.fetch(:http, opts), :otp),
          {:ok, told} <- cacertfile(opts) do
       case named do
-        :httpc -> {:ok, {Httpc, told}}
+        :otp -> {:ok, {Otp, told}}
         {Finch, pool} -> {:ok, {FinchClient, [pool: pool] ++ told}}
         Req -> {:ok, {ReqClient, told}}
         module -> {:ok, {module, told}}

@@ -406,7 +406,7 @@ defmodule Cromulent.Turn.OptionValue do
 
   defp ipv6?(raw), do: match?({:ok, ip} when tuple_size(ip) == 8, Address.parse(raw))
 
-  defp http(:httpc), do: {:ok, :httpc}
+  defp http(:otp), do: {:ok, :otp}
   defp http({finch, name}) when finch in [Finch, :finch], do: pool(name)
   defp http(req) when req in [Req, :req], do: {:ok, Req}
   # A pool needs a name, and these are names of nothing.
@@ -423,6 +423,6 @@ defmodule Cromulent.Turn.OptionValue do
   defp pool(_name), do: :error
 
   defp http_expected do
-    "must be :httpc, {Finch, MyApp.Finch}, Req, or a module with the behaviour Cromulent.Turn.Http"
+    "must be :otp, {Finch, MyApp.Finch}, Req, or a module with the behaviour Cromulent.Turn.Http"
   end
 end

@@ -222,7 +222,7 @@ defmodule Cromulent.Turn.OptionTest do
   test "the HTTP client is named by its shape" do
     fetch = &Option.fetch(:http, http: &1)
     assert fetch.(nil) == :unset
-    assert fetch.(:httpc) == {:ok, :httpc}
+    assert fetch.(:otp) == {:ok, :otp}
     assert fetch.({Finch, MyApp.Finch}) == {:ok, {Finch, MyApp.Finch}}
     assert fetch.({:finch, MyApp.Finch}) == {:ok, {Finch, MyApp.Finch}}
     assert fetch.(Req) == {:ok, Req}
@@ -230,7 +230,7 @@ defmodule Cromulent.Turn.OptionTest do
     assert fetch.(__MODULE__) == {:ok, __MODULE__}
 
     for wrong <- [Finch, {Finch, nil}, {Finch, "x"}, NoSuch.Module, true, "httpc", {Req, []}],
-        do: assert(refused(:http, wrong) =~ "must be :httpc, {Finch, MyApp.Finch}, Req")
+        do: assert(refused(:http, wrong) =~ "must be :otp, {Finch, MyApp.Finch}, Req")
   end
 
   test "keys go to https hosts, in clear to this host only" do
