@@ -4,7 +4,7 @@ defmodule Cromulent.Turn.CoturnServerTest do
 
   import Cromulent.Turn.Helpers, only: [eventually: 2, peer: 1, peer_recv: 1]
 
-  alias Cromulent.Turn.{Client, Command, Credentials, OsProcess}
+  alias Cromulent.Turn.{Client, Command, Coturn, Credentials, OsProcess}
 
   @moduletag timeout: 120_000
   @moduletag skip: if(System.find_executable("turnserver") == nil, do: "coturn is not installed")
@@ -75,9 +75,25 @@ defmodule Cromulent.Turn.CoturnServerTest do
     end
   end
 
-  defp login(server, secret \\ @first, opts \\ []) do
+  # As a user of the application logs in, with what the provider gives out.
+  defp login(server, secret \\ @first, user_id \\ "alice") do
+    url = "turn:127.0.0.1:#{elem(server.address, 1)}?transport=udp"
+    {:ok, servers} = Coturn.get_ice_servers(user_id, url, secret)
+
+    assert [%{urls: ^url, username: username, credential: password}] =
+             Enum.filter(servers, &is_map_key(&1, :credential))
+
+    open(server, username, password)
+  end
+
+  # With credentials that the provider would not make.
+  defp forge(server, secret, opts \\ []) do
     made = Credentials.generate("alice", secret, opts)
-    login = [username: made.username, password: made.credential, deadline: 10_000]
+    open(server, made.username, made.credential)
+  end
+
+  defp open(server, username, password) do
+    login = [username: username, password: password, deadline: 10_000]
     {:ok, client} = Client.open(server.address, login)
     client
   end
@@ -127,11 +143,11 @@ defmodule Cromulent.Turn.CoturnServerTest do
          %{server: server} do
       for secret <- ["some other secret", "${TURN_SECRET}", "$TURN_SECRET", @first <> " "] do
         assert {^secret, {:error, {:refused, 401, _}, _}} =
-                 {secret, server |> login(secret) |> Client.allocate()}
+                 {secret, server |> forge(secret) |> Client.allocate()}
       end
 
       past = System.os_time(:second) - 7_200
-      expired = login(server, @first, ttl: 3_600, now: past)
+      expired = forge(server, @first, ttl: 3_600, now: past)
       assert {:error, {:refused, 401, _}, _} = Client.allocate(expired)
     end
 
@@ -240,6 +256,17 @@ defmodule Cromulent.Turn.CoturnServerTest do
                  "8.10.0.0" => :ok,
                  "9.9.9.9" => 403
                }
+    end
+
+    test "counts the allocations of a user" do
+      server = start(%{"TURN_USER_QUOTA" => "1"})
+      assert {:ok, _, one} = server |> login() |> Client.allocate()
+      assert {:error, {:refused, 486, _}, _} = server |> login() |> Client.allocate()
+      assert {:ok, _, _} = server |> login(@first, "bob") |> Client.allocate()
+
+      # coturn counts an ended one down a little after it has answered.
+      assert {:ok, 0, _} = Client.refresh(one, 0)
+      eventually(fn -> match?({:ok, _, _}, server |> login() |> Client.allocate()) end, 10_000)
     end
 
     test "gives out an external address, at which its clients reach each other" do
