@@ -60,7 +60,7 @@ defmodule Cromulent.Turn do
   | `cloudflare_url` | `CLOUDFLARE_TURN_URL` | `https://rtc.live.cloudflare.com` | where its API is |
   | `cloudflare_shared` | `CLOUDFLARE_TURN_SHARED` | `false` | one credential for all users of a node |
   | `http` | | `:otp` | what speaks HTTP: `:otp`, `{Finch, MyApp.Finch}`, `Req`, or a module with the behaviour `Cromulent.Turn.Http` |
-  | `http_timeout` | `TURN_HTTP_TIMEOUT` | 3000 | milliseconds that a request may take, 100 to 60000 |
+  | `http_timeout` | `TURN_HTTP_TIMEOUT` | 5000 | milliseconds that a request may take, 100 to 60000 |
   | `http_cacertfile` | `TURN_HTTP_CACERTFILE` | the system's | the file of certificates to trust, PEM |
 
   A secret that is empty or still reads `${...}` is refused: a relay with a known secret is an open

@@ -409,11 +409,14 @@ defmodule Cromulent.Turn.OptionValue do
   defp http(:otp), do: {:ok, :otp}
   defp http({finch, name}) when finch in [Finch, :finch], do: pool(name)
   defp http(req) when req in [Req, :req], do: {:ok, Req}
-  # A pool needs a name, and these are names of nothing.
-  defp http(other) when other in [Finch, :finch, true, false, nil], do: :error
+  # A pool needs a name; OTP's httpc has a function that only looks like the behaviour's.
+  defp http(other) when other in [Finch, :finch, :httpc], do: :error
 
-  defp http(module) when is_atom(module),
-    do: if(Code.ensure_loaded?(module), do: {:ok, module}, else: :error)
+  defp http(module) when is_atom(module) do
+    if Code.ensure_loaded?(module) and function_exported?(module, :request, 5),
+      do: {:ok, module},
+      else: :error
+  end
 
   defp http(_other), do: :error
 

@@ -227,9 +227,19 @@ defmodule Cromulent.Turn.OptionTest do
     assert fetch.({:finch, MyApp.Finch}) == {:ok, {Finch, MyApp.Finch}}
     assert fetch.(Req) == {:ok, Req}
     assert fetch.(:req) == {:ok, Req}
-    assert fetch.(__MODULE__) == {:ok, __MODULE__}
+    assert fetch.(Cromulent.Turn.Http.Otp) == {:ok, Cromulent.Turn.Http.Otp}
 
-    for wrong <- [Finch, {Finch, nil}, {Finch, "x"}, NoSuch.Module, true, "httpc", {Req, []}],
+    for wrong <- [
+          Finch,
+          {Finch, nil},
+          {Finch, "x"},
+          NoSuch.Module,
+          String,
+          :httpc,
+          true,
+          "otp",
+          {Req, []}
+        ],
         do: assert(refused(:http, wrong) =~ "must be :otp, {Finch, MyApp.Finch}, Req")
   end
 
