@@ -3,8 +3,8 @@ defmodule Cromulent.Turn.Relay do
   The relay of this node: a program of its own, supervised, that moves the packets.
 
   It is started by the application when `TURN_PROVIDER=embedded`, or by `{Cromulent.Turn, opts}` in a
-  supervision tree. If it ends by itself, another is started at once with the same configuration;
-  when that fails too, again after growing pauses of at most 30 seconds.
+  supervision tree. If it ends by itself, or gives no sign of life for 15 seconds, another is started at once
+  with the same configuration; when that fails too, again after growing pauses of at most 30 seconds.
 
   The functions take the process to ask as their last argument, for nodes that run several. They
   return `{:error, reason}` with a `t:error/0` when the relay cannot answer:
@@ -39,9 +39,12 @@ defmodule Cromulent.Turn.Relay do
   @type start_error :: Frame.failure() | {:already_started, pid()}
   @type selector :: :all | {:id, String.t()} | {:username, String.t()} | {:user, String.t()}
 
-  @own_options [:name, :config, :keeper, :program, :start_timeout, :call_timeout]
+  @own_options [:name, :config, :keeper, :program, :start_timeout, :call_timeout, :pulse]
   @start_timeout 10_000
   @call_timeout 5_000
+  # How often a relay is asked for a sign of life, and how long it has to give it, in ms: all of its threads
+  # answer together, so that one that hangs shows too.
+  @pulse 15_000
   # Milliseconds that an old relay gets to end by itself.
   @grace 2_000
   # Pauses before another start, in ms: none for a relay that had run well, then doubling.
@@ -70,6 +73,8 @@ defmodule Cromulent.Turn.Relay do
     :fault,
     :listen,
     :refill,
+    :pulse,
+    :pulse_timer,
     status: :starting,
     drain: false,
     calls: %{},
@@ -205,6 +210,7 @@ defmodule Cromulent.Turn.Relay do
       program: own[:program] || Program.path(),
       start_timeout: own[:start_timeout] || @start_timeout,
       call_timeout: own[:call_timeout] || @call_timeout,
+      pulse: own[:pulse] || @pulse,
       down_at: now()
     }
   end
@@ -314,11 +320,14 @@ defmodule Cromulent.Turn.Relay do
   def handle_info({:refill, timer}, %{refill: timer, status: :up} = state),
     do: {:noreply, grant(state)}
 
+  def handle_info({:pulse, timer}, %{pulse_timer: timer, status: :up} = state),
+    do: {:noreply, feel(state)}
+
   # What a port or a timer of the past still had to say.
   def handle_info({port, _}, state) when is_port(port), do: {:noreply, state}
   def handle_info({:EXIT, port, _}, state) when is_port(port), do: {:noreply, state}
 
-  def handle_info({timeout, _}, state) when timeout in [:start_timeout, :start, :refill],
+  def handle_info({timeout, _}, state) when timeout in [:start_timeout, :start, :refill, :pulse],
     do: {:noreply, state}
 
   def handle_info(message, %{surprised?: false} = state) do
@@ -352,7 +361,7 @@ defmodule Cromulent.Turn.Relay do
 
     with {:ok, port, os_pid} <- Program.open(state.program) do
       state = %{state | port: port, os_pid: os_pid, status: :starting, listen: listen}
-      state = %{state | timer: timer(:start_timeout, state.start_timeout), next_ref: 0}
+      state = %{state | timer: timer(:start_timeout, state.start_timeout)}
       Program.write(port, Frame.hello())
       {state, ref} = next_ref(state)
       # A relay that does not read shows as one that does not get ready.
@@ -380,7 +389,7 @@ defmodule Cromulent.Turn.Relay do
     keep(state, os_pid: state.info.os_pid)
     publish(state)
     announce(state)
-    state |> grant() |> restore_drain()
+    state |> grant() |> restore_drain() |> feel_later()
   end
 
   # A restart keeps the ports that clients were told, where the configuration left the choice open.
@@ -447,6 +456,26 @@ defmodule Cromulent.Turn.Relay do
     end
   end
 
+  # ---- its pulse ----
+
+  # A relay may hang and not end: then nobody else would tell.
+  defp feel(state) do
+    {state, ref} = next_ref(state)
+
+    case Program.write(state.port, Frame.encode({:stats, ref})) do
+      :ok ->
+        timer = Process.send_after(self(), {:call_timeout, ref}, state.pulse)
+        put_in(state.calls[ref], %{from: nil, timer: timer, then: [], pulse?: true})
+
+      {:error, _} ->
+        lost(state, hung(state))
+    end
+  end
+
+  defp feel_later(state), do: %{state | pulse_timer: timer(:pulse, state.pulse)}
+
+  defp hung(state), do: {:system, "it gave no sign of life for #{state.pulse} ms"}
+
   # ---- commands ----
 
   defp command(%{status: :up} = state, from, name, args, then) do
@@ -455,7 +484,9 @@ defmodule Cromulent.Turn.Relay do
     case Program.write(state.port, Frame.encode(List.to_tuple([name, ref | args]))) do
       :ok ->
         timer = Process.send_after(self(), {:call_timeout, ref}, state.call_timeout)
-        {:noreply, put_in(state.calls[ref], %{from: from, timer: timer, then: then})}
+
+        {:noreply,
+         put_in(state.calls[ref], %{from: from, timer: timer, then: then, pulse?: false})}
 
       error ->
         {:reply, error, state}
@@ -470,6 +501,10 @@ defmodule Cromulent.Turn.Relay do
         # Nobody waits for it.
         state
 
+      {%{pulse?: true} = call, calls} ->
+        Process.cancel_timer(call.timer)
+        feel_later(%{state | calls: calls})
+
       {call, calls} ->
         state = %{state | calls: calls}
         state = if result == :ok and call.then != [], do: adopt(state, call.then), else: state
@@ -481,6 +516,9 @@ defmodule Cromulent.Turn.Relay do
   # Its time is up for the caller; if the relay obeys later, that is to be known all the same.
   defp give_up(state, ref) do
     case state.calls do
+      %{^ref => %{pulse?: true}} ->
+        lost(state, hung(state))
+
       %{^ref => call} ->
         reply(call, {:error, :timeout})
         put_in(state.calls[ref], %{call | from: nil})
@@ -505,6 +543,7 @@ defmodule Cromulent.Turn.Relay do
     state
   end
 
+  # Never one of an earlier relay: a timer of then may still be on its way.
   defp next_ref(state),
     do: {%{state | next_ref: rem(state.next_ref + 1, @max_ref)}, state.next_ref}
 
@@ -517,7 +556,11 @@ defmodule Cromulent.Turn.Relay do
   end
 
   defp fail_calls(state) do
-    for {_ref, call} <- state.calls, do: reply(call, {:error, :down})
+    for {_ref, call} <- state.calls do
+      Process.cancel_timer(call.timer)
+      reply(call, {:error, :down})
+    end
+
     %{state | calls: %{}}
   end
 

@@ -324,6 +324,31 @@ defmodule Cromulent.Turn.RelayTest do
       assert Task.await(task) == {:error, :down}
     end
 
+    test "is replaced when it hangs" do
+      {relay, log} =
+        with_log(fn ->
+          relay = start_relay(pulse: 300)
+          # A relay that lives is left alone: some beats pass.
+          counted = fn -> :sys.get_state(relay.pid).next_ref end
+          beats = counted.() + 3
+          eventually(fn -> counted.() >= beats end, 5_000)
+          assert {:ok, %{restarts: 0}} = Relay.info(relay.pid)
+
+          System.cmd("kill", ["-STOP", "#{relay.os_pid}"])
+
+          eventually(
+            fn -> match?({:ok, %{restarts: 1, status: :up}}, Relay.info(relay.pid)) end,
+            10_000
+          )
+
+          relay
+        end)
+
+      assert log =~ "gave no sign of life for 300 ms"
+      refute OsProcess.alive?(relay.os_pid)
+      assert {%{}, _} = allocated(relay)
+    end
+
     test "cannot come back while its port is taken, and does when that is free" do
       relay = start_relay(listen: "udp:127.0.0.1:0")
       {ip, port} = relay.address
