@@ -8,8 +8,8 @@ const DEFAULTS = {
 
 /**
  * When to restart a connection that broke, and when to give up: fed with the connection's states,
- * it calls `restart(attempt)` (from 1) and at last `giveUp()`. A network that came back, or a peer
- * that speaks again, starts the count anew.
+ * it calls `restart(attempt)` (from 1) and at last `giveUp()`. A peer's attempts do not count as
+ * one's own, else two would encourage each other for ever.
  */
 export class Recovery {
   #times;
@@ -46,9 +46,10 @@ export class Recovery {
     this.#later(0);
   }
 
-  /** Counts anew, and leaves the first step to the peer, who has just made one. */
-  encourage() {
-    if (!this.#lost || this.#stopped) return;
+  /** A connection is being made, the first or a new one: it has its time, and all attempts. */
+  begin() {
+    this.#lost = true;
+    this.#waiting = false;
     this.#attempt = 0;
     this.#later(this.#times.connectMs);
   }

@@ -64,7 +64,7 @@ export class VoicePeer {
     this.#started = true;
     this.#broken = false;
     this.#setState("connecting");
-    this.#recovery.encourage();
+    this.#recovery.begin();
     if (this.#initiates) this.#enqueue(() => broken || !this.pc?.remoteDescription ? this.#open() : undefined);
     else this.#waitForOffer();
   }
@@ -125,7 +125,6 @@ export class VoicePeer {
     const link = this.#link ?? this.#renew();
     const result = await link.receive(description);
     if (this.#closed) return;
-    if (result === "taken" && this.state !== "connected") this.#encourage();
     if (result !== "foreign") return;
     if (description.type === "offer") await this.#renew().receive(description);
     else this.#open();
@@ -206,11 +205,6 @@ export class VoicePeer {
   #retry() {
     if (this.state === "disconnected") this.#setState("connecting");
     this.#recovery.retry();
-  }
-
-  #encourage() {
-    if (this.state === "disconnected") this.#setState("connecting");
-    this.#recovery.encourage();
   }
 
   #setState(state) {

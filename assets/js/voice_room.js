@@ -290,7 +290,7 @@ export class VoiceRoom {
       attach: (pc) => this.#attach(pc),
       send: (event, payload) => this.#channel.push(event, { to: userId, ...payload }),
       onState: () => this.#showPeers(),
-      onStream: (stream) => this.#streams(userId, stream),
+      onStream: (stream) => this.#call("onStream", userId, stream),
       onError: (error) => this.#report(error),
     }, this.#options.times);
     this.#peers.set(userId, peer);
@@ -302,7 +302,7 @@ export class VoiceRoom {
     this.#accept(userId);
     this.#peers.delete(userId);
     peer?.close();
-    if (peer) this.#options.onStream?.(userId, null);
+    if (peer) this.#call("onStream", userId, null);
   }
 
   // Who sends to us is there, even if Presence has not said so yet.
@@ -327,7 +327,7 @@ export class VoiceRoom {
     const peer = message && this.#peers.get(message.userId);
     if (!peer || peer.talking === message.active) return;
     peer.talking = message.active;
-    this.#options.onTalking?.(peer.userId, peer.talking);
+    this.#call("onTalking", peer.userId, peer.talking);
     this.#showPeers();
   }
 
@@ -356,10 +356,6 @@ export class VoiceRoom {
     for (const { track } of pc?.getReceivers() ?? []) track.enabled = !this.#deafened;
   }
 
-  #streams(userId, stream) {
-    this.#options.onStream?.(userId, stream);
-  }
-
   #networkChanged() {
     for (const peer of this.#peers.values()) peer.networkChanged();
   }
@@ -380,7 +376,7 @@ export class VoiceRoom {
   #showPeers() {
     if (this.#phase === "ended") return;
     if (this.#phase === "joined") this.#showJoined();
-    this.#options.onPeers?.(this.peers);
+    this.#call("onPeers", this.peers);
   }
 
   // Alone is connected; with others, a path to one of them that may still be found is enough.
@@ -395,10 +391,20 @@ export class VoiceRoom {
   #show(state, detail = {}) {
     if (this.#shown.state === state && this.#shown.reason === detail.reason) return;
     this.#shown = { state, reason: detail.reason };
-    this.#options.onState?.(state, detail);
+    this.#call("onState", state, detail);
+  }
+
+  // What the app's function throws is no reason to stop half-way.
+  #call(name, ...args) {
+    try {
+      this.#options[name]?.(...args);
+    } catch (error) {
+      this.#report(error);
+    }
   }
 
   #report(error) {
-    this.#options.onError?.(error);
+    const { onError = (unheard) => console.warn(unheard) } = this.#options;
+    onError(error);
   }
 }
