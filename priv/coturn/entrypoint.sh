@@ -258,10 +258,10 @@ check() {
     command -v turnserver >/dev/null || fail "turnserver is not in PATH: install coturn"
 }
 
-# A directory of its own; one that is given is for this alone, and best on a tmpfs.
+# A directory of its own; one that is given is for this alone, and best on a tmpfs. systemd gives one too.
 prepare() {
-    if [ -n "${TURN_RUN_DIR:-}" ]; then
-        run=$TURN_RUN_DIR
+    run=${TURN_RUN_DIR:-${RUNTIME_DIRECTORY:-}}
+    if [ -n "$run" ]; then
         { mkdir -p "$run" && chmod 700 "$run"; } || fail "TURN_RUN_DIR=$run: must be a directory of $(id -un)"
     else
         run=$(mktemp -d "${TMPDIR:-/tmp}/coturn.XXXXXX") || fail "no directory for the configuration: set TURN_RUN_DIR"

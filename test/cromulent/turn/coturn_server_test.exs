@@ -19,7 +19,7 @@ defmodule Cromulent.Turn.CoturnServerTest do
   # What the script reads, unset unless a test says otherwise.
   @variables ~w(TURN_SECRET TURN_REALM TURN_PORT TURN_TLS_PORT TURN_RELAY_PORTS TURN_LISTEN_IP
     TURN_RELAY_IP TURN_EXTERNAL_IP TURN_ALLOW_PEERS TURN_DENY_PEERS TURN_TLS_CERT TURN_TLS_KEY
-    TURN_USER TURN_USER_QUOTA TURN_TOTAL_QUOTA TURN_RUN_DIR TURN_CONFIG)
+    TURN_USER TURN_USER_QUOTA TURN_TOTAL_QUOTA TURN_RUN_DIR TURN_CONFIG RUNTIME_DIRECTORY)
 
   defp env(more), do: Enum.into(more, Map.new(@variables, &{&1, nil})) |> Enum.to_list()
 
@@ -256,6 +256,35 @@ defmodule Cromulent.Turn.CoturnServerTest do
                  "8.10.0.0" => :ok,
                  "9.9.9.9" => 403
                }
+    end
+
+    test "takes a variable in its file for the secret itself, which is why there is a script" do
+      dir = temporary()
+      File.mkdir_p!(dir)
+      port = free_port()
+      conf = Path.join(dir, "turnserver.conf")
+
+      File.write!(conf, """
+      use-auth-secret
+      static-auth-secret=${TURN_SECRET}
+      realm=#{@realm}
+      listening-ip=127.0.0.1
+      relay-ip=127.0.0.2
+      listening-port=#{port}
+      userdb=#{dir}/turndb
+      pidfile=#{dir}/pid
+      log-file=stdout
+      no-cli
+      no-tls
+      no-dtls
+      """)
+
+      server = Command.start("turnserver", ["-c", conf], env: [{"TURN_SECRET", @first}])
+      server = Map.put(server, :address, {{127, 0, 0, 1}, port})
+      eventually(fn -> answers?(server) end, 20_000)
+
+      assert {:error, {:refused, 401, _}, _} = server |> login() |> Client.allocate()
+      assert {:ok, _, _} = server |> forge("${TURN_SECRET}") |> Client.allocate()
     end
 
     test "counts the allocations of a user" do
