@@ -149,13 +149,15 @@ defmodule Cromulent.Turn.Http do
   def reason({:options, {:cacertfile, _path, _why}}), do: {:tls, :bad_cacertfile}
   def reason(:timeout), do: :timeout
   def reason(:etimedout), do: :timeout
-  def reason(:closed), do: :closed
+  def reason(gone) when gone in [:closed, :econnreset, :epipe], do: :closed
   def reason(posix) when is_atom(posix), do: {:connect, posix}
   def reason(_other), do: :failed
 
   @doc false
   # The reason of an exception of Mint's, Finch's or Req's, all of which have it in `reason`.
   @spec client_reason(term()) :: reason()
+  def client_reason(%module{}) when module in [Mint.HTTPError, Req.HTTPError], do: :bad_response
+
   def client_reason(%{reason: reason}) do
     case reason(reason) do
       {:connect, :pool_not_available} -> :not_available

@@ -151,8 +151,7 @@ defmodule Cromulent.Turn.HttpTest do
 
       test "tells what is not HTTP" do
         server = HttpServer.start(fn _ -> {:raw, "SSH-2.0-server\r\n\r\n"} end)
-        assert {:error, reason} = ask(@client, server.url)
-        assert reason in [:bad_response, :failed, :closed]
+        assert ask(@client, server.url) == {:error, :bad_response}
         no_secret_in_log()
       end
 
@@ -204,7 +203,7 @@ defmodule Cromulent.Turn.HttpTest do
         no_secret_in_log()
       end
 
-      test "tells what is not TLS, and what is no certificate file" do
+      test "tells what is not TLS" do
         server = HttpServer.start(fn _ -> {200, "{}"} end)
         url = String.replace(server.url, "http:", "https:")
         # The server waits for the rest of what it takes for a request.
