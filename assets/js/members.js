@@ -81,6 +81,6 @@ function entries(list) {
     const id = readId(key);
     if (id === null || !Array.isArray(value?.metas)) return [];
     const metas = value.metas.filter((meta) => typeof meta?.phx_ref === "string");
-    return [[id, new Map(metas.map((meta) => [meta.phx_ref, meta]))]];
+    return metas.length > 0 ? [[id, new Map(metas.map((meta) => [meta.phx_ref, meta]))]] : [];
   });
 }

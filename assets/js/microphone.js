@@ -105,8 +105,9 @@ function constraints(deviceId) {
 
 // Without HTTPS (and not on localhost) browsers have no mediaDevices at all.
 async function browserMedia(wanted) {
-  if (!globalThis.navigator?.mediaDevices) throw new VoiceError("microphone_denied");
-  return navigator.mediaDevices.getUserMedia(wanted);
+  const devices = globalThis.navigator?.mediaDevices;
+  if (!devices) throw new DOMException("the page is not a secure context", "SecurityError");
+  return devices.getUserMedia(wanted);
 }
 
 function stop(stream) {
