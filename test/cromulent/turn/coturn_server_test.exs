@@ -59,19 +59,19 @@ defmodule Cromulent.Turn.CoturnServerTest do
     dir
   end
 
-  # Free for UDP and TCP: coturn listens on both.
+  # Free for UDP and TCP, on both of which coturn listens. Below those that the system gives out, so that
+  # nobody gets it meanwhile.
   defp free_port do
-    {:ok, tcp} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
-    {:ok, port} = :inet.port(tcp)
+    port = 20_000 + :rand.uniform(9_999)
+    opts = [ip: {127, 0, 0, 1}]
 
-    case :gen_udp.open(port, ip: {127, 0, 0, 1}) do
-      {:ok, udp} ->
-        :gen_udp.close(udp)
-        :gen_tcp.close(tcp)
-        port
-
-      {:error, _taken} ->
-        free_port()
+    with {:ok, tcp} <- :gen_tcp.listen(port, opts),
+         :ok = :gen_tcp.close(tcp),
+         {:ok, udp} <- :gen_udp.open(port, opts) do
+      :gen_udp.close(udp)
+      port
+    else
+      {:error, _taken} -> free_port()
     end
   end
 
