@@ -353,7 +353,6 @@ defmodule Cromulent.Turn.BrokerTest do
     waiting(pid, 1)
     refute inspect(:sys.get_status(pid), limit: :infinity, printable_limit: :infinity) =~ secret
     GenServer.cast(broker, :crash_it)
-    Process.exit(pid, :oops)
     eventually(fn -> Process.whereis(broker) not in [nil, pid] end, 10_000)
     texts = for {_level, text} <- Cromulent.Turn.LogWatch.texts(), do: text
     assert Enum.any?(texts, &(&1 =~ "crash_it" and &1 =~ "waiting"))
