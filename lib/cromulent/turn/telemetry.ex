@@ -14,6 +14,7 @@ defmodule Cromulent.Turn.Telemetry do
   | `[:cromulent, :turn, :auth, :failed]` | credentials did not hold | `count` (1) | `username`, `client`, `reason`: `:bad_password`, `:expired`, `:malformed_username` or `:wrong_realm` |
   | `[:cromulent, :turn, :provider, :failed]` | a provider of a chain failed and the next one is asked | `count` (1) | `provider`, `reason`, `user_id` |
   | `[:cromulent, :turn, :provider, :fallback]` | no provider was left, and only the STUN list could be given | `count` (1) | `provider` (the last one; nil where its name is wrong), `reason`, `user_id` |
+  | `[:cromulent, :turn, :provider, :request]` | a provider's API was asked, and answered or did not | `duration_ms` | `provider`, `operation` (`:create`, `:get`, `:generate`, `:revoke`), `status` (of HTTP; nil without an answer), `outcome`: `:ok` or a reason (`Cromulent.Turn.Metered`) |
 
   The `reason` of a provider is an atom, a tuple such as `{:http_error, 503}`, or text; secrets and what
   looks like one are hidden in it.
