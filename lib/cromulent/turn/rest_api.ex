@@ -6,6 +6,8 @@ defmodule Cromulent.Turn.RestApi do
   alias Cromulent.Turn
   alias Cromulent.Turn.{Json, Telemetry}
 
+  # The options of a provider may have its secret in them.
+  @derive {Inspect, except: [:ice]}
   @enforce_keys [:authorize]
   defstruct @enforce_keys ++
               [

@@ -360,6 +360,10 @@ defmodule Cromulent.Turn.RestApiTest do
     end
   end
 
+  test "its options do not show what providers are given" do
+    refute inspect(config(ice: [secret: "hunter2"])) =~ "hunter2"
+  end
+
   test "mints with Cromulent.Turn unless told otherwise" do
     # No relay runs here: what comes is the list of STUN servers.
     config = config(ice: [provider: :stun, stun_urls: ["stun:192.0.2.7:3478"]])
