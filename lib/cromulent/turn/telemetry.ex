@@ -2,7 +2,7 @@ defmodule Cromulent.Turn.Telemetry do
   @moduledoc """
   The events of this library. They are sent through the `:telemetry` package when the application
   has it, as Phoenix applications do; otherwise they go nowhere. Durations ending in `_ms` are
-  milliseconds, counts of bytes are payload bytes.
+  milliseconds, those in `_us` microseconds, counts of bytes are payload bytes.
 
   | event | when | measurements | metadata |
   |---|---|---|---|
@@ -15,6 +15,13 @@ defmodule Cromulent.Turn.Telemetry do
   | `[:cromulent, :turn, :provider, :failed]` | a provider of a chain failed and the next one is asked | `count` (1) | `provider`, `reason`, `user_id` |
   | `[:cromulent, :turn, :provider, :fallback]` | no provider was left, and only the STUN list could be given | `count` (1) | `provider` (the last one; nil where its name is wrong), `reason`, `user_id` |
   | `[:cromulent, :turn, :provider, :request]` | a provider's API was asked, and answered or did not | `duration_ms` | `provider`, `operation` (`:create`, `:get`, `:generate`, `:revoke`), `status` (of HTTP; nil without an answer), `outcome`: `:ok` or a reason (`Cromulent.Turn.Metered`) |
+  | `[:cromulent, :turn, :place, :taken]` | a process joined (`Cromulent.Turn.Join`) | `duration_us`, from the call to the place, without the credentials | `topic`, `user_id` |
+  | `[:cromulent, :turn, :place, :refused]` | a join was refused | `duration_us` | `topic`, `user_id`, `by`: `:place`, or `:presence` where a process without a place was found |
+  | `[:cromulent, :turn, :place, :taken_over]` | a holder lost its place and is told | `count` (1) | `topic`, `user_id`, `pid`, `reason`: `:takeover` or `:healed` (a netsplit) |
+  | `[:cromulent, :turn, :place, :freed]` | a place is free | `held_ms` | `topic`, `user_id`, `reason`: `:left`, `:ended` (its process) or `:withdrawn` (the join failed) |
+  | `[:cromulent, :turn, :place, :degraded]` | a join went on without nodes that did not answer | `count` (1) | `topic`, `user_id`, `nodes` |
+  | `[:cromulent, :turn, :place, :renewed]` | a holder was sent new ICE servers | `count` (1) | `topic`, `user_id`, `expires_at` |
+  | `[:cromulent, :turn, :place, :renewal_failed]` | there were none to be sent; it is tried again | `count` (1) | `topic`, `user_id`, `reason`, without secrets |
 
   The `reason` of a provider is an atom, a tuple such as `{:http_error, 503}`, or text; secrets and what
   looks like one are hidden in it.
