@@ -15,7 +15,8 @@ defmodule Cromulent.Turn.HttpServer do
 
   # `:hang` never answers. `{:trickle, bytes}` sends those one every 20 ms, for ever. `{:raw, bytes}`
   # sends them as they are and closes; `{:raw, bytes, :hang}` leaves the connection open.
-  # `{:endless, status}` sends chunks without an end, `{:spoil, tcp_bytes}` bytes below TLS.
+  # `{:huge, status}` sends 10 MB, `{:endless, status}` chunks without an end, `{:spoil, tcp_bytes}` bytes
+  # below TLS.
   @type reply ::
           {100..599, binary()}
           | {100..599, [{String.t(), String.t()}], binary()}
@@ -23,6 +24,7 @@ defmodule Cromulent.Turn.HttpServer do
           | {:trickle, binary()}
           | {:raw, iodata()}
           | {:raw, iodata(), :hang}
+          | {:huge, 100..599}
           | {:endless, 100..599}
           | {:spoil, iodata()}
 
@@ -186,6 +188,9 @@ defmodule Cromulent.Turn.HttpServer do
   end
 
   defp answer({:trickle, bytes}, transport, socket), do: trickle(bytes, bytes, transport, socket)
+
+  defp answer({:huge, status}, transport, socket),
+    do: answer({status, :binary.copy("x", 10_000_000)}, transport, socket)
 
   defp answer({:endless, status}, transport, socket) do
     transport.send(socket, head(status, [{"transfer-encoding", "chunked"}]))

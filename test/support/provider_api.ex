@@ -141,7 +141,6 @@ defmodule Cromulent.Turn.ProviderApi do
   """
   def failures do
     html = "<html><body>Just a moment...</body></html>"
-    huge = String.duplicate("x", 10_000_000)
     nulls = ~s([{"urls":null,"username":null,"credential":null},null])
 
     [
@@ -172,8 +171,8 @@ defmodule Cromulent.Turn.ProviderApi do
       {"STUN only", {200, ~s({"iceServers":[{"urls":"stun:stun.example.org"}]})},
        [:bad_answer, :no_relays]},
       {"a redirect", {302, [{"Location", "http://127.0.0.1:1/"}], ""}, {:http_error, 302}},
-      {"a huge body", {200, huge}, :too_large},
-      {"a huge body of an error", {500, huge}, :too_large},
+      {"a huge body", {:huge, 200}, :too_large},
+      {"a huge body of an error", {:huge, 500}, :too_large},
       {"a body without an end", {:endless, 200}, :too_large},
       {"a connection that is closed", {:raw, ""}, :closed},
       {"a connection that is closed within the body",
