@@ -5,6 +5,7 @@ import { selectedPair } from "./stats.js";
 
 const OFFER_WAIT_MS = 2_500; // for the offer of the member whose part it is
 const FRESH_ATTEMPT = 3; // from this one on, a new connection instead of an ICE restart
+const SUSPECT_MS = 10_000;
 const PATIENCE = 1.5; // of the end that does not initiate, so that not both restart at once
 
 /**
@@ -21,6 +22,7 @@ export class VoicePeer {
   #waiting = null;
   #started = false;
   #broken = false; // was connected and is not any more
+  #suspectUntil = 0; // may be with a tab that is on its way out
   #closed = false;
   #times;
 
@@ -57,16 +59,21 @@ export class VoicePeer {
     return this.#link?.pc ?? null;
   }
 
-  /** The member is there; or there again, when an earlier connection with it may be broken. */
+  /** The member is there: makes the first connection. Harmless when one is made or being made. */
   start() {
-    const broken = this.#broken || this.state === "disconnected";
-    if (this.#started && (!broken || this.#link?.alive)) return;
+    if (this.#started) return;
     this.#started = true;
-    this.#broken = false;
-    this.#setState("connecting");
-    this.#recovery.begin();
-    if (this.#initiates) this.#enqueue(() => broken || !this.pc?.remoteDescription ? this.#open() : undefined);
-    else this.#waitForOffer();
+    this.#begin(() => !this.pc?.remoteDescription);
+  }
+
+  /**
+   * The member, or oneself, has joined again: a connection that is broken is replaced at once, and so
+   * is one that works still and breaks soon, as it may be with the member's tab of before.
+   */
+  rejoined() {
+    this.start();
+    if (this.#broken || this.state === "disconnected") this.#begin(() => !this.#link?.alive);
+    else this.#suspectUntil = performance.now() + SUSPECT_MS;
   }
 
   /** Takes an offer or an answer. */
@@ -152,6 +159,7 @@ export class VoicePeer {
     this.#link?.close();
     const pc = this.#calls.connect();
     const { attach, send } = this.#calls;
+    this.#suspectUntil = 0;
     const link = new Link(pc, !this.#initiates, { attach, send: this.#while(pc, send) }, held);
     this.#link = link;
 
@@ -186,6 +194,7 @@ export class VoicePeer {
   #lose() {
     this.#broken = true;
     this.#setState("connecting");
+    if (performance.now() < this.#suspectUntil) this.#begin(() => !this.#link?.alive);
   }
 
   // The peer has closed its end: it has left, which the channel will tell, or begun anew.
@@ -195,11 +204,16 @@ export class VoicePeer {
     this.#recovery.update("disconnected");
   }
 
-  #waitForOffer() {
-    clearTimeout(this.#waiting);
+  // Offers, or waits for the offer of the one whose part it is; unless it is not needed by then.
+  #begin(isNeeded) {
+    const open = () => this.#enqueue(() => (isNeeded() ? this.#open() : undefined));
     const { offerWaitMs = OFFER_WAIT_MS } = this.#times;
-    const open = () => (this.#link?.alive ? undefined : this.#open());
-    this.#waiting = setTimeout(() => this.#enqueue(open), offerWaitMs);
+    this.#suspectUntil = 0;
+    this.#setState("connecting");
+    this.#recovery.begin();
+    clearTimeout(this.#waiting);
+    if (this.#initiates) open();
+    else this.#waiting = setTimeout(open, offerWaitMs);
   }
 
   #retry() {

@@ -212,7 +212,7 @@ export class VoiceRoom {
     if (servers !== undefined) this.setIceServers(servers);
     if (this.muted) this.#channel.push("toggle_mute", { muted: true });
     if (this.#deafened) this.#channel.push("toggle_deafen", { deafened: true });
-    for (const peer of this.#peers.values()) peer.start(); // after a rejoin
+    for (const peer of this.#peers.values()) peer.rejoined();
     this.#showPeers();
   }
 
@@ -245,8 +245,9 @@ export class VoiceRoom {
 
   #joinedPeer(userId) {
     if (userId === null) return;
+    const known = this.#peers.get(userId);
     this.#changed(() => this.#members.add(userId));
-    this.#peers.get(userId)?.start();
+    known?.rejoined();
   }
 
   #leftPeer(userId) {

@@ -131,18 +131,16 @@ export class PhoenixServer {
     this.#topics.set(topic, users);
     const holder = users.get(socket.user);
     if (holder && !topic.includes("takeover")) return reply("error", { reason: "already_in_channel" });
-    if (holder) {
-      holder.push("taken_over", {});
-      this.#close(holder);
-    }
+    if (holder) holder.push("taken_over", {});
 
     const place = this.#place(socket, joinRef, topic);
     const answer = await this.#options.iceServers(socket.user);
     if (users.get(socket.user) !== place) return undefined; // gone meanwhile
     reply("ok", { ...answer, user_id: socket.user });
     place.push("presence_state", this.#presence(topic));
-    this.#broadcast(place, "peer_joined", { user_id: socket.user });
     this.#broadcast(place, "presence_diff", { joins: entry(place), leaves: {} });
+    this.#broadcast(place, "peer_joined", { user_id: socket.user });
+    if (holder) this.#close(holder);
     return undefined;
   }
 
@@ -166,12 +164,14 @@ export class PhoenixServer {
     send(place.socket, [place.joinRef, place.joinRef, place.topic, "phx_close", {}]);
   }
 
+  // Whose place was taken over has not left: his presence ends, and he is there by another.
   #free(place) {
-    const users = this.#topics.get(place?.topic);
-    if (users?.get(place.user) !== place) return;
-    users.delete(place.user);
-    place.socket.places.delete(place.topic);
-    this.#broadcast(place, "peer_left", { user_id: place.user });
+    if (!place || !place.socket.places.delete(place.topic)) return;
+    const users = this.#topics.get(place.topic);
+    if (users.get(place.user) === place) {
+      users.delete(place.user);
+      this.#broadcast(place, "peer_left", { user_id: place.user });
+    }
     this.#broadcast(place, "presence_diff", { joins: {}, leaves: entry(place) });
   }
 

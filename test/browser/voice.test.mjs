@@ -200,14 +200,18 @@ test("a second tab is refused, once, and the first is undisturbed", async (t) =>
   assert.equal(joins("gil", "voice:single") - before, 1);
 });
 
-test("another tab takes the place over", async (t) => {
+test("another tab takes the place over, whoever of the two calls the other", async (t) => {
   const [ida, joe] = await call(t, "takeover", ["ida", "joe"]);
-  const next = await openUser(t, "ida");
-  assert.equal(await enter(next, "takeover"), "ok");
-  const { states, open, live } = await sees(ida, ({ state }) => state === "disconnected");
-  assert.equal(states.at(-1), "disconnected: taken_over");
-  assert.deepEqual({ open, live }, { open: 0, live: 0 });
-  await allHear([next, joe]);
+  let tabs = { ida, joe };
+  for (const user of ["ida", "joe"]) {
+    const next = await openUser(t, user);
+    assert.equal(await enter(next, "takeover"), "ok");
+    const { states, open, live } = await sees(tabs[user], ({ state }) => state === "disconnected");
+    assert.equal(states.at(-1), "disconnected: taken_over");
+    assert.deepEqual({ open, live }, { open: 0, live: 0 });
+    tabs = { ...tabs, [user]: next };
+    await allHear(Object.values(tabs));
+  }
 });
 
 test("after a lost socket the room joins again", async (t) => {

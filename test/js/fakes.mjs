@@ -5,9 +5,10 @@ export async function settled() {
   for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve));
 }
 
+const REAL = { setTimeout: globalThis.setTimeout, clearTimeout: globalThis.clearTimeout };
+
 /** Timers that go by `tick(ms)` alone, till the test ends. Each tick lets what it started settle. */
 export function fakeTime(t) {
-  const real = { setTimeout: globalThis.setTimeout, clearTimeout: globalThis.clearTimeout };
   const timers = new Map();
   let [now, last] = [0, 0];
   globalThis.setTimeout = (take, ms = 0) => {
@@ -16,7 +17,7 @@ export function fakeTime(t) {
     return last;
   };
   globalThis.clearTimeout = (id) => timers.delete(id);
-  t.after(() => Object.assign(globalThis, real));
+  t.after(() => Object.assign(globalThis, REAL));
 
   const next = (end) => [...timers].filter(([, { at }]) => at <= end).sort(([, a], [, b]) => a.at - b.at)[0];
   return {
@@ -206,8 +207,11 @@ class FakePeerConnection extends EventTarget {
 
   close() {
     if (this.signalingState === "closed") return;
+    const connected = this.connectionState === "connected";
+    const other = this.#network.open.find((each) => this.isWith(each) && each.isWith(this));
     this.signalingState = "closed";
     this.connectionState = "closed";
+    if (connected) setImmediate(() => other?.endTransport());
   }
 
   // ---- for the network and the tests ----
@@ -226,6 +230,7 @@ class FakePeerConnection extends EventTarget {
 
   /** The peer's end says that it goes. */
   endTransport() {
+    if (this.signalingState === "closed") return;
     const { transport } = this.#transceiver.sender;
     transport.state = "closed";
     transport.onstatechange?.(new Event("statechange"));
@@ -314,12 +319,14 @@ export class FakeServer {
     this.broadcast(channel, "peer_joined", { user_id: user });
     this.broadcast(channel, "presence_diff", { joins: { [user]: { metas: [channel.meta] } }, leaves: {} });
     users.set(user, channel);
+    channel.served = true;
     channel.answer("ok", { ice_servers: this.iceServers, user_id: user, expires_at: 1 });
     const state = [...users].map(([id, each]) => [id, { metas: [each.meta] }]);
     channel.deliver("presence_state", Object.fromEntries(state));
   }
 
   free(channel) {
+    channel.served = false;
     const users = this.topics.get(channel.topic);
     if (users?.get(channel.socket.user) !== channel) return;
     const { user } = channel.socket;
@@ -442,6 +449,7 @@ class FakePush {
 
 class FakeChannel {
   state = "closed";
+  served = false; // has a process at the server
   bindings = [];
 
   constructor(socket, topic) {
@@ -510,7 +518,7 @@ class FakeChannel {
     this.#remove();
     if (connected) {
       setImmediate(() => {
-        const member = server.topics.get(this.topic)?.get(this.socket.user) === this;
+        const member = this.served;
         server.free(this);
         this.#message("phx_reply", { status: "ok", response: {} }, push.ref);
         if (member) this.#message("phx_close", {}, joinRef);

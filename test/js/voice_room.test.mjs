@@ -250,6 +250,18 @@ test("another tab takes over", async () => {
   assertGone(all, [ann, ben]);
 });
 
+test("a member's other tab takes over: the call goes on with that one, without delay", async () => {
+  const all = world();
+  const [ann, ben] = [await all.enter("ann"), await all.enter("ben")];
+  const next = await all.enter("ben");
+  ben.socket.channels[0].deliver("taken_over", {});
+  await settled();
+  assert.equal(ben.room.reason, "taken_over");
+  assert.deepEqual([states(ann), states(next)], [["ben connected"], ["ann connected"]]);
+  await Promise.all([ann.room.leave(), next.room.leave()]);
+  assertGone(all, [ann, ben, next]);
+});
+
 test("the server closes the channel", async () => {
   const all = world();
   const ann = await all.enter("ann");
@@ -274,6 +286,7 @@ test("a lost socket: the room comes back, with the new ICE servers", async () =>
   assert.deepEqual(ann.states.slice(2), ["disconnected: connection_lost", "connecting", "connected"]);
   assert.deepEqual(ann.room.iceServers, [TURN]);
   assert.equal(all.server.log.filter((line) => line === "ann toggle_mute").length, 2);
+  assert.deepEqual([states(ann), states(ben)], [["ben connected"], ["ann connected"]], "without delay");
   await Promise.all([ann.room.leave(), ben.room.leave()]);
   assertGone(all, [ann, ben]);
 });
