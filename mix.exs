@@ -145,7 +145,8 @@ defmodule Cromulent.Turn.MixProject do
     [
       licenses: ["Apache-2.0"],
       links: %{},
-      files: ~w(lib src c_src assets docs mk Makefile mix.exs rebar.config VERSION LICENSE
+      files:
+        ~w(lib src c_src assets package.json docs mk Makefile mix.exs rebar.config VERSION LICENSE
            README.md CHANGELOG.md .formatter.exs) ++ shipped_priv()
     ]
   end

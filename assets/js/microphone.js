@@ -13,6 +13,7 @@ const PROCESSING = { echoCancellation: true, noiseSuppression: true, autoGainCon
  */
 export class Microphone {
   #getUserMedia;
+  #onLost;
   #mode;
   #stream = null;
   #closed = false;
@@ -25,8 +26,10 @@ export class Microphone {
    * @param {(constraints: MediaStreamConstraints) => Promise<MediaStream|null>} [options.getUserMedia]
    *   null: there is no microphone, one listens only
    * @param {"voice"|"ptt"} [options.mode]
+   * @param {() => void} [options.onLost] the device is gone
    */
-  constructor({ getUserMedia = browserMedia, mode = "voice" } = {}) {
+  constructor({ getUserMedia = browserMedia, mode = "voice", onLost = () => undefined } = {}) {
+    this.#onLost = onLost;
     this.#getUserMedia = getUserMedia;
     this.#mode = mode;
   }
@@ -79,6 +82,8 @@ export class Microphone {
   #keep(stream) {
     if (this.#closed) return stop(stream);
     this.#stream = stream;
+    const lost = () => this.#closed || this.#onLost();
+    for (const track of stream?.getAudioTracks() ?? []) track.addEventListener("ended", lost);
     return this.#apply();
   }
 

@@ -59,7 +59,7 @@ function push(hook, event, payload) {
   try {
     Promise.resolve(hook.pushEvent(event, payload, () => undefined)).catch(() => undefined);
   } catch {
-    // LiveView 1.1 throws where 1.0 returns false.
+    // Versions differ in how they say that there is no server: false, a rejected promise, an error.
   }
 }
 

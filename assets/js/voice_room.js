@@ -4,6 +4,7 @@ import { Microphone } from "./microphone.js";
 import { watchNetwork } from "./network.js";
 import { readCandidate, readDescription, readId, readTalking, readUser } from "./signal.js";
 import { VoiceChannel } from "./voice_channel.js";
+import { VoiceError } from "./voice_error.js";
 import { VoicePeer } from "./voice_peer.js";
 
 const GRACE_MS = 10_000; // for members that lost the server as well and are not back yet
@@ -28,7 +29,8 @@ const GRACE_MS = 10_000; // for members that lost the server as well and are not
  * @property {(userId: string, stream: MediaStream|null) => void} [onStream] what to play; null when
  *   it is over
  * @property {(userId: string, active: boolean) => void} [onTalking] push to talk of the others
- * @property {(error: Error) => void} [onError] what went wrong without ending anything
+ * @property {(error: Error) => void} [onError] what went wrong without ending anything; with the
+ *   reason "microphone_lost", the microphone was unplugged
  * @property {(constraints: MediaStreamConstraints) => Promise<MediaStream|null>} [getUserMedia]
  *   instead of the browser's; null: listen only
  * @property {string|null} [deviceId] of the microphone
@@ -76,7 +78,8 @@ export class VoiceRoom {
     this.channelId = String(channelId);
     this.#userId = String(userId);
     this.#options = options;
-    this.#microphone = new Microphone(options);
+    const onLost = () => this.#report(new VoiceError("microphone_lost"));
+    this.#microphone = new Microphone({ ...options, onLost });
     if (iceServers !== null) this.#keepServers(iceServers);
     this.#channel = new VoiceChannel(socket, `voice:${this.channelId}`, this.#events(), {
       onJoined: (reply) => this.#entered(reply),

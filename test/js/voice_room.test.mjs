@@ -87,6 +87,26 @@ test("all at once", async () => {
   assertGone(all, members);
 });
 
+test("a peer_left counts before Presence says so", async () => {
+  const all = world();
+  const [ann, ben] = [await all.enter("ann"), await all.enter("ben")];
+  all.server.push("voice:1", "ann", "peer_left", { user_id: "ben" });
+  await settled();
+  assert.deepEqual(ann.room.peers, []);
+  assert.equal(ann.streams.ben, null);
+  await Promise.all([ann.room.leave(), ben.room.leave()]);
+  assertGone(all, [ann, ben]);
+});
+
+test("a microphone that is unplugged is told", async () => {
+  const all = world();
+  const ann = await all.enter("ann");
+  all.streams[0].tracks[0].dispatchEvent(new Event("ended"));
+  assert.deepEqual(ann.errors.map(({ reason }) => reason), ["microphone_lost"]);
+  assert.equal(ann.room.state, "connected", "one listens");
+  await ann.room.leave();
+});
+
 test("who leaves is gone for the others, stream and all", async () => {
   const all = world();
   const [ann, ben] = [await all.enter("ann"), await all.enter("ben")];
@@ -361,6 +381,7 @@ test("one failing member of several does not make the room fail", async (t) => {
   all.server.push("voice:1", "ann", "peer_left", { user_id: "zoe" });
   await settled();
   assert.equal(ann.states.at(-1), "connected", "alone is connected");
+  assert.deepEqual(ann.room.peers, []);
   await ann.room.leave();
 });
 
