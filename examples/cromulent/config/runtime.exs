@@ -21,12 +21,15 @@ on_duplicate =
 
 config :cromulent, CromulentWeb.VoiceChannel, on_duplicate: on_duplicate
 
+# To be seen from other machines, CROMULENT_LISTEN=all; without HTTPS, browsers give no microphone there.
 if config_env() == :dev do
-  config :cromulent, CromulentWeb.Endpoint,
-    http: [
-      ip: if(System.get_env("CROMULENT_LISTEN") == "all", do: {0, 0, 0, 0}, else: {127, 0, 0, 1}),
-      port: String.to_integer(System.get_env("PORT", "4000"))
-    ]
+  ip = if System.get_env("CROMULENT_LISTEN") == "all", do: {0, 0, 0, 0}, else: {127, 0, 0, 1}
+  port = String.to_integer(System.get_env("PORT", "4000"))
+  config :cromulent, CromulentWeb.Endpoint, http: [ip: ip, port: port]
+end
+
+if port = config_env() == :test && System.get_env("PORT") do
+  config :cromulent, CromulentWeb.Endpoint, http: [port: String.to_integer(port)]
 end
 
 if config_env() == :prod do

@@ -25,7 +25,9 @@ defmodule CromulentWeb.VoiceBar do
         <span class="voice-bar__dot" aria-hidden="true"></span>
         <span class="voice-bar__texts">
           <strong class="voice-bar__label" data-offline="Disconnected">{label(@voice)}</strong>
-          <small class="voice-bar__detail">{detail(@voice)}</small>
+          <small class="voice-bar__detail" data-offline="The server is out of reach.">
+            {detail(@voice)}
+          </small>
         </span>
       </div>
       <div :if={@voice.channel} class="voice-bar__buttons">
@@ -142,7 +144,7 @@ defmodule CromulentWeb.VoiceBar do
     do: "M4 15v-3a8 8 0 0 1 16 0v3M4 14h3v6H5a1 1 0 0 1-1-1zM20 14h-3v6h2a1 1 0 0 0 1-1z"
 
   defp path(:ear_off), do: path(:ear) <> "M4 4l16 16"
-  defp path(:ptt), do: "M12 4v9M8 9l4 4 4-4M5 16h14v4H5z"
+  defp path(:ptt), do: "M8 9h9v12H8zM10 9V3M11 13h3M11 17h3"
   defp path(:again), do: "M4 12a8 8 0 1 1 2.5 5.8M4 19v-5h5"
 
   defp path(:leave),

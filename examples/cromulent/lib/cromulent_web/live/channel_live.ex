@@ -93,8 +93,9 @@ defmodule CromulentWeb.ChannelLive do
   defp voice_label(%{open?: true, name: name}), do: "Join voice channel #{name}"
   defp voice_label(%{open?: false, name: name}), do: "Voice channel #{name}: members only"
 
-  defp voice_mark(%{open?: true}), do: "🔊"
-  defp voice_mark(%{open?: false}), do: "🔒"
+  # A loudspeaker, or a lock.
+  defp voice_mark(%{open?: true}), do: "M4 9v6h4l5 4V5L8 9zM17 9a4 4 0 0 1 0 6"
+  defp voice_mark(%{open?: false}), do: "M6 11h12v9H6zM8 11V8a4 4 0 0 1 8 0v3"
 
   defp here?(%{channel: nil}, _channel), do: false
   defp here?(%{channel: %{id: id}}, channel), do: channel.id == id
