@@ -44,12 +44,24 @@ defmodule Cromulent.Turn.Telemetry do
   @doc false
   @spec execute([atom()], map(), map()) :: :ok
   def execute(event, measurements, metadata) do
-    if function_exported?(:telemetry, :execute, 3) or Code.ensure_loaded?(:telemetry) do
+    if telemetry?() do
       # Not a dependency: only known when it runs.
       apply(:telemetry, :execute, [[:cromulent, :turn | event], measurements, metadata])
     end
 
     :ok
+  end
+
+  # Where it is absent, looking for it is a search of all code paths by the one code server: once is enough.
+  defp telemetry? do
+    function_exported?(:telemetry, :execute, 3) or
+      (:persistent_term.get(__MODULE__, :unknown) == :unknown and look_for_telemetry())
+  end
+
+  defp look_for_telemetry do
+    found? = Code.ensure_loaded?(:telemetry)
+    unless found?, do: :persistent_term.put(__MODULE__, :absent)
+    found?
   end
 
   @doc false
