@@ -1,6 +1,107 @@
 defmodule Cromulent.Turn.Join do
   @moduledoc """
-  One place per user in a voice channel, however many tabs, sockets and nodes there are.
+  One place per user in a voice channel, however many tabs, sockets and nodes there are, and ICE
+  servers for whoever holds it.
+
+      case Cromulent.Turn.join(MyAppWeb.Presence, "voice:" <> id, user_id) do
+        {:ok, %{ice_servers: ice_servers, expires_at: expires_at}} -> ...
+        {:error, :already_in_channel} -> ...
+      end
+
+  The place is the calling process's, a Phoenix channel's as a rule, and free the moment that process
+  ends, however it does. Credentials are made after the place is got: a join that is refused costs none.
+
+  ## Options
+
+  | option | default | meaning |
+  |---|---|---|
+  | `on_duplicate` | `:reject` | what a second join does: `:reject` is refused; `:takeover` takes the place from whoever has it; `{:max, n}` is refused when `n` hold one |
+  | `grace` | 500 | ms that a holder has to end itself after a takeover |
+  | `timeout` | 2000 | ms in which the other nodes have to answer |
+  | `renew` | true | whether the holder is sent new credentials before they expire |
+
+  All others go to the providers, as those of `Cromulent.Turn.ice_servers/2`. Joins of one topic should
+  all say the same `on_duplicate`; where they do not, each keeps to its own. A wrong option, a topic that is
+  not a string or empty, and a `presence` that is no module raise `ArgumentError`. A user id may be any
+  term, and with `presence` whatever `to_string/1` takes.
+
+  With `presence`, a join is also refused (or with `:takeover`, takes over) while Presence knows a living process
+  of the user in the topic that holds no place: one of a release that did not join this way yet, say, while a deployment
+  replaces it. That Presence is late does no harm: who holds a place is known without it, and the dead do not count.
+
+  ## What the holder is sent
+
+    * `{:cromulent_turn, :ice_servers, %{ice_servers: list, expires_at: unix_seconds}}`: new credentials. They come a
+      tenth of the lifetime before the old ones expire (at least half a minute and at most six, but not before half
+      of it is over), and when the first list had no relay because the provider was down, as soon as it answers. A
+      provider that fails is asked again, after 1 s at first and 60 s at most; a list without a relay never replaces one with.
+    * `{:cromulent_turn, :taken_over, topic}`: the place is another process's. After `grace` ms the
+      holder is ended with `{:shutdown, :taken_over}`, and killed 5 s later if it still lives. A channel should stop by
+      itself, so that it can tell its client why; its client is told that it closed either way, and does not join again.
+
+  ## A channel
+
+      defmodule MyAppWeb.VoiceChannel do
+        use MyAppWeb, :channel
+
+        alias Cromulent.Turn
+        alias MyAppWeb.Presence
+
+        @impl true
+        def join("voice:" <> id = topic, _params, socket) do
+          user_id = socket.assigns.user_id
+
+          with :ok <- MyApp.Channels.authorize_voice(user_id, id),
+               {:ok, payload} <- Turn.join(Presence, topic, user_id, on_duplicate: :takeover) do
+            send(self(), :after_join)
+            {:ok, Map.put(payload, :user_id, user_id), socket}
+          else
+            {:error, reason} -> {:error, %{reason: to_string(reason)}}
+          end
+        end
+
+        @impl true
+        def handle_info(:after_join, socket) do
+          # Tracked first: who hears of the peer finds it in Presence.
+          {:ok, _} = Presence.track(socket, socket.assigns.user_id, %{})
+          push(socket, "presence_state", Presence.list(socket))
+          broadcast_from!(socket, "peer_joined", %{user_id: socket.assigns.user_id})
+          {:noreply, socket}
+        end
+
+        def handle_info({:cromulent_turn, :ice_servers, payload}, socket) do
+          push(socket, "ice_servers", payload)
+          {:noreply, socket}
+        end
+
+        def handle_info({:cromulent_turn, :taken_over, _topic}, socket) do
+          push(socket, "taken_over", %{})
+          {:stop, {:shutdown, :taken_over}, socket}
+        end
+
+        # Phoenix calls this for refused joins too, whose socket cannot broadcast; and who was
+        # overtaken must not tell the others that the user has left.
+        @impl true
+        def terminate(_reason, socket) do
+          if Turn.holds?(socket.topic, socket.assigns.user_id),
+            do: broadcast_from!(socket, "peer_left", %{user_id: socket.assigns.user_id})
+
+          :ok
+        end
+      end
+
+  ## Several nodes
+
+  While other nodes are connected (`Node.list/0`), a join takes a lock of its user in its topic on all of them
+  (`:global.set_lock/3`), asks them who holds a place, and takes one of its own node. Of two joins at the
+  same instant exactly one wins, and joins of different users do not wait for each other. That costs two round
+  trips with two nodes and three with more; alone, a join sends nothing. Figures are in `bench/README.md`.
+
+  In a netsplit both sides admit: each knows only its own. When it heals, the nodes compare their places and the older
+  one stays (by `joined_at` of the nodes' clocks, then by the nodes' names); the other's holder is told
+  and ended as in a takeover. A node that is connected but does not answer is left out after `timeout` as if the network had
+  split, told by `[:cromulent, :turn, :place, :degraded]` and one line in the log, and counted in again when it answers.
+  `docs/joins.md` has the details.
   """
 
   alias Cromulent.Turn.Places
@@ -23,7 +124,12 @@ defmodule Cromulent.Turn.Join do
           ice: keyword()
         }
 
-  @doc "See `Cromulent.Turn.join/4`."
+  @doc """
+  Takes a place of this user in this topic for the calling process, and gives it the ICE servers.
+
+  `{:error, :already_in_channel}` when there is none; also when another join took it over while
+  this one waited for its credentials. `presence` is the application's `Phoenix.Presence` module, or nil.
+  """
   @spec join(module() | nil, String.t(), term(), keyword()) ::
           {:ok, Cromulent.Turn.payload()} | {:error, :already_in_channel}
   def join(presence, topic, user_id, opts \\ []) do
@@ -37,7 +143,7 @@ defmodule Cromulent.Turn.Join do
     end
   end
 
-  @doc "See `Cromulent.Turn.leave/2`."
+  @doc "Gives the places back that the calling process holds for this user in this topic."
   @spec leave(String.t(), term()) :: :ok | {:error, :not_in_channel}
   def leave(topic, user_id) do
     case own(topic, user_id) do
@@ -46,14 +152,17 @@ defmodule Cromulent.Turn.Join do
     end
   end
 
-  @doc "See `Cromulent.Turn.members/1`."
+  @doc """
+  The users who hold a place in a topic, each once, in no order, on every node that answers within
+  a second and a half.
+  """
   @spec members(String.t()) :: [term()]
   def members(topic) do
     found = Places.members(topic!(topic)) ++ Cluster.members(topic)
     found |> Enum.map(fn {user_id, _pid} -> user_id end) |> Enum.uniq()
   end
 
-  @doc "See `Cromulent.Turn.holds?/2`."
+  @doc "Whether the calling process holds a place of this user in this topic. Asks no other node."
   @spec holds?(String.t(), term()) :: boolean()
   def holds?(topic, user_id), do: own(topic, user_id) != []
 
