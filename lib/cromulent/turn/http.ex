@@ -15,6 +15,8 @@ defmodule Cromulent.Turn.Http do
   runs in a process of its own, is over after `http_timeout` milliseconds (`TURN_HTTP_TIMEOUT`, default
   5000) with that process and its connection, follows no redirect, and reads at most 256 KiB of an answer.
 
+  The client over OTP uses no proxy; where one is needed, Finch and Req can be told to.
+
   Requests carry keys in their URLs and headers: an implementation must not log them, and this library
   takes no text from what it returns into logs or errors.
   """
@@ -129,7 +131,9 @@ defmodule Cromulent.Turn.Http do
   # Clients may be anybody's code: what is not in the contract must go no further.
   defp check({:ok, %{status: status, body: body} = response})
        when status in 100..599 and is_binary(body) do
-    if byte_size(body) <= @max_body, do: {:ok, response}, else: {:error, :too_large}
+    if byte_size(body) <= @max_body,
+      do: {:ok, %{status: status, body: body, headers: headers(response)}},
+      else: {:error, :too_large}
   end
 
   defp check({:error, {kind, detail}}) when kind in [:connect, :tls] and is_atom(detail),
@@ -141,6 +145,12 @@ defmodule Cromulent.Turn.Http do
 
   defp check({:error, _other}), do: {:error, :failed}
   defp check(_other), do: {:error, :bad_response}
+
+  defp headers(%{headers: headers}) when is_list(headers) do
+    for {name, value} <- headers, is_binary(name) and is_binary(value), do: {name, value}
+  end
+
+  defp headers(_response), do: []
 
   @doc false
   # The reason of a transport error as OTP's sockets and Mint give it.

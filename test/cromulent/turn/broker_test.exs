@@ -179,7 +179,7 @@ defmodule Cromulent.Turn.BrokerTest do
 
     test "is told its time, and killed when that is over", %{broker: broker} do
       assert fetch(broker, :key, flight(), 300) == {:error, :timeout}
-      assert_received {:flight, pid, ms}
+      assert_receive {:flight, pid, ms}, 10_000
       assert ms <= 270
       eventually(fn -> not Process.alive?(pid) end, 10_000)
       # And kept as a failure, for those who come next.
@@ -295,7 +295,7 @@ defmodule Cromulent.Turn.BrokerTest do
       for n <- 1..5,
           do:
             assert(
-              fetch(broker, n, fn _ -> Process.sleep(:infinity) end, 100) == {:error, :timeout}
+              fetch(broker, n, fn _ -> Process.sleep(:infinity) end, 300) == {:error, :timeout}
             )
 
       eventually(fn -> :sys.get_state(pid).flights == %{} end, 10_000)
@@ -363,6 +363,14 @@ defmodule Cromulent.Turn.BrokerTest do
   end
 
   defp throw_away(_result), do: exit(:done)
+
+  test "leaves nobody waiting when it ends", %{broker: broker, pid: pid} do
+    fun = flight()
+    task = later(fn -> fetch(broker, :key, fun, 60_000) end)
+    waiting(pid, 1)
+    Process.exit(pid, :kill)
+    assert Task.await(task) == {:error, :not_running}
+  end
 
   test "says when it does not run" do
     assert Broker.fetch(1, 1, 100, lands(:nonsense), :no_broker) == {:error, :not_running}

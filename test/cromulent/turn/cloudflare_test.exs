@@ -12,7 +12,8 @@ defmodule Cromulent.Turn.CloudflareTest do
     Map.put(server, :opts,
       cloudflare_url: server.url,
       cloudflare_key_id: @key_id,
-      cloudflare_api_token: @token
+      cloudflare_api_token: @token,
+      http_timeout: 30_000
     )
   end
 

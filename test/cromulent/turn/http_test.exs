@@ -242,6 +242,8 @@ defmodule Cromulent.Turn.HttpTest do
           "body" -> {:ok, %{status: 200, body: nil}}
           "nothing" -> nil
           "error" -> {:error, %RuntimeError{message: "MARKED"}}
+          "headers" -> {:ok, %{status: 200, body: "", headers: [{"a", "b"}, {"c", 1}, :d]}}
+          "no headers" -> {:ok, %{status: 200, body: "", headers: "MARKED"}}
           "connect" -> {:error, {:connect, :ehostunreach}}
           "detail" -> {:error, {:tls, "MARKED"}}
         end
@@ -262,6 +264,8 @@ defmodule Cromulent.Turn.HttpTest do
       assert own.("body") == {:error, :bad_response}
       assert own.("nothing") == {:error, :bad_response}
       assert own.("error") == {:error, :failed}
+      assert own.("headers") == {:ok, %{status: 200, body: "", headers: [{"a", "b"}]}}
+      assert own.("no headers") == {:ok, %{status: 200, body: "", headers: []}}
       assert own.("connect") == {:error, {:connect, :ehostunreach}}
       assert own.("detail") == {:error, :failed}
       no_secret_in_log()

@@ -10,7 +10,8 @@ defmodule Cromulent.Turn.MeteredTest do
   # A server of its own is an account of its own: nothing of other tests is kept for it.
   defp start(reply) do
     server = HttpServer.start(reply)
-    Map.put(server, :opts, metered_url: server.url, metered_secret_key: @secret)
+    opts = [metered_url: server.url, metered_secret_key: @secret, http_timeout: 30_000]
+    Map.put(server, :opts, opts)
   end
 
   defp now, do: System.os_time(:second)
@@ -64,7 +65,7 @@ defmodule Cromulent.Turn.MeteredTest do
 
     test "a thousand who ask at once make one request each way" do
       server = start(ProviderApi.metered(@secret))
-      opts = [http_timeout: 60_000] ++ server.opts
+      opts = Keyword.put(server.opts, :http_timeout, 60_000)
       tasks = for _ <- 1..1000, do: Task.async(fn -> Metered.get_ice_servers("alice", opts) end)
       assert tasks |> Task.await_many(60_000) |> Enum.uniq() == [{:ok, servers(1)}]
       assert HttpServer.requests(server) == 2
