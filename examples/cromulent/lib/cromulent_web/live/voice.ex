@@ -37,6 +37,7 @@ defmodule CromulentWeb.Voice do
     mode: "voice",
     muted: false,
     deafened: false,
+    adopted?: false,
     vad_threshold: 0.02,
     mic_device_id: nil,
     speaker_device_id: nil
@@ -44,7 +45,8 @@ defmodule CromulentWeb.Voice do
 
   @typedoc """
   `channel` is nil outside of any. `mode` is `"voice"`, or `"ptt"`: push to talk. `reason` says why the state is
-  `:disconnected`, where that is known.
+  `:disconnected`, where that is known. `adopted?`: the browser was there before this LiveView, and nobody has
+  muted or deafened since.
   """
   @type t :: %__MODULE__{
           user_id: String.t(),
@@ -54,6 +56,7 @@ defmodule CromulentWeb.Voice do
           mode: String.t(),
           muted: boolean(),
           deafened: boolean(),
+          adopted?: boolean(),
           vad_threshold: float(),
           mic_device_id: nil | String.t(),
           speaker_device_id: nil | String.t()
@@ -119,7 +122,12 @@ defmodule CromulentWeb.Voice do
     socket = leave(socket)
 
     socket
-    |> change(channel: Map.take(channel, [:id, :name]), state: :connecting, reason: nil)
+    |> change(
+      channel: Map.take(channel, [:id, :name]),
+      state: :connecting,
+      reason: nil,
+      adopted?: false
+    )
     |> LiveView.push_event("voice:join", payload(socket, channel))
   end
 
@@ -149,7 +157,9 @@ defmodule CromulentWeb.Voice do
     muted = not socket.assigns.voice.muted
 
     {:halt,
-     socket |> change(muted: muted) |> LiveView.push_event("voice:set_mute", %{muted: muted})}
+     socket
+     |> change(muted: muted, adopted?: false)
+     |> LiveView.push_event("voice:set_mute", %{muted: muted})}
   end
 
   # Who hears nobody says nothing either.
@@ -158,7 +168,9 @@ defmodule CromulentWeb.Voice do
     payload = %{deafened: deafened, muted: deafened or voice.muted}
 
     {:halt,
-     socket |> change(deafened: deafened) |> LiveView.push_event("voice:set_deafen", payload)}
+     socket
+     |> change(deafened: deafened, adopted?: false)
+     |> LiveView.push_event("voice:set_deafen", payload)}
   end
 
   # The mode is a part of the join: who is in a channel joins it anew.
@@ -185,14 +197,14 @@ defmodule CromulentWeb.Voice do
   defp reason(%{"reason" => reason}) when is_binary(reason), do: String.slice(reason, 0, 64)
   defp reason(_params), do: nil
 
-  # A LiveView that was mounted anew learns where its browser is; how it is there, Presence says.
-  defp state_changed(%{assigns: %{voice: %{channel: nil} = voice}} = socket, id, state, reason)
+  # A LiveView that was mounted anew learns where its browser is.
+  defp state_changed(%{assigns: %{voice: %{channel: nil}}} = socket, id, state, reason)
        when state != :disconnected do
     case socket.private.voice_channels do
       %{^id => channel} ->
-        me = Enum.find(members(id), %{}, &(&1.user_id == voice.user_id))
-        socket = change(socket, Enum.to_list(Map.take(me, [:muted, :deafened])))
-        change(socket, channel: Map.take(channel, [:id, :name]), state: state, reason: reason)
+        channel = Map.take(channel, [:id, :name])
+        changes = [channel: channel, state: state, reason: reason, adopted?: true]
+        socket |> change(changes) |> adopt(id)
 
       _unknown ->
         socket
@@ -210,11 +222,19 @@ defmodule CromulentWeb.Voice do
 
   defp handle_info(%Broadcast{topic: "voice:" <> id, event: "presence_diff"}, socket)
        when is_map_key(socket.assigns.voice_members, id) do
-    {:halt, update(socket, :voice_members, &Map.put(&1, id, members(id)))}
+    {:halt, socket |> update(:voice_members, &Map.put(&1, id, members(id))) |> adopt(id)}
   end
 
   defp handle_info(%Broadcast{topic: "voice:" <> _id}, socket), do: {:halt, socket}
   defp handle_info(_message, socket), do: {:cont, socket}
+
+  # Whether an adopted browser is muted, Presence says, as soon as the channel has it again.
+  defp adopt(%{assigns: %{voice: %{adopted?: true, channel: %{id: id}} = voice}} = socket, id) do
+    me = Enum.find(socket.assigns.voice_members[id], %{}, &(&1.user_id == voice.user_id))
+    change(socket, Map.take(me, [:muted, :deafened]))
+  end
+
+  defp adopt(socket, _id), do: socket
 
   # One meta per user, in the order in which they came.
   defp members(id) do

@@ -190,16 +190,23 @@ defmodule CromulentWeb.ChannelLiveTest do
 
   test "a LiveView that is mounted anew learns from the browser where that is", c do
     {:ok, client, _reply} = VoiceClient.join(c.user, c.lounge.id)
-    ChannelCase.eventually(fn -> VoiceClient.push(client, "toggle_mute", %{"muted" => true}) end)
-
     view = open(c.conn)
     assert bar(view) =~ "hidden"
     browser_says(view, "connected", c.lounge)
     assert bar(view) =~ ~s(data-state="connected")
     assert bar(view) =~ "Lounge"
-    assert bar(view) =~ ~r/aria-pressed="true"[^>]*aria-label="Mute"/
+
+    muted = ~r/aria-pressed="true"[^>]*aria-label="Mute"/
+    refute bar(view) =~ muted
+    :ok = VoiceClient.push(client, "toggle_mute", %{"muted" => true})
+    ChannelCase.eventually(fn -> bar(view) =~ muted end)
+    # From now on the page itself knows best.
+    click(view, "Mute")
+    :ok = VoiceClient.push(client, "toggle_deafen", %{"deafened" => true})
+    ChannelCase.eventually(fn -> has_element?(view, ".member", "deafened") end)
+    refute bar(view) =~ muted
     join(view, c.workshop)
-    assert [{"leave", _}, {"join", _}] = pushed(view, 2)
+    assert [{"set_mute", %{muted: false}}, {"leave", _}, {"join", _}] = pushed(view, 3)
     VoiceClient.cut(client)
   end
 
