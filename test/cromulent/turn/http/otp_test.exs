@@ -3,8 +3,10 @@
 defmodule Cromulent.Turn.Http.OtpTest do
   use ExUnit.Case, async: true
 
+  import Cromulent.Turn.Helpers, only: [eventually: 2]
+
+  alias Cromulent.Turn.{Certificates, Http, HttpServer}
   alias Cromulent.Turn.Http.Otp
-  alias Cromulent.Turn.HttpServer
 
   defp ask(reply, headers \\ []) do
     server = HttpServer.start(fn _ -> reply end)
@@ -141,20 +143,37 @@ defmodule Cromulent.Turn.Http.OtpTest do
   test "says when the certificates to trust cannot be read" do
     options = [timeout: 20_000, max_body: 10, cacertfile: "/no/such/file.pem"]
 
-    server =
-      HttpServer.start(fn _ -> {200, ""} end, tls: Cromulent.Turn.Certificates.make().server)
+    server = HttpServer.start(fn _ -> {200, ""} end, tls: Certificates.make().server)
 
     assert Otp.request(:get, server.url, [], "", options) == {:error, {:tls, :bad_cacertfile}}
   end
 
   test "speaks TLS 1.2 and 1.3, and nothing older" do
     for {version, result} <- ["tlsv1.3": :ok, "tlsv1.2": :ok, "tlsv1.1": :error] do
-      made = Cromulent.Turn.Certificates.make()
+      made = Certificates.make()
       server = HttpServer.start(fn _ -> {200, ""} end, tls: [versions: [version]] ++ made.server)
       options = [timeout: 20_000, max_body: 10, cacertfile: made.cacertfile]
       answer = Otp.request(:get, server.url, [], "", options)
       assert {version, elem(answer, 0)} == {version, result}
       if result == :error, do: assert(answer == {:error, {:tls, :protocol_version}})
     end
+  end
+
+  test "leaves no TLS connection behind, whoever gives up" do
+    made = Certificates.make()
+    server = HttpServer.start(fn _ -> :hang end, tls: made.server)
+
+    ask = fn ms ->
+      Http.request(:get, server.url, [], "", http_cacertfile: made.cacertfile, http_timeout: ms)
+    end
+
+    assert ask.(1_000) == {:error, :timeout}
+    eventually(fn -> HttpServer.connections(server) == 0 end, 10_000)
+
+    caller = spawn(fn -> ask.(60_000) end)
+    assert_receive {:http, _, _}, 10_000
+    eventually(fn -> HttpServer.connections(server) == 1 end, 10_000)
+    Process.exit(caller, :kill)
+    eventually(fn -> HttpServer.connections(server) == 0 end, 10_000)
   end
 end
