@@ -23,6 +23,8 @@ defmodule Cromulent.Turn.Cluster do
         host: ~c"127.0.0.1",
         longnames: true,
         connection: :standard_io,
+        # The first of the path: with the sanitizers that is one which preloads their runtime.
+        exec: "erl" |> System.find_executable() |> String.to_charlist(),
         wait_boot: 60_000,
         args: args(opts)
       })

@@ -1,6 +1,7 @@
 defmodule Cromulent.Turn.Places.Supervisor do
   @moduledoc false
-  # The tables first: what is behind them can crash without a place being lost.
+  # The tables first. What works on them has a supervisor of its own: it can crash, and more often than a
+  # supervisor bears, without a place being lost.
 
   use Supervisor
 
@@ -14,7 +15,17 @@ defmodule Cromulent.Turn.Places.Supervisor do
 
   @impl true
   def init([]) do
-    children = [Tables, {Task.Supervisor, name: @tasks}, Server, Renewer]
+    workers = [{Task.Supervisor, name: @tasks}, Server, Renewer]
+
+    children = [
+      Tables,
+      %{
+        id: :workers,
+        type: :supervisor,
+        start: {Supervisor, :start_link, [workers, [strategy: :one_for_one]]}
+      }
+    ]
+
     Supervisor.init(children, strategy: :rest_for_one)
   end
 
