@@ -1,6 +1,6 @@
 # The suites. `make test` runs them in this order and stops at the first that fails.
 
-SUITES ?= c fuzz ex erl js interop browser uv
+SUITES ?= c fuzz ex erl js interop browser example uv
 
 # Tests of the core, always under ASan and UBSan. test_*.c are programs; other files in test/c
 # are helpers that they share. Tests of the relay's own files link those files too.
@@ -54,7 +54,7 @@ UV_TESTS := test/build_test.exs $(addprefix test/cromulent/turn/,wire_auth_test.
 UV_ENV := $(TEST_ENV) CROMULENT_TURN_PRIV=$(abspath $(OUT)/uv/priv) CROMULENT_TURN_TEST_UDP=uv
 
 ##@ Testing
-.PHONY: setup test-c run-test-c test-fuzz test-ex test-erl test-js test-interop test-browser test-uv test-san
+.PHONY: setup test-c run-test-c test-fuzz test-ex test-erl test-js test-interop test-browser test-example test-uv test-san
 
 setup: ## Install what is missing of the system packages (Debian; elsewhere say which)
 	$(Q)bin/setup
@@ -85,6 +85,9 @@ test-interop: $(TEST_NEEDS) ## Test against coturn's and aioice's clients
 
 test-browser: $(TEST_NEEDS) ## Test two Chromium peers that meet through the relay only
 	$(Q)$(TEST_ENV) test/browser/run
+
+test-example: ## Test the example app; what cannot be had here is skipped, and said
+	$(Q)$(TEST_ENV) test/example/run
 
 test-uv: $(TEST_NEEDS) uv ## Test the relay on libuv's own UDP (ExUnit, interoperability)
 	$(Q)$(UV_ENV) mix test $(UV_TESTS)
