@@ -1,13 +1,7 @@
 import "phoenix_html";
 import { Socket } from "phoenix";
 import { LiveSocket } from "phoenix_live_view";
-import { createVoiceHook } from "cromulent_turn";
-
-const Voice = createVoiceHook({
-  createSocket: (token) => new Socket("/socket", { params: { token } }),
-  pushConnecting: true,
-  onError: (error) => console.warn("voice:", error.message),
-});
+import { Voice } from "./voice";
 
 /** Empties the field once its text is on its way. */
 const Say = {
