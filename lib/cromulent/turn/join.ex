@@ -196,14 +196,8 @@ defmodule Cromulent.Turn.Join do
     do: Cluster.claim(place, timeout, &claim_here(request, &1))
 
   defp confirm(%{place: place, timeout: timeout} = request, old) do
-    case Cluster.claim(place, timeout, &keep_here(request, &1)) do
-      {:ok, taken, more} ->
-        {:ok, taken, old ++ more}
-
-      {:full, by} ->
-        evict(old, request)
-        {:full, by}
-    end
+    with {:ok, taken, more} <- Cluster.claim(place, timeout, &keep_here(request, &1)),
+         do: {:ok, taken, old ++ more}
   end
 
   defp claim_here(%{takeover?: true, place: place} = request, elsewhere) do

@@ -104,25 +104,13 @@ defmodule Cromulent.Turn.Places do
   @doc "Removes exactly this hold; false when it was gone already."
   @spec remove(place()) :: boolean()
   def remove(place(key: key, ref: ref)) do
-    pattern =
-      place(key: key, ref: ref, pid: :_, user_id: :_, joined_at: :_, transport: :_, limit: :_)
-
-    :ets.select_delete(__MODULE__, [{pattern, [], [true]}]) == 1
+    :ets.select_delete(__MODULE__, [{place(key: key, ref: ref, _: :_), [], [true]}]) == 1
   end
 
   @doc "Users and holders of a topic, on this node."
   @spec members(String.t()) :: [{user_id :: term(), pid()}]
   def members(topic) do
-    pattern =
-      place(
-        key: {topic, :_, :_},
-        ref: :_,
-        pid: :"$2",
-        user_id: :"$1",
-        joined_at: :_,
-        transport: :_,
-        limit: :_
-      )
+    pattern = place(key: {topic, :_, :_}, pid: :"$2", user_id: :"$1", _: :_)
 
     for {user_id, pid} <- :ets.select(__MODULE__, [{pattern, [], [{{:"$1", :"$2"}}]}]),
         Process.alive?(pid),
@@ -164,8 +152,7 @@ defmodule Cromulent.Turn.Places do
 
   # Compare and swap. The table takes a new object only with a key that it can see to be the same.
   defp swap(place(key: key, ref: ref, pid: pid), new) do
-    old =
-      place(key: key, ref: ref, pid: pid, user_id: :_, joined_at: :_, transport: :_, limit: :_)
+    old = place(key: key, ref: ref, pid: pid, _: :_)
 
     fields = new |> Tuple.to_list() |> Enum.map(&{:const, &1}) |> List.to_tuple()
     body = put_elem(fields, place(:key), {:element, place(:key) + 1, :"$_"})

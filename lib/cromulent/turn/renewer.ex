@@ -45,6 +45,8 @@ defmodule Cromulent.Turn.Renewer do
 
   defp watch(place, due, expires_at, opts) do
     row = {Places.place(place, :ref), place, due, expires_at, 0, fn -> opts end}
+    # Written here: a renewer that is being restarted finds it there.
+    :ets.insert(Renewer, row)
     GenServer.cast(Renewer, {:watch, row})
   end
 
@@ -63,19 +65,11 @@ defmodule Cromulent.Turn.Renewer do
 
   @impl true
   def init([]) do
-    {:ok, Enum.reduce(:ets.tab2list(Renewer), %Renewer{}, &set_timer/2)}
+    {:ok, Enum.reduce(:ets.tab2list(Renewer), %Renewer{}, &take_up/2)}
   end
 
   @impl true
-  def handle_cast({:watch, {_ref, place, _, _, _, _} = row}, state) do
-    if Places.held?(place) do
-      :ets.insert(Renewer, row)
-      {:noreply, set_timer(row, state)}
-    else
-      {:noreply, state}
-    end
-  end
-
+  def handle_cast({:watch, row}, state), do: {:noreply, take_up(row, state)}
   def handle_cast({:forget, ref}, state), do: {:noreply, drop(ref, state)}
 
   @impl true
@@ -175,14 +169,14 @@ defmodule Cromulent.Turn.Renewer do
 
   # ---- rows and their timers ----
 
-  defp put({ref, place, _, _, _, _} = row, state) do
-    if Places.held?(place) do
-      :ets.insert(Renewer, row)
-      set_timer(row, state)
-    else
-      drop(ref, state)
-    end
+  defp put(row, state) do
+    :ets.insert(Renewer, row)
+    take_up(row, state)
   end
+
+  # It may have been forgotten before it came.
+  defp take_up({ref, place, _, _, _, _} = row, state),
+    do: if(Places.held?(place), do: set_timer(row, state), else: drop(ref, state))
 
   defp set_timer({ref, _place, due, _, _, _}, state) do
     timer = Process.send_after(self(), {:due, ref}, max(due - now_ms(), 0))

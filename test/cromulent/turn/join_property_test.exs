@@ -1,7 +1,7 @@
 defmodule Cromulent.Turn.JoinPropertyTest do
   # Random joins, leaves and deaths of real processes at the same time, and what must hold whatever
   # their order turns out to be. A failure prints the seed: SEED=... runs the same scripts again.
-  use ExUnit.Case, async: false
+  use ExUnit.Case, async: true
 
   import Cromulent.Turn.Helpers
 
@@ -26,7 +26,6 @@ defmodule Cromulent.Turn.JoinPropertyTest do
   end
 
   setup do
-    put_config(provider: Hour)
     seed = String.to_integer(System.get_env("SEED", "#{:rand.uniform(1_000_000_000)}"))
     on_exit(fn -> eventually(fn -> no_place?() end, 10_000) end)
     {:ok, seed: seed}
@@ -45,15 +44,13 @@ defmodule Cromulent.Turn.JoinPropertyTest do
     totals = Enum.reduce(counts, &Map.merge(&1, &2, fn _, a, b -> a + b end))
     assert totals.scenarios == @scenarios
 
-    for what <- [:admitted, :refused, :left, :died, :taken_over], do: assert(totals[what] > 1_000)
+    for what <- [:admitted, :refused, :left, :died, :taken_over], do: assert(totals[what] > 500)
 
     # Nothing is left, in no table and no process.
     eventually(&no_place?/0, 10_000)
-    eventually(fn -> :ets.info(Renewer, :size) == 0 end, 10_000)
+    eventually(fn -> not Enum.any?(:ets.tab2list(Renewer), &ours?(elem(&1, 1))) end, 10_000)
     assert %{holders: holders} = :sys.get_state(Server)
-    assert holders == %{}
-    assert %{timers: timers, asking: asking} = :sys.get_state(Renewer)
-    assert {timers, asking} == {%{}, %{}}
+    refute Enum.any?(holders, fn {_, {_, places}} -> Enum.any?(Map.values(places), &ours?/1) end)
   end
 
   test "one after the other, joins go as a simple model says", %{seed: seed} do
@@ -84,7 +81,10 @@ defmodule Cromulent.Turn.JoinPropertyTest do
     do: {:leave, ask(worker, fn -> Turn.leave(topic, user) end)}
 
   defp step(:join, worker, {topic, user}, mode) do
-    join = fn -> Turn.join(nil, topic, user, on_duplicate: mode, grace: 60_000) end
+    join = fn ->
+      Turn.join(nil, topic, user, on_duplicate: mode, grace: 60_000, provider: Hour)
+    end
+
     {:join, with({:ok, _payload} <- ask(worker, join), do: :ok)}
   end
 
@@ -211,6 +211,10 @@ defmodule Cromulent.Turn.JoinPropertyTest do
 
       believe = registered(register, {script.topic, user})
 
+      # One that is killed now, by a signal that was long on its way, may be in one of the lists only.
+      dead = Enum.reject(pids, &Process.alive?/1)
+      [held, believe] = for list <- [held, believe], do: Enum.reject(list, &(&1 in dead))
+
       if script.mode == :takeover,
         do: assert(held -- believe == [], name),
         else: assert(Enum.sort(held) == Enum.sort(believe), "#{name}: #{inspect(script)}")
@@ -219,7 +223,7 @@ defmodule Cromulent.Turn.JoinPropertyTest do
 
   defp free_again(topic, user, name) do
     assert Places.holders(topic, user) == [], name
-    assert {:ok, _} = Turn.join(nil, topic, user), name
+    assert {:ok, _} = Turn.join(nil, topic, user, provider: Hour), name
     assert Turn.members(topic) == [user], name
     assert Turn.leave(topic, user) == :ok, name
   end
@@ -245,7 +249,7 @@ defmodule Cromulent.Turn.JoinPropertyTest do
   end
 
   defp move({:join, user}, %{topic: topic, mode: mode} = script, _pids, register) do
-    case Turn.join(nil, topic, user, on_duplicate: mode, grace: script.grace) do
+    case Turn.join(nil, topic, user, on_duplicate: mode, grace: script.grace, provider: Hour) do
       {:ok, %{expires_at: at}} when is_integer(at) -> admitted({topic, user}, mode, register)
       {:error, :already_in_channel} -> :refused
     end
@@ -280,6 +284,6 @@ defmodule Cromulent.Turn.JoinPropertyTest do
 
   defp topic, do: "property:#{System.unique_integer([:positive])}"
 
-  defp no_place?,
-    do: not Enum.any?(Places.all(), &match?({"property:" <> _, _, _}, Places.place(&1, :key)))
+  defp no_place?, do: not Enum.any?(Places.all(), &ours?/1)
+  defp ours?(place), do: match?({"property:" <> _, _, _}, Places.place(place, :key))
 end

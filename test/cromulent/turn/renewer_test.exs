@@ -149,10 +149,10 @@ defmodule Cromulent.Turn.RenewerTest do
   end
 
   test "nothing is sent to who left, was overtaken or died, nor asked for", %{topic: topic} do
-    {left, leaver, {:ok, _}} = join([2, 3600], topic <> "left")
-    {over, overtaken, {:ok, _}} = join([2, 3600], topic <> "over")
-    {dead, dying, {:ok, _}} = join([2, 3600], topic <> "dead")
-    {_, last, {:ok, _}} = join([3, 3600], topic)
+    {left, leaver, {:ok, _}} = join([6, 3600], topic <> "left")
+    {over, overtaken, {:ok, _}} = join([6, 3600], topic <> "over")
+    {dead, dying, {:ok, _}} = join([6, 3600], topic <> "dead")
+    {_, last, {:ok, _}} = join([8, 3600], topic)
     :ok = run(leaver, fn -> Turn.leave(topic <> "left", "alice") end)
 
     {_, {:ok, _}} =
