@@ -106,17 +106,18 @@ defmodule Cromulent.Turn do
       %{ice_servers: [%{urls: "stun:203.0.113.5:3478"}, ...], expires_at: 1763712000}
   """
   @spec payload(user_id :: term(), keyword()) :: payload()
-  def payload(user_id, opts \\ [])
+  def payload(user_id, opts \\ []) do
+    with {:keyword, true} <- {:keyword, Keyword.keyword?(opts)},
+         {:ok, answer} <- Chain.ask(user_id, opts) do
+      Map.delete(answer, :provider)
+    else
+      {:keyword, false} ->
+        fall_back([], {:config, "the options must be a keyword list"}, user_id)
 
-  def payload(user_id, opts) when is_list(opts) do
-    case Chain.ask(user_id, opts) do
-      {:ok, answer} -> Map.delete(answer, :provider)
-      {:error, reason} -> fall_back(opts, reason, user_id)
+      {:error, reason} ->
+        fall_back(opts, reason, user_id)
     end
   end
-
-  def payload(user_id, _opts),
-    do: fall_back([], {:config, "the options must be a keyword list"}, user_id)
 
   @doc """
   The application's STUN servers: those of the relay of this node and of `TURN_STUN_URLS`, else a public one.

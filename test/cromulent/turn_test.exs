@@ -203,10 +203,13 @@ defmodule Cromulent.TurnTest do
     test "gives a list for options that are none" do
       assert Turn.ice_servers("x", relay: "no name") == {:ok, @public}
 
-      for opts <- [nil, %{}, :x] do
+      for opts <- [nil, %{}, :x, [:ttl], [{:ttl, 60} | :improper]] do
         Throttle.reset()
         assert fallback("x", opts) =~ "must be a keyword list"
       end
+
+      Throttle.reset()
+      assert fallback("x", provider: [:stun | :improper]) =~ "must be a proper list"
     end
 
     test "survives whatever a provider does" do

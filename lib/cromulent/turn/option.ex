@@ -158,7 +158,15 @@ defmodule Cromulent.Turn.Option do
     end
   end
 
-  defp check(name, source, raw) do
+  defp check(name, source, [_ | _] = raw) do
+    if List.improper?(raw),
+      do: error(name, source, raw, "must be a proper list"),
+      else: check_value(name, source, raw)
+  end
+
+  defp check(name, source, raw), do: check_value(name, source, raw)
+
+  defp check_value(name, source, raw) do
     case OptionValue.parse(name, raw) do
       {:ok, value} -> {:ok, value}
       {:error, expected} -> error(name, source, raw, expected)
