@@ -63,7 +63,7 @@ defmodule Cromulent.Turn.Join do
         @impl true
         def handle_info(:after_join, socket) do
           # Tracked first: who hears of the peer finds it in Presence.
-          {:ok, _} = Presence.track(socket, socket.assigns.user_id, %{})
+          Presence.track(socket, socket.assigns.user_id, %{})
           push(socket, "presence_state", Presence.list(socket))
           broadcast_from!(socket, "peer_joined", %{user_id: socket.assigns.user_id})
           {:noreply, socket}
