@@ -114,6 +114,8 @@ defmodule Cromulent.Turn.MixProject do
       elixirc_paths: elixirc_paths(Mix.env()),
       start_permanent: Mix.env() == :prod,
       deps: [],
+      # Used where the host has them; `@compile {:no_warn_undefined, _}` covers where it has not.
+      xref: [exclude: [Finch, Phoenix.Tracker, Plug.Conn, Req]],
       name: "cromulent_turn",
       description: "STUN and TURN inside the BEAM, for Phoenix apps with voice and video",
       aliases: ["turn.server": [&compile_aside/1, "turn.server"]],
