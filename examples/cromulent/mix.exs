@@ -30,7 +30,7 @@ defmodule Cromulent.MixProject do
       {:cromulent_turn, path: "../.."},
       # What LiveView's test helpers parse HTML with: floki for 1.0, lazy_html for 1.1.
       {:floki, ">= 0.37.0", only: :test},
-      {:lazy_html, ">= 0.1.0", only: :test, optional: true}
+      {:lazy_html, ">= 0.1.0", only: :test}
     ]
   end
 

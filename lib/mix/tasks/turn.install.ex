@@ -215,7 +215,8 @@ defmodule Mix.Tasks.Turn.Install do
         if Path.dirname(path) == Path.expand(Mix.Project.deps_path()) and
              Path.basename(path) == "cromulent_turn",
            do: "",
-           else: "\n       (once: npm install --prefix assets #{Path.relative_to_cwd(path)})"
+           else:
+             "\n       (once: npm install --prefix assets #{Path.relative_to_cwd(path)}/assets)"
     end
   end
 end

@@ -12,7 +12,7 @@ defmodule CromulentWeb.Router do
 
     plug :put_secure_browser_headers, %{
       "content-security-policy" =>
-        "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; media-src 'self' blob:"
+        "default-src 'self'; connect-src 'self' ws: wss:; base-uri 'self'; frame-ancestors 'self'"
     }
   end
 
