@@ -1,19 +1,28 @@
 defmodule Cromulent.Turn.Throttle do
   @moduledoc false
-  # One line per cause and minute. No process and no table: an array of atomics, found by the hash
-  # of the cause, holds when each was last let through. Two causes that share a slot may silence
-  # each other for a minute, which a log can bear.
+  # One line per cause and minute. No process and no table: an array of atomics holds when each of
+  # the last causes was let through. A word of it is the cause's hash (32 bits) and a time in Unix seconds
+  # (32 bits, until 2106); a cause is looked for in the few words behind the one that its hash names.
+  # Where all of these are younger than a minute the oldest makes room: a line more, not one less.
 
-  @slots 256
+  import Bitwise
+
+  @slots 1024
+  @probes 8
   @seconds 60
+  @hashes 1 <<< 32
 
   @doc "Whether this cause may be told now: true once a minute."
-  @spec allow?(term(), integer()) :: boolean()
+  @spec allow?(term(), non_neg_integer()) :: boolean()
   def allow?(cause, now \\ System.system_time(:second)) do
     slots = slots()
-    slot = :erlang.phash2(cause, @slots) + 1
-    last = :atomics.get(slots, slot)
-    now - last >= @seconds and :atomics.compare_exchange(slots, slot, last, now) == :ok
+    hash = :erlang.phash2(cause, @hashes)
+    words = for slot <- probes(hash), do: {slot, :atomics.get(slots, slot)}
+
+    case Enum.find(words, fn {_slot, word} -> word >>> 32 == hash and word != 0 end) do
+      {slot, word} -> now - seconds(word) >= @seconds and take(slots, slot, word, hash, now)
+      nil -> enter(slots, Enum.min_by(words, &seconds(elem(&1, 1))), cause, hash, now)
+    end
   end
 
   @doc "Forgets every cause."
@@ -24,10 +33,20 @@ defmodule Cromulent.Turn.Throttle do
   @spec init() :: :ok
   def init do
     if :persistent_term.get(__MODULE__, nil) == nil,
-      do: :persistent_term.put(__MODULE__, :atomics.new(@slots, signed: true))
+      do: :persistent_term.put(__MODULE__, :atomics.new(@slots, signed: false))
 
     :ok
   end
+
+  # Somebody else took the word: perhaps for this cause.
+  defp enter(slots, {slot, word}, cause, hash, now),
+    do: take(slots, slot, word, hash, now) or allow?(cause, now)
+
+  defp take(slots, slot, word, hash, now),
+    do: :atomics.compare_exchange(slots, slot, word, hash <<< 32 ||| now) == :ok
+
+  defp probes(hash), do: for(i <- 0..(@probes - 1), do: rem(hash + i, @slots) + 1)
+  defp seconds(word), do: word &&& @hashes - 1
 
   defp slots do
     init()

@@ -22,6 +22,13 @@ defmodule Cromulent.Turn.ThrottleTest do
     refute Throttle.allow?({:fallback, :coturn, RuntimeError})
   end
 
+  test "silences no cause for another's sake" do
+    for n <- 1..200, do: assert(Throttle.allow?({:cause, n}, 7_000), "#{n}")
+    for n <- 1..200, do: refute(Throttle.allow?({:cause, n}, 7_000), "#{n}")
+    # More than there is room for: the oldest are forgotten.
+    for n <- 1..5_000, do: assert(Throttle.allow?({:other, n}, 7_001), "#{n}")
+  end
+
   test "lets one of many through at the same time" do
     allowed =
       1..100
