@@ -35,7 +35,7 @@ defmodule Cromulent.Turn.Cloudflare do
 
   @behaviour Cromulent.Turn.Provider
 
-  alias Cromulent.Turn.{Broker, Http, Provider, Rest}
+  alias Cromulent.Turn.{Broker, Http, Option, Provider, Rest}
 
   @url "https://rtc.live.cloudflare.com"
   @ttl 3600
@@ -64,8 +64,8 @@ defmodule Cromulent.Turn.Cloudflare do
   @spec offer(term(), keyword()) :: {:ok, Provider.offer()} | {:error, error()}
   def offer(user_id, opts) do
     with {:ok, account} <- account(opts),
-         {:ok, ttl} <- Rest.optional(:ttl, opts, @ttl),
-         {:ok, shared?} <- Rest.optional(:cloudflare_shared, opts, false),
+         {:ok, ttl} <- Option.default(:ttl, opts, @ttl),
+         {:ok, shared?} <- Option.default(:cloudflare_shared, opts, false),
          {:ok, user} <- Rest.user_text(user_id),
          {:ok, bound} <- Http.timeout(opts) do
       ttl = min(ttl, @ttl_most)
@@ -98,9 +98,9 @@ defmodule Cromulent.Turn.Cloudflare do
   defp revoked({:error, reason, _verdict}), do: {:error, reason}
 
   defp account(opts) do
-    with {:ok, url} <- Rest.optional(:cloudflare_url, opts, @url),
-         {:ok, key_id} <- Rest.required(:cloudflare_key_id, opts),
-         {:ok, token} <- Rest.required(:cloudflare_api_token, opts) do
+    with {:ok, url} <- Option.default(:cloudflare_url, opts, @url),
+         {:ok, key_id} <- Option.required(:cloudflare_key_id, opts),
+         {:ok, token} <- Option.required(:cloudflare_api_token, opts) do
       name = {__MODULE__, url, Broker.digest({key_id, token})}
       {:ok, %{name: name, url: url, key_id: key_id, token: token}}
     end

@@ -43,10 +43,10 @@ defmodule Cromulent.Turn.Coturn do
   @impl true
   @spec offer(term(), keyword()) :: {:ok, Provider.offer()} | {:error, error()}
   def offer(user_id, opts) do
-    with {:ok, urls} <- required(:turn_urls, opts),
-         {:ok, [secret | _]} <- required(:secret, opts),
-         {:ok, ttl} <- optional(:ttl, opts, @ttl),
-         {:ok, opaque?} <- optional(:opaque_usernames, opts, false),
+    with {:ok, urls} <- Option.required(:turn_urls, opts),
+         {:ok, [secret | _]} <- Option.required(:secret, opts),
+         {:ok, ttl} <- Option.default(:ttl, opts, @ttl),
+         {:ok, opaque?} <- Option.default(:opaque_usernames, opts, false),
          {:ok, stun_urls} <- StunServers.urls(opts),
          {:ok, made} <- Credentials.mint(user_id, secret, ttl, opaque?) do
       turn =
@@ -78,15 +78,4 @@ defmodule Cromulent.Turn.Coturn do
   defp blank?(none) when none in [nil, []], do: true
   defp blank?(text) when is_binary(text), do: String.trim(text) == ""
   defp blank?(_other), do: false
-
-  defp required(name, opts) do
-    case Option.fetch(name, opts) do
-      {:ok, [_ | _] = values} -> {:ok, values}
-      {:error, _} = error -> error
-      _ -> {:error, {:not_configured, name}}
-    end
-  end
-
-  defp optional(name, opts, default),
-    do: with(:unset <- Option.fetch(name, opts), do: {:ok, default})
 end

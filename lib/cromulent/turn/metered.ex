@@ -40,7 +40,7 @@ defmodule Cromulent.Turn.Metered do
 
   @behaviour Cromulent.Turn.Provider
 
-  alias Cromulent.Turn.{Broker, Credentials, Http, Provider, Rest}
+  alias Cromulent.Turn.{Broker, Credentials, Http, Option, Provider, Rest}
 
   @ttl 3600
 
@@ -104,7 +104,7 @@ defmodule Cromulent.Turn.Metered do
   @impl true
   @spec offer(term(), keyword()) :: {:ok, Provider.offer()} | {:error, error()}
   def offer(user_id, opts) do
-    case Rest.required(:metered_secret_key, opts) do
+    case Option.required(:metered_secret_key, opts) do
       {:ok, _secret} -> ask(user_id, :create, opts)
       {:error, {:not_configured, _name}} -> ask(user_id, :plain, opts)
       error -> error
@@ -118,8 +118,8 @@ defmodule Cromulent.Turn.Metered do
   """
   @spec revoke(String.t(), keyword()) :: :ok | {:error, error() | :not_found}
   def revoke(username, opts \\ []) when is_binary(username) do
-    with {:ok, base} <- Rest.required(:metered_url, opts),
-         {:ok, secret} <- Rest.required(:metered_secret_key, opts) do
+    with {:ok, base} <- Option.required(:metered_url, opts),
+         {:ok, secret} <- Option.required(:metered_secret_key, opts) do
       call = %{
         provider: :metered,
         operation: :revoke,
@@ -156,17 +156,17 @@ defmodule Cromulent.Turn.Metered do
   defp account(how, opts) do
     name = if how == :plain, do: :metered_api_key, else: :metered_secret_key
 
-    with {:ok, url} <- Rest.required(:metered_url, opts),
+    with {:ok, url} <- Option.required(:metered_url, opts),
          {:ok, key} <- key(name, opts),
-         {:ok, region} <- Rest.optional(:metered_region, opts, nil),
-         {:ok, ttl} <- Rest.optional(:ttl, opts, @ttl) do
+         {:ok, region} <- Option.default(:metered_region, opts, nil),
+         {:ok, ttl} <- Option.default(:ttl, opts, @ttl) do
       {:ok, %{url: url, key: key, region: region, ttl: ttl}}
     end
   end
 
   # Of the two keys, the secret one is wanted.
   defp key(name, opts) do
-    with {:error, {:not_configured, _}} <- Rest.required(name, opts),
+    with {:error, {:not_configured, _}} <- Option.required(name, opts),
          do: {:error, {:not_configured, :metered_secret_key}}
   end
 
@@ -174,7 +174,7 @@ defmodule Cromulent.Turn.Metered do
   defp user(_user_id, :plain, _account, _opts), do: {:ok, nil}
 
   defp user(user_id, _how, account, opts) do
-    with {:ok, opaque?} <- Rest.optional(:opaque_usernames, opts, false),
+    with {:ok, opaque?} <- Option.default(:opaque_usernames, opts, false),
          {:ok, user} <- Rest.user_text(user_id) do
       {:ok, if(opaque?, do: Credentials.opaque_user_id(user, account.key), else: user)}
     end

@@ -83,6 +83,21 @@ defmodule Cromulent.Turn.Option do
     end
   end
 
+  @doc "The value of an option that must be there; an empty list is none."
+  @spec required(name(), keyword()) ::
+          {:ok, term()} | {:error, {:not_configured, name()}} | error()
+  def required(name, opts) do
+    case fetch(name, opts) do
+      none when none in [:unset, {:ok, []}] -> {:error, {:not_configured, name}}
+      result -> result
+    end
+  end
+
+  @doc "The value of an option, or a default."
+  @spec default(name(), keyword(), term()) :: {:ok, term()} | error()
+  def default(name, opts, default),
+    do: with(:unset <- fetch(name, opts), do: {:ok, default})
+
   @doc "The error that refuses an option's value for a reason that only others know."
   @spec refuse(name(), keyword(), style(), String.t()) :: error()
   def refuse(name, opts, style, expected) do

@@ -3,7 +3,7 @@ defmodule Cromulent.Turn.Rest do
   # What the providers with a REST API share: the options that name an account, one call with JSON both
   # ways, its event, and what a failure says about the provider.
 
-  alias Cromulent.Turn.{Broker, Http, Json, Option, Payload, Provider, Telemetry}
+  alias Cromulent.Turn.{Broker, Http, Json, Payload, Provider, Telemetry}
 
   @type call :: %{
           required(:provider) => atom(),
@@ -89,17 +89,6 @@ defmodule Cromulent.Turn.Rest do
   defp outcome(reason), do: reason
 
   # ---- options ----
-
-  @doc "The value of an option that must be there."
-  @spec required(atom(), keyword()) ::
-          {:ok, term()} | {:error, {:not_configured, atom()}} | Option.error()
-  def required(name, opts),
-    do: with(:unset <- Option.fetch(name, opts), do: {:error, {:not_configured, name}})
-
-  @doc "The value of an option, or a default."
-  @spec optional(atom(), keyword(), term()) :: {:ok, term()} | Option.error()
-  def optional(name, opts, default),
-    do: with(:unset <- Option.fetch(name, opts), do: {:ok, default})
 
   @doc "The text of a user id: UTF-8, of a length that the relay's usernames could have too."
   @spec user_text(term()) :: {:ok, String.t()} | {:error, :bad_user_id}

@@ -307,6 +307,15 @@ defmodule Cromulent.Turn.OptionTest do
              "option metered_url: is not one of the relay's; give it as `config :cromulent_turn"
   end
 
+  test "required/2 and default/3 say what is missing, or do without" do
+    assert Option.required(:metered_url, []) == {:error, {:not_configured, :metered_url}}
+    assert Option.required(:turn_urls, turn_urls: []) == {:error, {:not_configured, :turn_urls}}
+    assert Option.required(:metered_region, metered_region: "a") == {:ok, "a"}
+    assert Option.default(:ttl, [], 5) == {:ok, 5}
+    assert Option.default(:ttl, [ttl: 60], 5) == {:ok, 60}
+    assert {:error, {:config, _}} = Option.default(:ttl, [ttl: 1], 5)
+  end
+
   test "flags are named as on the command line" do
     assert Option.flag(:relay_ip) == "--relay-ip"
     assert Option.flag(:relay_ports) == "--ports"

@@ -72,14 +72,6 @@ defmodule Cromulent.Turn.RestTest do
     assert System.monotonic_time(:millisecond) - started < 10_000
   end
 
-  test "asks for options by what they are" do
-    assert Rest.required(:metered_url, []) == {:error, {:not_configured, :metered_url}}
-    assert Rest.required(:metered_region, metered_region: "a") == {:ok, "a"}
-    assert Rest.optional(:ttl, [], 5) == {:ok, 5}
-    assert Rest.optional(:ttl, [ttl: 60], 5) == {:ok, 60}
-    assert {:error, {:config, _}} = Rest.optional(:ttl, [ttl: 1], 5)
-  end
-
   test "takes user ids that are text" do
     assert Rest.user_text("é") == {:ok, "é"}
     assert Rest.user_text(42) == {:ok, "42"}
