@@ -49,6 +49,8 @@ struct turn_config {
     uint32_t max_channels;    /* per allocation */
     uint32_t challenge_rate;  /* refusals per second and source, 0: no limit; loopback is exempt */
     uint32_t challenge_burst;
+    /* usernames remembered to be found by USERHASH, RFC 8489 §14.4; 0: not served, not announced */
+    uint32_t userhashes;
 
     struct turn_policy policy;
     uint8_t nonce_key[32]; /* random, one for all workers */

@@ -77,6 +77,7 @@ struct turn_server {
     uint64_t next_id;
     uint64_t random_state; /* of transaction ids of Data indications */
     bool draining;
+    uint8_t name[STUN_USERNAME_MAX]; /* of the request at hand, found by its USERHASH */
 };
 
 /* What the long-term credential check found (turn_auth.c). */

@@ -1,5 +1,6 @@
 #include "relay/config.h"
 
+#include "core/turn_users.h"
 #include "crypto/crypto.h"
 
 #include <stdio.h>
@@ -257,6 +258,7 @@ static const struct key keys[] = {
      .right = "one line of up to 127 bytes"},
     NUMBER(max_allocations, 1, 1u << 24),
     NUMBER(user_quota, 0, UINT32_MAX),
+    NUMBER(userhashes, 0, TURN_USERS_LIMIT),
     NUMBER(max_permissions, 1, 4096),
     NUMBER(max_channels, 1, 4096),
     NUMBER(lifetime_default, 1, TURN_LIFETIME_LIMIT),
@@ -408,6 +410,7 @@ bool config_may_follow(const struct relay_config *old, const struct relay_config
         {"ports", a->port_min == b->port_min && a->port_max == b->port_max},
         {"workers", old->workers == next->workers},
         {"max_allocations", old->asked_allocations == next->asked_allocations},
+        {"userhashes", a->userhashes == b->userhashes},
     };
 
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {

@@ -39,7 +39,7 @@ defmodule Cromulent.Turn do
   | `software` | | `cromulent_turn/VERSION` | SOFTWARE of RFC 8489 §14.14; empty to hide |
 
   Further options, in code and `config` only, are the limits and lifetimes of `docs/control.md`:
-  `max_allocations`, `user_quota`, `max_permissions`, `max_channels`, `lifetime_default`,
+  `max_allocations`, `user_quota`, `userhashes`, `max_permissions`, `max_channels`, `lifetime_default`,
   `lifetime_max`, `permission_lifetime`, `channel_lifetime`, `channel_quarantine`,
   `reservation_lifetime`, `nonce_lifetime`, `challenge_rate` and `challenge_burst`.
 

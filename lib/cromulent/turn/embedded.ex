@@ -6,7 +6,8 @@ defmodule Cromulent.Turn.Embedded do
   URLs of `TURN_STUN_URLS`. The address is the `host` option where it is given; else the external
   address, the listener's own, or, where it listens on every address, that of the relay. Credentials
   are made here, in one call and without asking the relay: they name the user, and hold for `ttl`
-  seconds ("A REST API for access to TURN services", draft-uberti-behave-turn-rest-00, 2.2).
+  seconds ("A REST API for access to TURN services", draft-uberti-behave-turn-rest-00, 2.2). Where the
+  option `userhashes` is set the relay is told each username, and the call waits for it.
   """
 
   @behaviour Cromulent.Turn.Provider
@@ -18,7 +19,8 @@ defmodule Cromulent.Turn.Embedded do
             stun: [Cromulent.Turn.Provider.ice_server()],
             turn: [String.t()],
             ttl: pos_integer(),
-            secrets: (() -> [binary(), ...])
+            secrets: (() -> [binary(), ...]),
+            announce?: boolean()
           }
 
   @doc """
@@ -31,8 +33,11 @@ defmodule Cromulent.Turn.Embedded do
   @spec get_ice_servers(term(), keyword()) ::
           {:ok, [Cromulent.Turn.Provider.ice_server()]} | {:error, :not_running | :bad_user_id}
   def get_ice_servers(user_id, opts \\ []) do
-    with {:ok, offer} <- offered(opts[:relay] || Relay),
-         {:ok, made} <- mint(offer, user_id, opts[:ttl] || offer.ttl) do
+    relay = opts[:relay] || Relay
+
+    with {:ok, offer} <- offered(relay),
+         {:ok, made} <- mint(offer, user_id, opts[:ttl] || offer.ttl),
+         :ok <- announce(offer, made, relay) do
       {:ok, offer.stun ++ Enum.map(offer.turn, &entry(&1, made))}
     end
   end
@@ -51,7 +56,8 @@ defmodule Cromulent.Turn.Embedded do
       stun: StunServers.entries(Enum.uniq(own ++ config.stun_urls)),
       turn: for(host <- hosts, do: "turn:" <> host <> "?transport=udp"),
       ttl: config.ttl,
-      secrets: config.secrets
+      secrets: config.secrets,
+      announce?: Map.get(config.limits, :userhashes, 0) > 0
     }
   end
 
@@ -69,6 +75,13 @@ defmodule Cromulent.Turn.Embedded do
   rescue
     # Secret and ttl were checked when the relay started.
     _ in [ArgumentError, Protocol.UndefinedError] -> {:error, :bad_user_id}
+  end
+
+  # Clients of a relay that serves USERHASH hide their names: it must have been told them.
+  defp announce(%{announce?: false}, _made, _relay), do: :ok
+
+  defp announce(_offer, made, relay) do
+    with {:error, _} <- Relay.announce([made.username], relay), do: {:error, :not_running}
   end
 
   defp entry(url, made), do: %{urls: url, username: made.username, credential: made.credential}

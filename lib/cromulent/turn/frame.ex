@@ -56,7 +56,7 @@ defmodule Cromulent.Turn.Frame do
     event: [:reason, :peer, :rule, :own_address, :level, :message, :info, :warning, :error],
     reply: [:no_memory],
     ended: [:released, :expired, :killed, :shutdown],
-    auth: [:bad_password, :malformed_username, :wrong_realm]
+    auth: [:bad_password, :malformed_username, :wrong_realm, :unknown_userhash]
   ]
   # What bind() can say of an address.
   @errnos [

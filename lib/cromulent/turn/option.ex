@@ -31,6 +31,7 @@ defmodule Cromulent.Turn.Option do
   @limits [
     max_allocations: 1..16_777_216,
     user_quota: 0..16_777_216,
+    userhashes: 0..1_048_576,
     max_permissions: 1..4096,
     max_channels: 1..4096,
     lifetime_default: 1..3600,

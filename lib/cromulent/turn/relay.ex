@@ -134,6 +134,20 @@ defmodule Cromulent.Turn.Relay do
     do: call(server, {:command, :drain, [on]})
 
   @doc """
+  Tells the relay of usernames that clients may hide in a USERHASH (RFC 8489, 14.4), which cannot be
+  inverted. `Cromulent.Turn.ice_servers/2` does it for the credentials that it makes; what issues
+  credentials by itself has to, where the option `userhashes` is set. The relay remembers as many as
+  that option says, the newest, until it ends.
+  """
+  @spec announce([String.t()], GenServer.server()) :: :ok | {:error, error()}
+  def announce(usernames, server \\ __MODULE__) when is_list(usernames) do
+    unless Enum.all?(usernames, &(is_binary(&1) and byte_size(&1) in 1..508)),
+      do: raise(ArgumentError, "usernames must be binaries of 1 to 508 bytes")
+
+    call(server, {:command, :users, [usernames]})
+  end
+
+  @doc """
   Its counters since it started: `allocations` (now), `uptime_ms`, `counters` (a map of totals over
   all workers), `workers` (the same for each) and `events_dropped`.
   """
@@ -351,7 +365,7 @@ defmodule Cromulent.Turn.Relay do
 
     keep(state, os_pid: state.info.os_pid)
     publish(state)
-    announce(state)
+    tell_up(state)
     state |> grant() |> restore_drain()
   end
 
@@ -366,7 +380,7 @@ defmodule Cromulent.Turn.Relay do
     end
   end
 
-  defp announce(state) do
+  defp tell_up(state) do
     again? = state.starts > 1
     down_ms = if again?, do: state.up_at - state.down_at, else: 0
     metadata = Map.take(state.info, [:os_pid, :listen, :version])

@@ -309,7 +309,12 @@ void client_send(struct client *c, const void *data, size_t len)
 
 static void put_credentials(struct client *c, struct wbuf *w)
 {
-    stun_put(w, STUN_ATTR_USERNAME, c->username, strlen(c->username));
+    uint8_t hash[32];
+    CHECK_EQ(stun_userhash(c->e->crypto, span_str(c->username), span_str(c->realm), hash), CT_OK);
+    if (c->hashed)
+        stun_put(w, STUN_ATTR_USERHASH, hash, sizeof hash);
+    else
+        stun_put(w, STUN_ATTR_USERNAME, c->username, strlen(c->username));
     stun_put(w, STUN_ATTR_REALM, c->realm, strlen(c->realm));
     stun_put(w, STUN_ATTR_NONCE, c->nonce, strlen(c->nonce));
     if (c->algorithms) {

@@ -81,6 +81,7 @@ struct client {
     enum stun_integrity integrity;
     bool algorithms; /* sends PASSWORD-ALGORITHMS and PASSWORD-ALGORITHM (SHA-256) */
     bool fingerprint;
+    bool hashed;                /* USERHASH instead of USERNAME */
     uint8_t tid[STUN_TID_SIZE]; /* of the last request */
     struct addr relayed;        /* after a successful client_allocate() */
     uint8_t reply[ENGINE_BYTES_MAX];

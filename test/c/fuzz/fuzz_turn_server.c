@@ -176,7 +176,7 @@ static void put_attrs(struct game *g, struct wbuf *w)
 struct manner {
     unsigned user, algorithm, secret;
     enum stun_integrity integrity;
-    bool anonymous, wrong_key, fingerprint, same_tid;
+    bool anonymous, wrong_key, fingerprint, same_tid, hashed;
     struct stun_key key;
 };
 
@@ -190,6 +190,7 @@ static struct manner some_manner(struct game *g)
         .secret = a >> 4 & 1,
         .fingerprint = a >> 5 & 1,
         .same_tid = a >> 6 & 1,
+        .hashed = a >> 7 & 1,
         .anonymous = b == 1,
         .wrong_key = b == 2,
     };
@@ -205,7 +206,13 @@ static void put_credentials(struct game *g, const struct player *p, const struct
     const char *username = all_keys(g->w.crypto)->username[m->user];
     if (m->anonymous)
         return;
-    stun_put(w, STUN_ATTR_USERNAME, username, strlen(username));
+    uint8_t hash[TURN_USERHASH_SIZE];
+    MUST(stun_userhash(g->w.crypto, span_str(username), span_str(g->w.config->realm), hash) ==
+         CT_OK);
+    if (m->hashed)
+        stun_put(w, STUN_ATTR_USERHASH, hash, sizeof hash);
+    else
+        stun_put(w, STUN_ATTR_USERNAME, username, strlen(username));
     stun_put(w, STUN_ATTR_REALM, g->w.config->realm, strlen(g->w.config->realm));
     stun_put(w, STUN_ATTR_NONCE, p->nonce, p->nonce_len);
     if (m->algorithm) {
@@ -411,12 +418,22 @@ static void open_players(struct game *g)
     }
 }
 
+/* One more than there is room for. */
+static void tell_users(struct world *w)
+{
+    struct turn_users *users = turn_commons_users(w->commons);
+    for (size_t i = 0; users && i < USERS; i++)
+        MUST(turn_users_put(users, w->crypto, span_str(w->config->realm),
+                            span_str(all_keys(w->crypto)->username[i])) == CT_OK);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct game g;
     g = (struct game){.in = rbuf_of(data, size)};
     open_players(&g);
     world_open(&g.w, rbuf_u8(&g.in));
+    tell_users(&g.w);
     for (unsigned i = 0; i < STEPS_MAX && rbuf_left(&g.in); i++) {
         steps[rbuf_u8(&g.in) % (sizeof steps / sizeof *steps)](&g);
         world_check(&g.w);

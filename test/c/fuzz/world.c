@@ -188,6 +188,7 @@ static void fill_config(struct turn_config *c, uint8_t flavour)
     c->max_channels = flavour & 4 ? 2 : 6;
     c->user_quota = flavour & 8 ? 2 : 0;
     c->challenge_rate = flavour & 16 ? 1 : 0;
+    c->userhashes = flavour & 32 ? 3 : 0;
     c->challenge_burst = 3;
     memset(c->nonce_key, 7, sizeof c->nonce_key);
     rule(c, "198.51.100.0/24", TURN_RULE_ALLOW);
@@ -394,6 +395,9 @@ void world_check(struct world *w)
 
 void world_configure(struct world *w, unsigned which)
 {
+    struct turn_users *users = turn_commons_users(w->commons);
     w->config = &w->configs[which % 2];
+    if (users)
+        MUST(turn_users_rehash(users, w->crypto, span_str(w->config->realm)) == CT_OK);
     turn_server_configure(w->server, w->config);
 }

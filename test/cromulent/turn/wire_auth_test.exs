@@ -6,7 +6,7 @@ defmodule Cromulent.Turn.WireAuthTest do
   import Cromulent.Turn.Helpers
   import Cromulent.Turn.Wire
 
-  alias Cromulent.Turn.{Client, Credentials, Stun}
+  alias Cromulent.Turn.{Client, Credentials, Embedded, Relay, Stun}
 
   @udp {:requested_transport, :udp}
 
@@ -187,6 +187,15 @@ defmodule Cromulent.Turn.WireAuthTest do
       assert request_code(weak, :allocate, [@udp]) == 438
     end
 
+    test "are those of \"George\" in quotes and with a NUL behind them", %{relay: relay} do
+      for wrap <- [&"\"#{&1}\"", &(&1 <> <<0>>)] do
+        client = challenged(relay)
+        quoted = %{client | username: wrap.(client.username), realm: wrap.(client.realm)}
+        assert request_code(quoted, :allocate, [@udp]) == 200
+        assert request_code(client, :refresh, []) == 200
+      end
+    end
+
     test "are asked for before 420", %{relay: relay} do
       assert allocate_code(relay, [@udp, {0x7F00, ""}]) == 420
     end
@@ -203,6 +212,55 @@ defmodule Cromulent.Turn.WireAuthTest do
       assert_receive {:udp, ^socket, _, _, answer}, 2_000
       assert {:ok, %Stun{class: :success} = answer} = Stun.decode(answer)
       assert Stun.get(answer, :lifetime) == 600
+    end
+  end
+
+  describe "USERHASH" do
+    setup do
+      relay = start_relay(userhashes: 100)
+      {:ok, relay: relay, client: challenged(relay)}
+    end
+
+    test "stands for a username that the relay was told", %{relay: relay, client: client} do
+      assert <<"obMatJos2wAAA", _::binary>> = client.nonce
+      assert client.anonymous
+      {message, _} = Client.prepare(client, :allocate, [@udp])
+      assert Stun.get(message, :username) == nil
+      assert byte_size(Stun.get(message, :userhash)) == 32
+
+      {answer, _} = once(client, :allocate, [@udp])
+      assert code(answer) == 401
+      assert :ok = Relay.announce([client.username], relay.pid)
+      assert request_code(client, :allocate, [@udp]) == 200
+      assert request_code(client, :refresh, []) == 200
+      assert {:ok, [%{username: username}]} = Relay.list(10, relay.pid)
+      assert username == client.username
+    end
+
+    test "is not the only way in", %{client: client} do
+      assert request_code(%{client | anonymous: false}, :allocate, [@udp]) == 200
+    end
+
+    test "follows the realm", %{relay: relay, client: client} do
+      :ok = Relay.announce([client.username], relay.pid)
+      :ok = Relay.configure([realm: "example.net"], relay.pid)
+      # configured everywhere, but the hashes a moment later
+      :ok = Relay.announce([], relay.pid)
+      client = challenged(relay, username: client.username, password: client.password)
+      assert client.realm == "example.net"
+      assert request_code(client, :allocate, [@udp]) == 200
+    end
+
+    test "needs no telling for credentials made here" do
+      name = :"relay_#{System.unique_integer([:positive])}"
+      {:ok, _} = start_supervised({Relay, [name: name] ++ options(userhashes: 10)})
+      {:ok, servers} = Embedded.get_ice_servers("carol", relay: name)
+      %{username: username, credential: password} = List.last(servers)
+      {:ok, info} = Relay.info(name)
+      relay = %{address: address(hd(info.listen))}
+      client = challenged(relay, username: username, password: password)
+      assert client.anonymous
+      assert request_code(client, :allocate, [@udp]) == 200
     end
   end
 end
