@@ -126,6 +126,19 @@ void turn_commons_leave(struct turn_commons *c, uint64_t user)
         forget_user(c, at);
 }
 
+enum ct_err turn_commons_enter_second(struct turn_commons *c)
+{
+    if (c->allocations == c->max_allocations)
+        return CT_ENOSPACE;
+    c->allocations++;
+    return CT_OK;
+}
+
+void turn_commons_leave_second(struct turn_commons *c)
+{
+    c->allocations--;
+}
+
 struct turn_users *turn_commons_users(struct turn_commons *c)
 {
     return c->known;

@@ -39,6 +39,13 @@ enum turn_parity {
 enum ct_err turn_commons_enter(struct turn_commons *c, uint64_t user, uint32_t quota);
 void turn_commons_leave(struct turn_commons *c, uint64_t user);
 
+/*
+ * A second relayed address of an allocation takes a socket of its own: it counts towards
+ * max_allocations, not towards any quota. CT_ENOSPACE.
+ */
+enum ct_err turn_commons_enter_second(struct turn_commons *c);
+void turn_commons_leave_second(struct turn_commons *c);
+
 /* The keyed hash of a user id: the same for all workers. */
 uint64_t turn_commons_user(const struct turn_commons *c, const uint8_t *id, size_t len);
 

@@ -4,6 +4,7 @@
 #include "core/turn_chan.h"
 #include "core/turn_frame.h"
 #include "core/turn_perm.h"
+#include "core/turn_place.h"
 
 static void dropped(struct turn_server *s, enum turn_counter why)
 {
@@ -42,15 +43,15 @@ static struct addr bound_to_named(const struct turn_server *s, const struct addr
 
 /* ---- client to peer ---- */
 
-static void to_peer(struct turn_server *s, struct turn_alloc *a, const struct addr *peer,
-                    struct span data, unsigned flags)
+static void to_peer(struct turn_server *s, struct turn_alloc *a, const struct turn_place *from,
+                    const struct addr *peer, struct span data, unsigned flags)
 {
     struct addr at = named_to_bound(s, peer);
     a->up_packets++;
     a->up_bytes += data.len;
     turn_count(&s->counters, TURN_N_UP_PACKETS, 1);
     turn_count(&s->counters, TURN_N_UP_BYTES, data.len);
-    s->io->ops->to_peer(s->io, a->relay, &at, data, flags);
+    s->io->ops->to_peer(s->io, from->relay, &at, data, flags);
 }
 
 void turn_data_channel(struct turn_server *s, const struct turn_tuple *tuple,
@@ -73,11 +74,12 @@ void turn_data_channel(struct turn_server *s, const struct turn_tuple *tuple,
         dropped(s, TURN_N_DROP_NO_CHANNEL);
         return;
     }
-    if (turn_own_refuses(s, turn_perm_at(s, c->perm), &c->peer)) {
+    const struct turn_place *from = turn_place_of(s, a, c->peer.family, now);
+    if (!from || turn_own_refuses(s, turn_perm_at(s, c->perm), &c->peer)) {
         dropped(s, TURN_N_DROP_NO_PERMISSION);
         return;
     }
-    to_peer(s, a, &c->peer, cd.data, 0);
+    to_peer(s, a, from, &c->peer, cd.data, 0);
 }
 
 void turn_data_send(struct turn_server *s, const struct turn_tuple *tuple,
@@ -95,14 +97,15 @@ void turn_data_send(struct turn_server *s, const struct turn_tuple *tuple,
         return;
     }
     uint32_t perm = turn_perm_find(s, a, &peer, now);
-    if (perm == SLAB_NONE || turn_own_refuses(s, turn_perm_at(s, perm), &peer)) {
+    const struct turn_place *from = turn_place_of(s, a, peer.family, now);
+    if (perm == SLAB_NONE || !from || turn_own_refuses(s, turn_perm_at(s, perm), &peer)) {
         dropped(s, TURN_N_DROP_NO_PERMISSION);
         return;
     }
     /* DONT-FRAGMENT has a meaning between IPv4 and IPv4 only, RFC 8656 §13, §14 */
     bool v4 = peer.family == ADDR_V4 && tuple->client.family == ADDR_V4;
     unsigned flags = v4 && stun_msg_has(msg, STUN_ID_DONT_FRAGMENT) ? TURN_DONT_FRAGMENT : 0;
-    to_peer(s, a, &peer, stun_msg_bytes(msg, STUN_ID_DATA), flags);
+    to_peer(s, a, from, &peer, stun_msg_bytes(msg, STUN_ID_DATA), flags);
 }
 
 /* ---- peer to client ---- */
@@ -163,7 +166,8 @@ void turn_server_from_peer(struct turn_server *s, uint32_t alloc, const struct a
     struct turn_alloc *a = turn_alloc_at(s, alloc);
     struct addr from = bound_to_named(s, peer);
     /* What does not fit the 16-bit lengths of an indication cannot be relayed. */
-    if (!turn_alloc_live(a, now) || packet->len > UINT16_MAX - TURN_HEADROOM) {
+    if (!turn_alloc_live(a, now) || !turn_place_of(s, a, peer->family, now) ||
+        packet->len > UINT16_MAX - TURN_HEADROOM) {
         dropped(s, TURN_N_DROP_NO_ALLOCATION);
         return;
     }

@@ -6,6 +6,7 @@
 #include "core/turn_data.h"
 #include "core/turn_frame.h"
 #include "core/turn_perm.h"
+#include "core/turn_place.h"
 #include "core/turn_reply.h"
 #include "core/turn_state.h"
 
@@ -49,12 +50,14 @@ static bool init_tables(struct turn_server *s)
                      pool_size(n, PERMS_PER_ALLOC, c->max_permissions)) &&
            slab_init(&s->chans, sizeof(struct turn_chan),
                      pool_size(n, CHANS_PER_ALLOC, c->max_channels)) &&
+           slab_init(&s->seconds, sizeof(struct turn_second), n) &&
            slab_init(&s->names, STUN_USERNAME_MAX, n) && map_init(&s->by_tuple, n);
 }
 
 static void free_tables(struct turn_server *s)
 {
     slab_free(&s->allocs);
+    slab_free(&s->seconds);
     slab_free(&s->perms);
     slab_free(&s->chans);
     slab_free(&s->names);
@@ -88,7 +91,7 @@ static struct turn_alloc *next_alloc(const struct turn_server *s, uint32_t *n)
 {
     while (*n < s->allocs.fresh) {
         struct turn_alloc *a = turn_alloc_at(s, (*n)++);
-        if (a->relay)
+        if (a->place.relay)
             return a;
     }
     return NULL;
@@ -204,8 +207,13 @@ void turn_server_from_client(struct turn_server *s, const struct turn_tuple *tup
 void turn_server_expire(struct turn_server *s, struct turn_now now)
 {
     struct deadline *d;
-    while ((d = deadline_due(&s->wheel, now.ms)))
-        turn_alloc_end(s, (struct turn_alloc *)(void *)d, TURN_END_EXPIRED, now);
+    while ((d = deadline_due(&s->wheel, now.ms))) {
+        struct turn_alloc *dual = turn_second_owner(s, d);
+        if (dual)
+            turn_place_drop(s, dual, turn_second_family(s, dual));
+        else
+            turn_alloc_end(s, (struct turn_alloc *)(void *)d, TURN_END_EXPIRED, now);
+    }
 }
 
 uint64_t turn_server_deadline(const struct turn_server *s)

@@ -86,6 +86,7 @@ struct turn_alloc_info {
     struct span username;
     const struct turn_tuple *tuple;
     struct addr relayed; /* what clients were told */
+    struct addr also;    /* the second one of a dual allocation; family ADDR_NONE: none */
     uint64_t age_ms;
     uint64_t expires_in_ms;
     uint64_t up_packets, up_bytes, down_packets, down_bytes;

@@ -39,6 +39,20 @@ struct turn_chan {
     uint16_t number;
 };
 
+/* A relayed transport address (RFC 8656 §3.2). */
+struct turn_place {
+    struct turn_relay *relay;
+    struct addr relayed; /* what the client was told */
+    struct turn_port port;
+};
+
+/* The other one of a dual allocation, of the other family, with a lifetime of its own. */
+struct turn_second {
+    struct deadline deadline; /* first, so that it is found from there */
+    struct turn_place place;
+    uint32_t alloc;
+};
+
 struct turn_alloc {
     struct deadline deadline; /* when it expires; first, so that it is found from there */
     struct turn_tuple tuple;
@@ -46,9 +60,9 @@ struct turn_alloc {
     uint64_t user; /* turn_commons_user() of the user id */
     uint64_t created_ms;
     uint64_t up_packets, up_bytes, down_packets, down_bytes;
-    struct turn_relay *relay;
-    struct addr relayed; /* what the client was told */
-    struct turn_port port;
+    struct turn_place place;
+    uint32_t second;       /* SLAB_NONE: not dual */
+    uint16_t refused;      /* ADDRESS-ERROR-CODE of the other family that was asked for, or 0 */
     struct stun_key key;   /* of the credentials that made it: they outlive their expiry */
     uint8_t key_algorithm; /* enum stun_password_algorithm */
     bool has_token;
@@ -68,7 +82,7 @@ struct turn_server {
     struct turn_commons *commons;
     struct crypto *crypto;
     struct turn_io *io;
-    struct slab allocs, perms, chans, names;
+    struct slab allocs, seconds, perms, chans, names;
     struct map by_tuple;
     struct hash_seed seed;
     struct deadline_wheel wheel;

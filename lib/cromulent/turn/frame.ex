@@ -47,6 +47,7 @@ defmodule Cromulent.Turn.Frame do
       :server,
       :transport,
       :relayed,
+      :also_relayed,
       :age_ms,
       :expires_in_ms,
       :permissions,

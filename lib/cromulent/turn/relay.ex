@@ -16,7 +16,8 @@ defmodule Cromulent.Turn.Relay do
 
   An allocation is a map of `id`, `username`, `client`, `server` and `relayed` (addresses as
   `"ip:port"`), `transport`, `age_ms`, `expires_in_ms`, `up_packets`, `up_bytes` (client to peers),
-  `down_packets`, `down_bytes` (peers to client), `permissions`, `channels` and `worker`.
+  `down_packets`, `down_bytes` (peers to client), `permissions`, `channels` and `worker`; a dual one has
+  `also_relayed` too, its address of the other family.
   """
 
   use GenServer

@@ -129,7 +129,7 @@ static void put_attr(struct game *g, struct wbuf *w)
 {
     struct addr peer;
     struct span bytes;
-    switch (rbuf_u8(&g->in) % 12) {
+    switch (rbuf_u8(&g->in) % 16) {
     case 0:
         stun_put_u32(w, STUN_ATTR_REQUESTED_TRANSPORT, 17u << 24);
         break;
@@ -159,6 +159,9 @@ static void put_attr(struct game *g, struct wbuf *w)
     case 9:
         bytes = some_payload(g);
         stun_put(w, STUN_ATTR_DATA, bytes.data, bytes.len);
+        break;
+    case 12:
+        stun_put_u32(w, STUN_ATTR_ADDITIONAL_ADDRESS_FAMILY, 2u << 24);
         break;
     default:
         bytes = some_bytes(g, 40);

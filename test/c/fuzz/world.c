@@ -303,7 +303,7 @@ void world_pass(struct world *w, uint64_t ms, bool punctual)
 /* ---- the engine's own tables ---- */
 
 struct totals {
-    uint32_t allocs, perms, chans, names;
+    uint32_t allocs, seconds, perms, chans, names;
 };
 
 static bool has_perm(const struct turn_server *s, const struct turn_alloc *a, uint32_t number)
@@ -337,23 +337,45 @@ static void check_lists(const struct turn_server *s, const struct turn_alloc *a,
     t->chans += by_number;
 }
 
+static void check_place(const struct world *w, const struct turn_place *p, uint32_t alloc)
+{
+    MUST(p->relay->open && p->relay->alloc == alloc && p->relay->at.port == p->port.port);
+    MUST(turn_commons_port_used(w->commons, p->port) && p->relayed.port == p->port.port);
+}
+
+/* The other place is of the other family, and never the one that lives longer. */
+static void check_second(const struct world *w, const struct turn_alloc *a, uint32_t alloc,
+                         struct totals *t)
+{
+    const struct turn_second *second = slab_at(&w->server->seconds, a->second);
+    MUST(second->alloc == alloc && second->deadline.next);
+    MUST(second->place.relayed.family != a->place.relayed.family);
+    MUST(second->deadline.at <= a->deadline.at);
+    check_place(w, &second->place, alloc);
+    t->seconds++;
+}
+
 static void check_tables(const struct world *w)
 {
     const struct turn_server *s = w->server;
     struct totals t = {0};
     for (uint32_t n = 0; n < s->allocs.fresh; n++) {
         const struct turn_alloc *a = turn_alloc_at(s, n);
-        if (!a->relay)
+        if (!a->place.relay)
             continue;
         const struct turn_alloc *found = turn_alloc_find(s, &a->tuple, w->now);
-        MUST(a->relay->open && a->relay->alloc == n && a->deadline.next);
+        MUST(a->deadline.next);
+        check_place(w, &a->place, n);
+        if (a->second != SLAB_NONE)
+            check_second(w, a, n, &t);
         MUST(found == (turn_alloc_live(a, w->now) ? a : NULL));
-        MUST(turn_commons_port_used(w->commons, a->port) && a->relay->at.port == a->port.port);
         check_lists(s, a, &t);
         t.allocs++;
         t.names += a->long_name != SLAB_NONE;
     }
-    MUST(t.allocs == s->allocs.used && t.allocs == s->by_tuple.used && t.allocs == s->wheel.count);
+    MUST(t.allocs == s->allocs.used && t.allocs == s->by_tuple.used);
+    MUST(t.seconds == s->seconds.used && t.allocs + t.seconds == s->wheel.count);
+    MUST(t.allocs + t.seconds == w->open);
     MUST(t.perms == s->perms.used && t.chans == s->chans.used && t.names == s->names.used);
 }
 
@@ -384,7 +406,7 @@ void world_check(struct world *w)
     struct census census = {.visitor = {count}, .world = w};
     uint32_t allocations = turn_server_allocations(w->server);
     turn_server_list(w->server, &census.visitor, w->now);
-    MUST(allocations == w->open && allocations == w->created - w->ended);
+    MUST(allocations == w->created - w->ended);
     MUST(counter(w, TURN_N_CREATED) == w->created);
     MUST(counter(w, TURN_N_RELEASED) + counter(w, TURN_N_EXPIRED) + counter(w, TURN_N_KILLED) ==
          w->ended);
