@@ -180,3 +180,76 @@ void turn_server_from_peer(struct turn_server *s, uint32_t alloc, const struct a
     else
         as_data_indication(s, a, &from, packet);
 }
+
+/* ---- errors on the way to a peer ---- */
+
+enum {
+    ICMP_PER_SECOND = 16 /* told to a client; a peer that is gone gives one for each datagram */
+};
+
+/* What is told at all (RFC 8656 §11.5): unreachable and time exceeded; packet too big of IPv6. */
+static bool icmp_counts(uint8_t family, const struct turn_icmp *icmp)
+{
+    if (family == ADDR_V4)
+        return icmp->type == 3 || icmp->type == 11;
+    return icmp->type >= 1 && icmp->type <= 3;
+}
+
+static bool icmp_is_about_mtu(uint8_t family, const struct turn_icmp *icmp)
+{
+    return family == ADDR_V4 ? icmp->type == 3 && icmp->code == 4 : icmp->type == 2;
+}
+
+static bool may_tell(struct turn_alloc *a, struct turn_now now)
+{
+    uint16_t second = (uint16_t)(now.ms / 1000);
+    if (a->icmp_second != second)
+        a->icmp_count = 0;
+    a->icmp_second = second;
+    return a->icmp_count < ICMP_PER_SECOND && ++a->icmp_count;
+}
+
+/*
+ *  0                   1                   2                   3
+ *  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+ * +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+ * |  Reserved                     |  ICMP Type    |  ICMP Code    |   RFC 8656 §18.13; the figure
+ * +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+   has 7 and 9 bits, ICMP 8 and
+ * 8 |                          Error Data                           |
+ * +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+ */
+static void put_icmp(struct wbuf *w, uint8_t family, const struct turn_icmp *icmp)
+{
+    uint8_t value[8];
+    struct wbuf v = wbuf_of(value, sizeof value);
+    wbuf_u16(&v, 0);
+    wbuf_u8(&v, icmp->type);
+    wbuf_u8(&v, icmp->code);
+    wbuf_u32(&v, icmp_is_about_mtu(family, icmp) ? icmp->mtu : 0);
+    stun_put(w, STUN_ATTR_ICMP, value, sizeof value);
+}
+
+void turn_server_icmp(struct turn_server *s, uint32_t alloc, const struct addr *peer,
+                      const struct turn_icmp *icmp, struct turn_now now)
+{
+    struct turn_alloc *a = turn_alloc_at(s, alloc);
+    struct addr to = bound_to_named(s, peer);
+    uint8_t tid[STUN_TID_SIZE];
+    if (!icmp_counts(peer->family, icmp))
+        return;
+    if (!turn_alloc_live(a, now) || turn_perm_find(s, a, &to, now) == SLAB_NONE) {
+        dropped(s, TURN_N_DROP_NO_PERMISSION);
+        return;
+    }
+    if (!may_tell(a, now)) {
+        dropped(s, TURN_N_DROP_RATE);
+        return;
+    }
+    struct wbuf w = wbuf_of(s->io->ops->reserve(s->io, TURN_REPLY_MAX), TURN_REPLY_MAX);
+    next_tid(s, tid);
+    stun_begin(&w, stun_type(STUN_DATA, STUN_INDICATION), tid);
+    stun_put_xaddr(&w, STUN_ATTR_XOR_PEER_ADDRESS, &to);
+    put_icmp(&w, to.family, icmp);
+    turn_count(&s->counters, TURN_N_ICMP, 1);
+    s->io->ops->to_client(s->io, &a->tuple, span_of(w.data, w.pos));
+}

@@ -20,6 +20,7 @@
     X(TURN_N_UP_BYTES, "up_bytes")         /* payload bytes of those */                         \
     X(TURN_N_DOWN_PACKETS, "down_packets") /* peer to client, relayed */                        \
     X(TURN_N_DOWN_BYTES, "down_bytes")                                                          \
+    X(TURN_N_ICMP, "icmp_errors")  /* told to clients in Data indications */                    \
     X(TURN_N_REQUESTS, "requests") /* STUN requests understood, Binding included */             \
     X(TURN_N_BINDINGS, "bindings")                                                              \
     X(TURN_N_CREATED, "allocations_created")                                                    \
@@ -144,6 +145,20 @@ void turn_server_from_client(struct turn_server *s, const struct turn_tuple *tup
 /* A datagram from a peer, arrived at the relayed transport address of allocation number `alloc`. */
 void turn_server_from_peer(struct turn_server *s, uint32_t alloc, const struct addr *peer,
                            struct turn_packet *packet, struct turn_now now);
+
+/* An ICMP error about a datagram that was sent to a peer (RFC 8656 §18.13), as the wire has it. */
+struct turn_icmp {
+    uint8_t type, code;
+    uint32_t mtu; /* of the next hop, where the error is about that; else not looked at */
+};
+
+/*
+ * The kernel has an ICMP error for the relayed transport address of `peer`'s family of allocation
+ * number `alloc`; `peer` is where the datagram was meant to go. The client is told, if it may reach
+ * that IP (§11.5), so and so often a second.
+ */
+void turn_server_icmp(struct turn_server *s, uint32_t alloc, const struct addr *peer,
+                      const struct turn_icmp *icmp, struct turn_now now);
 
 /* Ends what has expired by now. To be called at turn_server_deadline(), or a little later. */
 void turn_server_expire(struct turn_server *s, struct turn_now now);

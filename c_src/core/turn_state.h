@@ -69,6 +69,8 @@ struct turn_alloc {
     uint8_t tid[STUN_TID_SIZE]; /* of the Allocate request, to know its retransmissions */
     uint8_t token[TURN_TOKEN_SIZE];
     uint16_t perm_count, chan_count;
+    uint16_t icmp_second; /* in which icmp_count errors were told; wraps */
+    uint8_t icmp_count;
     uint32_t perms[TURN_BUCKETS];
     uint32_t chans_by_number[TURN_BUCKETS];
     uint32_t chans_by_peer[TURN_BUCKETS];

@@ -26,6 +26,7 @@ enum {
      */
     SLOT_STRIDE = (TURN_HEADROOM + SLOT_DATA + TURN_TAILROOM + 4095) / 4096 * 4096 + 5 * 64,
     RELAY_BURST_MAX = 32,   /* and of one relay socket */
+    ICMP_BURST = 16,        /* errors of one relay socket per turn */
     RESERVE_SIZE = 1 << 16, /* more than 50 messages of TURN_REPLY_MAX */
     CONTROL_SIZE = CMSG_SPACE(sizeof(struct in6_pktinfo)),
 };
@@ -114,6 +115,16 @@ static unsigned batch_note(struct batch *b, const struct addr *to, struct span d
     return i;
 }
 
+/*
+ * A call has failed. Its errno may be the ICMP error of an earlier datagram, which is told once: so
+ * this one is tried again, unless it was the buffer that is full.
+ */
+static void send_again(struct udp *u, int fd, const struct mmsghdr *m)
+{
+    if (errno == EAGAIN || sendmsg(fd, &m->msg_hdr, 0) < 0)
+        turn_count(u->counters, TURN_N_DROP_SEND, 1);
+}
+
 /* Sends messages i to i + n of a batch; what the kernel refuses is counted and forgotten. */
 static void send_run(struct udp *u, int fd, struct batch *b, unsigned i, unsigned n)
 {
@@ -124,7 +135,7 @@ static void send_run(struct udp *u, int fd, struct batch *b, unsigned i, unsigne
         ssize_t sent = sendto(fd, b->iov[i].iov_base, b->iov[i].iov_len, 0, &b->to[i].sa,
                               m->msg_hdr.msg_namelen);
         if (sent < 0)
-            turn_count(u->counters, TURN_N_DROP_SEND, 1);
+            send_again(u, fd, m);
         return;
     }
     while (done < n) {
@@ -134,9 +145,11 @@ static void send_run(struct udp *u, int fd, struct batch *b, unsigned i, unsigne
             continue;
         }
         /* A full socket buffer stops all, anything else only the datagram in front. */
-        unsigned lost = errno == EAGAIN ? n - done : 1;
-        turn_count(u->counters, TURN_N_DROP_SEND, lost);
-        done += lost;
+        if (errno == EAGAIN) {
+            turn_count(u->counters, TURN_N_DROP_SEND, n - done);
+            return;
+        }
+        send_again(u, fd, m + done++);
     }
 }
 
@@ -382,6 +395,18 @@ static void adapt_burst(struct turn_relay *r, unsigned got)
     r->tick = r->udp->tick;
 }
 
+/* Errors that wait at the socket; what is left over wakes the loop again. */
+static void tell_icmp(struct turn_relay *r)
+{
+    struct turn_now now = now_of(r->udp->loop);
+    struct sock_icmp e;
+
+    for (unsigned i = 0; i < ICMP_BURST && sock_read_icmp(r->fd, &e); i++) {
+        struct turn_icmp icmp = {.type = e.type, .code = e.code, .mtu = e.mtu};
+        turn_server_icmp(r->udp->server, r->alloc, &e.to, &icmp, now);
+    }
+}
+
 static void relay_readable(uv_poll_t *poll, int status, int events)
 {
     struct turn_relay *r = OWNER_OF(poll, struct turn_relay, poll);
@@ -389,6 +414,7 @@ static void relay_readable(uv_poll_t *poll, int status, int events)
 
     (void)events;
     if (status < 0) {
+        tell_icmp(r);
         watch_again(poll, r->fd, relay_readable);
         return;
     }
@@ -413,6 +439,7 @@ enum ct_err udp_relay_open(struct udp *u, const struct addr *at, uint32_t alloc,
 
     if (err)
         return err == EADDRINUSE ? CT_EINUSE : CT_ESYS;
+    sock_keep_icmp(fd, at->family);
     struct turn_relay *r = malloc(sizeof *r);
     if (!r || uv_poll_init(u->loop, &r->poll, fd) != 0) {
         free(r);

@@ -12,6 +12,7 @@ defmodule Cromulent.Turn.Frame do
     :up_bytes,
     :down_packets,
     :down_bytes,
+    :icmp_errors,
     :requests,
     :bindings,
     :allocations_created,

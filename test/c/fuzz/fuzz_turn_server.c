@@ -363,6 +363,14 @@ static void from_peer(struct game *g)
     world_from_peer(&g->w, relay, &peer, some_payload(g));
 }
 
+static void icmp_error(struct game *g)
+{
+    const struct turn_relay *relay = &g->w.relays[rbuf_u8(&g->in) % WORLD_RELAYS];
+    struct addr peer = some_peer(g);
+    struct turn_icmp icmp = {.type = rbuf_u8(&g->in), .code = rbuf_u8(&g->in), .mtu = 1280};
+    world_icmp(&g->w, relay, &peer, &icmp);
+}
+
 /* ---- time and operators ---- */
 
 static void pass(struct game *g)
@@ -402,8 +410,8 @@ static void operate(struct game *g)
 }
 
 static void (*const steps[])(struct game *g) = {
-    request, request,   request, request, request,   indication, channel_data, noise,
-    again,   overheard, broken,  pass,    from_peer, from_peer,  kill_some,    operate,
+    request,   request, request, request,   request,   indication, channel_data, noise,      again,
+    overheard, broken,  pass,    from_peer, from_peer, kill_some,  operate,      icmp_error,
 };
 
 static void open_players(struct game *g)

@@ -286,6 +286,16 @@ void world_from_peer(struct world *w, const struct turn_relay *relay, const stru
     packet_done(w, &e);
 }
 
+void world_icmp(struct world *w, const struct turn_relay *relay, const struct addr *peer,
+                const struct turn_icmp *icmp)
+{
+    if (!relay->open || relay->at.family != peer->family)
+        return;
+    w->from_peer = true;
+    turn_server_icmp(w->server, relay->alloc, peer, icmp, w->now);
+    w->from_peer = false;
+}
+
 void world_pass(struct world *w, uint64_t ms, bool punctual)
 {
     uint64_t end = w->now.ms + ms, start = w->now.ms, unix_s = w->now.unix_s;

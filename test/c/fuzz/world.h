@@ -57,6 +57,10 @@ void world_from_client(struct world *w, const struct turn_tuple *tuple, struct s
 void world_from_peer(struct world *w, const struct turn_relay *relay, const struct addr *peer,
                      struct span bytes);
 
+/* An ICMP error about what this relay sent to a peer. */
+void world_icmp(struct world *w, const struct turn_relay *relay, const struct addr *peer,
+                const struct turn_icmp *icmp);
+
 /* Lets time pass; the engine is told at its deadline only when it is `punctual`. */
 void world_pass(struct world *w, uint64_t ms, bool punctual);
 /* Compares what the engine says, and holds in its tables, with what the world has seen. */
