@@ -1,6 +1,7 @@
 #include "core/turn_alloc.h"
 
 #include "core/turn_chan.h"
+#include "core/turn_mobility.h"
 #include "core/turn_perm.h"
 #include "core/turn_place.h"
 #include "core/turn_reply.h"
@@ -12,7 +13,8 @@ enum {
 /* What an Allocate request asks for, once it has been found to be in order. */
 struct ask {
     struct turn_wish wish;
-    bool dual; /* an IPv6 address too */
+    bool dual;   /* an IPv6 address too */
+    bool ticket; /* MOBILITY-TICKET */
     uint32_t lifetime;
 };
 
@@ -30,10 +32,22 @@ struct turn_alloc *turn_alloc_find(const struct turn_server *s, const struct tur
     for (uint32_t n = map_first(&s->by_tuple, tuple_hash(s, tuple), &it); n != MAP_NONE;
          n = map_next(&s->by_tuple, &it)) {
         struct turn_alloc *a = turn_alloc_at(s, n);
-        if (memcmp(&a->tuple, tuple, sizeof *tuple) == 0)
+        if (turn_mobility_on(s, a, tuple))
             return turn_alloc_live(a, now) ? a : NULL;
     }
     return NULL;
+}
+
+void turn_alloc_map(struct turn_server *s, const struct turn_alloc *a,
+                    const struct turn_tuple *tuple)
+{
+    map_put(&s->by_tuple, tuple_hash(s, tuple), turn_alloc_number(s, a));
+}
+
+void turn_alloc_unmap(struct turn_server *s, const struct turn_alloc *a,
+                      const struct turn_tuple *tuple)
+{
+    map_remove(&s->by_tuple, tuple_hash(s, tuple), turn_alloc_number(s, a));
 }
 
 struct span turn_alloc_username(const struct turn_server *s, const struct turn_alloc *a)
@@ -108,7 +122,8 @@ void turn_alloc_end(struct turn_server *s, struct turn_alloc *a, enum turn_end e
     turn_place_close(s, &a->place);
     leave(s, a->user);
     deadline_clear(&s->wheel, &a->deadline);
-    map_remove(&s->by_tuple, tuple_hash(s, &a->tuple), turn_alloc_number(s, a));
+    turn_mobility_drop(s, a);
+    turn_alloc_unmap(s, a, &a->tuple);
     release_slabs(s, a);
 }
 
@@ -210,6 +225,8 @@ static enum stun_error read_ask(const struct turn_server *s, const struct turn_r
         code = read_additional(m, ask);
     if (!code)
         code = read_lifetime(m, &asked);
+    if (!code)
+        code = turn_mobility_wanted(s, m, &ask->ticket);
     if (code)
         return code;
     ask->lifetime = lifetime_granted(s->config, asked);
@@ -294,7 +311,8 @@ static struct turn_alloc *make(struct turn_server *s, const struct turn_request 
     if (number == SLAB_NONE)
         return NULL;
     struct turn_alloc *a = turn_alloc_at(s, number);
-    a->second = SLAB_NONE;
+    a->second = a->move = SLAB_NONE;
+    a->ticket = ask->ticket;
     a->deadline.at = r->now.ms + (uint64_t)ask->lifetime * 1000;
     if (!open_places(s, ask, a))
         goto out_slab;
@@ -311,7 +329,7 @@ static struct turn_alloc *make(struct turn_server *s, const struct turn_request 
     memset(a->chans_by_peer, 0xff, sizeof a->chans_by_peer);
     remember_name(s, a, r->auth.username);
     deadline_set(&s->wheel, &a->deadline, a->deadline.at);
-    map_put(&s->by_tuple, tuple_hash(s, &a->tuple), number);
+    turn_alloc_map(s, a, &a->tuple);
     return a;
 
 out_relay:
@@ -344,6 +362,8 @@ static void answer(struct turn_server *s, const struct turn_request *r, const st
     stun_put_xaddr(&w, STUN_ATTR_XOR_MAPPED_ADDRESS, &r->tuple->client);
     if (a->has_token)
         stun_put(&w, STUN_ATTR_RESERVATION_TOKEN, a->token, sizeof a->token);
+    if (a->ticket)
+        turn_mobility_put(s, a, &w);
     turn_reply_send(s, r, &w);
 }
 
@@ -354,7 +374,7 @@ static void sweep_tuple(struct turn_server *s, const struct turn_tuple *tuple, s
     for (uint32_t n = map_first(&s->by_tuple, tuple_hash(s, tuple), &it); n != MAP_NONE;
          n = map_next(&s->by_tuple, &it)) {
         struct turn_alloc *a = turn_alloc_at(s, n);
-        if (memcmp(&a->tuple, tuple, sizeof *tuple) != 0)
+        if (!turn_mobility_on(s, a, tuple))
             continue;
         turn_alloc_end(s, a, TURN_END_EXPIRED, now);
         return;
@@ -427,17 +447,21 @@ void turn_refresh(struct turn_server *s, struct turn_request *r)
     uint32_t asked;
     struct turn_alloc *a = r->alloc;
     enum stun_error code = read_refresh(s, r, &family, &asked);
+    bool release = stun_msg_has(r->msg, STUN_ID_LIFETIME) && asked == 0;
+    if (!code && r->ticket == TURN_TICKET_MOVES && !release)
+        code = turn_mobility_move(s, r);
     if (code) {
         turn_reply_error(s, r, code);
         return;
     }
-    bool release = stun_msg_has(r->msg, STUN_ID_LIFETIME) && asked == 0;
     uint32_t granted = release ? 0 : lifetime_granted(s->config, asked);
     if (!release)
         extend(s, a, family, granted, r->now);
     turn_count(&s->counters, TURN_N_REFRESHES, 1);
     struct wbuf w = turn_reply_begin(s, r, STUN_SUCCESS);
     stun_put_u32(&w, STUN_ATTR_LIFETIME, granted);
+    if (r->ticket != TURN_TICKET_NONE && !release)
+        turn_mobility_put(s, a, &w);
     turn_reply_send(s, r, &w);
     if (release && family != ADDR_NONE && turn_second_of(s, a, r->now))
         turn_place_drop(s, a, family);

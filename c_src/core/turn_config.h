@@ -51,6 +51,7 @@ struct turn_config {
     uint32_t challenge_burst;
     /* usernames remembered to be found by USERHASH, RFC 8489 §14.4; 0: not served, not announced */
     uint32_t userhashes;
+    bool mobility; /* RFC 8016; fixed when the engine is made, but for being turned off */
 
     struct turn_policy policy;
     uint8_t nonce_key[32]; /* random, one for all workers */

@@ -3,6 +3,7 @@
 #include "core/turn_alloc.h"
 #include "core/turn_chan.h"
 #include "core/turn_frame.h"
+#include "core/turn_mobility.h"
 #include "core/turn_perm.h"
 #include "core/turn_place.h"
 
@@ -54,6 +55,21 @@ static void to_peer(struct turn_server *s, struct turn_alloc *a, const struct tu
     s->io->ops->to_peer(s->io, from->relay, &at, data, flags);
 }
 
+/*
+ * The allocation that data from this 5-tuple is for, which takes it there if it was on the move.
+ * NULL when there is none here: the packet is somebody else's then, or dropped.
+ */
+static struct turn_alloc *find_for_data(struct turn_server *s, const struct turn_tuple *tuple,
+                                        struct span packet, struct turn_now now)
+{
+    struct turn_alloc *a = turn_alloc_find(s, tuple, now);
+    if (a && a->move != SLAB_NONE)
+        turn_mobility_arrived(s, a, tuple);
+    if (!a && !turn_mobility_forward(s, tuple, packet, now))
+        dropped(s, TURN_N_DROP_NO_ALLOCATION);
+    return a;
+}
+
 void turn_data_channel(struct turn_server *s, const struct turn_tuple *tuple,
                        struct turn_packet *packet, struct turn_now now)
 {
@@ -62,11 +78,9 @@ void turn_data_channel(struct turn_server *s, const struct turn_tuple *tuple,
         dropped(s, TURN_N_DROP_MALFORMED);
         return;
     }
-    struct turn_alloc *a = turn_alloc_find(s, tuple, now);
-    if (!a) {
-        dropped(s, TURN_N_DROP_NO_ALLOCATION);
+    struct turn_alloc *a = find_for_data(s, tuple, span_of(packet->data, packet->len), now);
+    if (!a)
         return;
-    }
     /* A bound channel is enough: the permission's shorter life guards the way back
      * (docs/decisions). */
     const struct turn_chan *c = turn_chan_by_number(s, a, cd.channel, now);
@@ -91,11 +105,9 @@ void turn_data_send(struct turn_server *s, const struct turn_tuple *tuple,
         dropped(s, TURN_N_DROP_MALFORMED);
         return;
     }
-    struct turn_alloc *a = turn_alloc_find(s, tuple, now);
-    if (!a) {
-        dropped(s, TURN_N_DROP_NO_ALLOCATION);
+    struct turn_alloc *a = find_for_data(s, tuple, span_of(msg->data, msg->len), now);
+    if (!a)
         return;
-    }
     uint32_t perm = turn_perm_find(s, a, &peer, now);
     const struct turn_place *from = turn_place_of(s, a, peer.family, now);
     if (perm == SLAB_NONE || !from || turn_own_refuses(s, turn_perm_at(s, perm), &peer)) {

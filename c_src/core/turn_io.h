@@ -88,6 +88,13 @@ struct turn_io_ops {
     /* Fills n bytes with unpredictable randomness (RFC 6056 ports, tokens). */
     void (*random)(struct turn_io *io, void *out, size_t n);
 
+    /*
+     * Gives a copy of a client's UDP packet to the engine of another worker, which gets it by
+     * turn_server_handed() some time later. It may be lost as any datagram.
+     */
+    void (*hand_over)(struct turn_io *io, unsigned worker, const struct turn_tuple *tuple,
+                      struct span packet);
+
     /* Something worth telling; the event's pointers are valid during the call only. */
     void (*event)(struct turn_io *io, const struct turn_event *event);
 

@@ -5,6 +5,7 @@
 #include "core/turn_chan.h"
 #include "core/turn_data.h"
 #include "core/turn_frame.h"
+#include "core/turn_mobility.h"
 #include "core/turn_perm.h"
 #include "core/turn_place.h"
 #include "core/turn_reply.h"
@@ -45,19 +46,24 @@ static bool init_tables(struct turn_server *s)
 {
     const struct turn_config *c = s->config;
     uint32_t n = c->max_allocations;
+    uint32_t moves = !c->mobility ? 0 : n < TURN_MOVES_MAX ? n : TURN_MOVES_MAX;
     return slab_init(&s->allocs, sizeof(struct turn_alloc), n) &&
            slab_init(&s->perms, sizeof(struct turn_perm),
                      pool_size(n, PERMS_PER_ALLOC, c->max_permissions)) &&
            slab_init(&s->chans, sizeof(struct turn_chan),
                      pool_size(n, CHANS_PER_ALLOC, c->max_channels)) &&
            slab_init(&s->seconds, sizeof(struct turn_second), n) &&
-           slab_init(&s->names, STUN_USERNAME_MAX, n) && map_init(&s->by_tuple, n);
+           slab_init(&s->moves, sizeof(struct turn_move), moves) &&
+           turn_away_init(&s->away, c->mobility ? TURN_AWAY_MAX : 1) &&
+           slab_init(&s->names, STUN_USERNAME_MAX, n) && map_init(&s->by_tuple, n + moves);
 }
 
 static void free_tables(struct turn_server *s)
 {
     slab_free(&s->allocs);
     slab_free(&s->seconds);
+    slab_free(&s->moves);
+    turn_away_free(&s->away);
     slab_free(&s->perms);
     slab_free(&s->chans);
     slab_free(&s->names);
@@ -75,8 +81,10 @@ struct turn_server *turn_server_new(const struct turn_server_setup *setup, struc
     s->commons = setup->commons;
     s->crypto = setup->crypto;
     s->io = setup->io;
+    s->worker = setup->worker;
     s->io->ops->random(s->io, &s->seed, sizeof s->seed);
     s->io->ops->random(s->io, &s->refusals.seed, sizeof s->refusals.seed);
+    s->io->ops->random(s->io, &s->away.seed, sizeof s->away.seed);
     s->io->ops->random(s->io, &s->random_state, sizeof s->random_state);
     deadline_init(&s->wheel, now.ms);
     if (!init_tables(s)) {
@@ -149,6 +157,11 @@ static enum stun_error check_allocation(const struct turn_server *s, const struc
     return 0;
 }
 
+static bool forward(struct turn_server *s, const struct turn_request *r)
+{
+    return turn_mobility_forward(s, r->tuple, span_of(r->msg->data, r->msg->len), r->now);
+}
+
 static void handle_request(struct turn_server *s, struct turn_request *r)
 {
     const struct method *method = find_method(r->msg->method);
@@ -159,6 +172,8 @@ static void handle_request(struct turn_server *s, struct turn_request *r)
     turn_count(&s->counters, TURN_N_REQUESTS, 1);
     if (method->authenticated) {
         r->alloc = turn_alloc_find(s, r->tuple, r->now);
+        if (turn_mobility_find(s, r) || (!r->alloc && !r->ticket_error && forward(s, r)))
+            return;
         if (!turn_auth_check(s, r))
             return;
     }
@@ -166,7 +181,9 @@ static void handle_request(struct turn_server *s, struct turn_request *r)
         turn_reply_unknown(s, r);
         return;
     }
-    enum stun_error code = method->on_allocation ? check_allocation(s, r) : (enum stun_error)0;
+    enum stun_error code = r->ticket_error;
+    if (!code && method->on_allocation)
+        code = check_allocation(s, r);
     if (code)
         turn_reply_error(s, r, code);
     else
@@ -200,6 +217,14 @@ void turn_server_from_client(struct turn_server *s, const struct turn_tuple *tup
         handle_stun(s, tuple, packet, now);
     else /* also what is neither: it is no channel, and dropped as malformed */
         turn_data_channel(s, tuple, packet, now);
+}
+
+void turn_server_handed(struct turn_server *s, const struct turn_tuple *tuple,
+                        struct turn_packet *packet, struct turn_now now)
+{
+    s->handed = true;
+    turn_server_from_client(s, tuple, packet, now);
+    s->handed = false;
 }
 
 /* ---- time ---- */

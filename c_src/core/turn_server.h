@@ -27,6 +27,7 @@
     X(TURN_N_RELEASED, "allocations_released") /* by Refresh with lifetime 0 */                 \
     X(TURN_N_EXPIRED, "allocations_expired")                                                    \
     X(TURN_N_KILLED, "allocations_killed")                                                      \
+    X(TURN_N_MOVED, "allocations_moved") /* to another 5-tuple, RFC 8016 */                     \
     X(TURN_N_REFRESHES, "refreshes")                                                            \
     X(TURN_N_PERMISSIONS, "permissions")         /* permissions installed or refreshed */       \
     X(TURN_N_CHANNELS, "channels")               /* channels bound or refreshed */              \
@@ -127,6 +128,7 @@ struct turn_server_setup {
     struct turn_commons *commons;
     struct crypto *crypto; /* of the same thread */
     struct turn_io *io;
+    uint16_t worker; /* which of the relay's engines this is: tickets name it (RFC 8016) */
 };
 
 /*
@@ -141,6 +143,10 @@ void turn_server_free(struct turn_server *s, struct turn_now now);
 /* A datagram or one frame from a client. */
 void turn_server_from_client(struct turn_server *s, const struct turn_tuple *tuple,
                              struct turn_packet *packet, struct turn_now now);
+
+/* A client's packet that another worker's engine handed over to this one. */
+void turn_server_handed(struct turn_server *s, const struct turn_tuple *tuple,
+                        struct turn_packet *packet, struct turn_now now);
 
 /* A datagram from a peer, arrived at the relayed transport address of allocation number `alloc`. */
 void turn_server_from_peer(struct turn_server *s, uint32_t alloc, const struct addr *peer,

@@ -36,6 +36,11 @@ static bool read_number(struct reader *r, const struct key *key)
     return true;
 }
 
+static bool read_bool(struct reader *r, const struct key *key)
+{
+    return term_bool(&r->in, (bool *)((char *)r->config + key->offset));
+}
+
 /* The next binary, as a C string of one line of min to max bytes. */
 static bool read_line(struct reader *r, const struct key *key)
 {
@@ -256,6 +261,10 @@ static const struct key keys[] = {
      .offset = TURN_OFFSET(software),
      .max = TURN_SOFTWARE_MAX,
      .right = "one line of up to 127 bytes"},
+    {.name = "mobility",
+     .read = read_bool,
+     .offset = TURN_OFFSET(mobility),
+     .right = "true or false"},
     NUMBER(max_allocations, 1, 1u << 24),
     NUMBER(user_quota, 0, UINT32_MAX),
     NUMBER(userhashes, 0, TURN_USERS_LIMIT),
@@ -411,6 +420,7 @@ bool config_may_follow(const struct relay_config *old, const struct relay_config
         {"workers", old->workers == next->workers},
         {"max_allocations", old->asked_allocations == next->asked_allocations},
         {"userhashes", a->userhashes == b->userhashes},
+        {"mobility", a->mobility == b->mobility},
     };
 
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {

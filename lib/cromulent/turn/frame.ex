@@ -19,6 +19,7 @@ defmodule Cromulent.Turn.Frame do
     :allocations_released,
     :allocations_expired,
     :allocations_killed,
+    :allocations_moved,
     :refreshes,
     :permissions,
     :channels,

@@ -24,7 +24,8 @@ defmodule Cromulent.Turn.Option do
     stun_urls: "TURN_STUN_URLS",
     workers: "TURN_WORKERS",
     allow_peers: "TURN_ALLOW_PEERS",
-    deny_peers: "TURN_DENY_PEERS"
+    deny_peers: "TURN_DENY_PEERS",
+    mobility: "TURN_MOBILITY"
   ]
 
   # Seconds, but for the counts; the meaning and the defaults are the relay's (docs/control.md).
@@ -57,7 +58,7 @@ defmodule Cromulent.Turn.Option do
 
   @doc "The options that are handed to the relay as they are."
   @spec limits() :: [name()]
-  def limits, do: [:software | Keyword.keys(@limits)]
+  def limits, do: [:software, :mobility | Keyword.keys(@limits)]
 
   @doc "The environment variable of an option; nil when it has none."
   @spec variable(name()) :: String.t() | nil
@@ -258,6 +259,10 @@ defmodule Cromulent.Turn.Option do
       do: {:ok, raw},
       else: {:error, "must be at most 127 bytes of text"}
   end
+
+  defp parse(:mobility, raw) when raw in [true, "true", "1"], do: {:ok, true}
+  defp parse(:mobility, raw) when raw in [false, "false", "0"], do: {:ok, false}
+  defp parse(:mobility, _raw), do: {:error, "must be true or false"}
 
   for {name, range} <- @limits do
     defp parse(unquote(name), raw) do

@@ -40,6 +40,9 @@ struct engine {
     struct crypto *crypto;
     struct turn_server *server;
     struct turn_now now;
+    uint16_t worker;       /* before engine_start() */
+    struct engine *others; /* engines that packets may be handed to, by number */
+    unsigned handed;       /* how many were */
     struct turn_relay relays[ENGINE_RELAYS_MAX];
     struct sent to_client[ENGINE_OUT_MAX], to_peer[ENGINE_OUT_MAX];
     size_t to_clients, to_peers; /* how many since engine_clear() */

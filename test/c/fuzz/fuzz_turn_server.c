@@ -33,6 +33,8 @@ struct game {
     struct rbuf in;
     struct player players[CLIENTS];
     uint8_t token[TURN_TOKEN_SIZE]; /* the last reservation */
+    uint8_t ticket[64];             /* the last ticket; empty at first */
+    size_t ticket_len;
 };
 
 /* ---- credentials, made once ---- */
@@ -163,6 +165,9 @@ static void put_attr(struct game *g, struct wbuf *w)
     case 12:
         stun_put_u32(w, STUN_ATTR_ADDITIONAL_ADDRESS_FAMILY, 2u << 24);
         break;
+    case 13:
+        stun_put(w, STUN_ATTR_MOBILITY_TICKET, g->ticket, g->ticket_len);
+        break;
     default:
         bytes = some_bytes(g, 40);
         stun_put(w, rbuf_u16(&g->in), bytes.data, bytes.len);
@@ -255,6 +260,10 @@ static void learn(struct game *g, struct player *p, const struct stun_msg *reply
     (void)stun_msg_addr(reply, STUN_ID_XOR_RELAYED_ADDRESS, &p->relayed);
     if (token.len == TURN_TOKEN_SIZE)
         memcpy(g->token, token.data, token.len);
+    struct span ticket = stun_msg_bytes(reply, STUN_ID_MOBILITY_TICKET);
+    MUST(ticket.len <= sizeof g->ticket);
+    if (ticket.len)
+        memcpy(g->ticket, ticket.data, g->ticket_len = ticket.len);
     if (!nonce.data)
         return;
     MUST(nonce.len <= sizeof p->nonce);

@@ -120,6 +120,17 @@ static void io_random(struct turn_io *io, void *out, size_t n)
     }
 }
 
+/* There is one worker, and nobody else makes tickets. */
+static void io_hand_over(struct turn_io *io, unsigned worker, const struct turn_tuple *tuple,
+                         struct span packet)
+{
+    (void)io;
+    (void)worker;
+    (void)tuple;
+    (void)packet;
+    abort();
+}
+
 static void io_event(struct turn_io *io, const struct turn_event *event)
 {
     struct world *w = world_of(io);
@@ -150,6 +161,7 @@ static const struct turn_io_ops ops = {
     .relay_open = io_relay_open,
     .relay_close = io_relay_close,
     .random = io_random,
+    .hand_over = io_hand_over,
     .event = io_event,
     .lock = io_lock,
     .unlock = io_unlock,
@@ -189,6 +201,7 @@ static void fill_config(struct turn_config *c, uint8_t flavour)
     c->user_quota = flavour & 8 ? 2 : 0;
     c->challenge_rate = flavour & 16 ? 1 : 0;
     c->userhashes = flavour & 32 ? 3 : 0;
+    c->mobility = flavour & 64;
     c->challenge_burst = 3;
     memset(c->nonce_key, 7, sizeof c->nonce_key);
     rule(c, "198.51.100.0/24", TURN_RULE_ALLOW);
@@ -313,7 +326,7 @@ void world_pass(struct world *w, uint64_t ms, bool punctual)
 /* ---- the engine's own tables ---- */
 
 struct totals {
-    uint32_t allocs, seconds, perms, chans, names;
+    uint32_t allocs, seconds, moves, perms, chans, names;
 };
 
 static bool has_perm(const struct turn_server *s, const struct turn_alloc *a, uint32_t number)
@@ -381,9 +394,11 @@ static void check_tables(const struct world *w)
         MUST(found == (turn_alloc_live(a, w->now) ? a : NULL));
         check_lists(s, a, &t);
         t.allocs++;
+        t.moves += a->move != SLAB_NONE;
         t.names += a->long_name != SLAB_NONE;
     }
-    MUST(t.allocs == s->allocs.used && t.allocs == s->by_tuple.used);
+    MUST(t.allocs == s->allocs.used && t.allocs + t.moves == s->by_tuple.used);
+    MUST(t.moves == s->moves.used);
     MUST(t.seconds == s->seconds.used && t.allocs + t.seconds == s->wheel.count);
     MUST(t.allocs + t.seconds == w->open);
     MUST(t.perms == s->perms.used && t.chans == s->chans.used && t.names == s->names.used);

@@ -150,7 +150,7 @@ defmodule Cromulent.Turn.OptionTest do
   end
 
   test "limits are numbers in their range" do
-    for name <- Option.limits() -- [:software] do
+    for name <- Option.limits() -- [:software, :mobility] do
       assert Option.fetch(name, [{name, 1}]) == {:ok, 1}
       assert refused(name, -1) =~ "must be a number from"
       assert refused(name, "x") =~ "must be a number from"
@@ -158,6 +158,13 @@ defmodule Cromulent.Turn.OptionTest do
 
     assert Option.fetch(:software, software: "") == {:ok, ""}
     refused(:software, String.duplicate("s", 128))
+  end
+
+  test "mobility is on or off" do
+    for {raw, value} <- [{true, true}, {"true", true}, {"1", true}, {false, false}, {"0", false}],
+        do: assert(Option.fetch(:mobility, mobility: raw) == {:ok, value})
+
+    for wrong <- ["yes", 1, ""], do: assert(refused(:mobility, wrong) =~ "must be true or false")
   end
 
   test "providers are names or modules" do
