@@ -4,6 +4,7 @@
 #include "core/turn_auth.h"
 #include "core/turn_chan.h"
 #include "core/turn_data.h"
+#include "core/turn_discovery.h"
 #include "core/turn_frame.h"
 #include "core/turn_mobility.h"
 #include "core/turn_perm.h"
@@ -117,14 +118,6 @@ void turn_server_free(struct turn_server *s, struct turn_now now)
 
 /* ---- dispatch ---- */
 
-static void binding(struct turn_server *s, struct turn_request *r)
-{
-    struct wbuf w = turn_reply_begin(s, r, STUN_SUCCESS);
-    stun_put_xaddr(&w, STUN_ATTR_XOR_MAPPED_ADDRESS, &r->tuple->client);
-    turn_count(&s->counters, TURN_N_BINDINGS, 1);
-    turn_reply_send(s, r, &w);
-}
-
 /* What is served as a request, and what must hold before the handler sees it. */
 static const struct method {
     uint16_t method;
@@ -132,7 +125,7 @@ static const struct method {
     bool on_allocation; /* 437 without one, 441 for another user's (RFC 8656 §5) */
     void (*handle)(struct turn_server *s, struct turn_request *r);
 } methods[] = {
-    {STUN_BINDING, false, false, binding},
+    {STUN_BINDING, false, false, turn_binding},
     {STUN_ALLOCATE, true, false, turn_allocate},
     {STUN_REFRESH, true, true, turn_refresh},
     {STUN_CREATE_PERMISSION, true, true, turn_create_permission},
@@ -157,6 +150,12 @@ static enum stun_error check_allocation(const struct turn_server *s, const struc
     return 0;
 }
 
+/* Only Binding, and only where there are addresses to answer from, has RFC 5780's attributes. */
+static bool discovers(const struct turn_server *s, const struct turn_request *r)
+{
+    return r->msg->method == STUN_BINDING && turn_discovery_serves(s->config, r->tuple);
+}
+
 static bool forward(struct turn_server *s, const struct turn_request *r)
 {
     return turn_mobility_forward(s, r->tuple, span_of(r->msg->data, r->msg->len), r->now);
@@ -177,8 +176,9 @@ static void handle_request(struct turn_server *s, struct turn_request *r)
         if (!turn_auth_check(s, r))
             return;
     }
-    if (turn_unserved(r->msg)) {
-        turn_reply_unknown(s, r);
+    bool discovery = discovers(s, r);
+    if (turn_unserved(r->msg, discovery)) {
+        turn_reply_unknown(s, r, discovery);
         return;
     }
     enum stun_error code = r->ticket_error;
@@ -202,7 +202,8 @@ static void handle_stun(struct turn_server *s, const struct turn_tuple *tuple,
         struct turn_request r = {.tuple = tuple, .msg = &msg, .now = now};
         handle_request(s, &r);
         crypto_wipe(&r.auth, sizeof r.auth);
-    } else if (msg.cls == STUN_INDICATION && msg.method == STUN_SEND && !turn_unserved(&msg)) {
+    } else if (msg.cls == STUN_INDICATION && msg.method == STUN_SEND &&
+               !turn_unserved(&msg, false)) {
         turn_data_send(s, tuple, &msg, now);
     } else if (msg.cls != STUN_INDICATION || msg.method != STUN_BINDING) {
         /* Binding indications are keepalives: nothing to do, nothing wrong (RFC 8489 §6.3.2) */

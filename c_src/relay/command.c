@@ -282,6 +282,7 @@ static void configure_again(struct daemon *d, uint64_t ref, struct relay_config 
         config_free(next);
         return;
     }
+    next->turn.discovery = d->config->turn.discovery;
     next->turn.max_allocations = d->config->turn.max_allocations;
     memcpy(next->turn.nonce_key, d->config->turn.nonce_key, sizeof next->turn.nonce_key);
     ask_workers(d, ref, &request, (struct belongings){.config = next});

@@ -12,7 +12,8 @@
 #include <uv.h>
 
 enum {
-    UDP_LISTENERS_MAX = 16
+    UDP_LISTENERS_MAX = 16,
+    UDP_SOCKETS_MAX = UDP_LISTENERS_MAX + 3 /* with those of RFC 5780 */
 };
 
 struct udp;
@@ -28,6 +29,9 @@ struct udp *udp_new(uv_loop_t *loop);
  * fails; its link number is the count of those before it. 0 or a libuv error.
  */
 int udp_listen(struct udp *u, int fd, const struct addr *at);
+
+/* How many listening sockets there are: the link number of the next one. */
+uint32_t udp_links(const struct udp *u);
 
 /* Starts receiving; datagrams go to the engine. 0 or a libuv error. */
 int udp_start(struct udp *u, struct turn_server *server);

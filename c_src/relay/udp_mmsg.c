@@ -77,7 +77,7 @@ struct udp {
     uint32_t tick;  /* turns of the loop */
     size_t reserved;
     uint8_t *reserve;
-    struct listener *listeners[UDP_LISTENERS_MAX];
+    struct listener *listeners[UDP_SOCKETS_MAX];
     uint32_t listener_count;
     /* to peers: each with the socket it leaves through */
     struct batch tx;
@@ -472,7 +472,7 @@ void udp_relay_close(struct udp *u, struct turn_relay *relay)
 
 int udp_listen(struct udp *u, int fd, const struct addr *at)
 {
-    struct listener *l = u->listener_count < UDP_LISTENERS_MAX ? calloc(1, sizeof *l) : NULL;
+    struct listener *l = u->listener_count < UDP_SOCKETS_MAX ? calloc(1, sizeof *l) : NULL;
 
     int err = l ? uv_poll_init(u->loop, &l->poll, fd) : UV_ENOMEM;
     if (err) {
@@ -488,6 +488,11 @@ int udp_listen(struct udp *u, int fd, const struct addr *at)
     batch_init(&l->tx);
     u->listeners[u->listener_count++] = l;
     return 0;
+}
+
+uint32_t udp_links(const struct udp *u)
+{
+    return u->listener_count;
 }
 
 int udp_start(struct udp *u, struct turn_server *server)

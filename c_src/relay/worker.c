@@ -364,6 +364,11 @@ int worker_listen(struct worker *w, int fd, const struct addr *at)
     return udp_listen(w->udp, fd, at);
 }
 
+uint32_t worker_links(const struct worker *w)
+{
+    return udp_links(w->udp);
+}
+
 static void run(void *arg)
 {
     struct worker *w = arg;

@@ -87,6 +87,9 @@ struct worker *worker_new(const struct worker_setup *setup);
 /* Before worker_start(): adds a listening socket, and owns it. 0 or a libuv error. */
 int worker_listen(struct worker *w, int fd, const struct addr *at);
 
+/* Before worker_start(): the link number that the next listening socket gets. */
+uint32_t worker_links(const struct worker *w);
+
 /* Starts the thread. 0 or a libuv error. */
 int worker_start(struct worker *w);
 

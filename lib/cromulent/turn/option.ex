@@ -25,7 +25,8 @@ defmodule Cromulent.Turn.Option do
     workers: "TURN_WORKERS",
     allow_peers: "TURN_ALLOW_PEERS",
     deny_peers: "TURN_DENY_PEERS",
-    mobility: "TURN_MOBILITY"
+    mobility: "TURN_MOBILITY",
+    alternate: "TURN_ALTERNATE"
   ]
 
   # Seconds, but for the counts; the meaning and the defaults are the relay's (docs/control.md).
@@ -58,7 +59,7 @@ defmodule Cromulent.Turn.Option do
 
   @doc "The options that are handed to the relay as they are."
   @spec limits() :: [name()]
-  def limits, do: [:software, :mobility | Keyword.keys(@limits)]
+  def limits, do: [:software, :mobility, :alternate | Keyword.keys(@limits)]
 
   @doc "The environment variable of an option; nil when it has none."
   @spec variable(name()) :: String.t() | nil
@@ -262,6 +263,17 @@ defmodule Cromulent.Turn.Option do
 
   defp parse(:mobility, raw) when raw in [true, "true", "1"], do: {:ok, true}
   defp parse(:mobility, raw) when raw in [false, "false", "0"], do: {:ok, false}
+
+  defp parse(:alternate, raw) do
+    with true <- is_binary(raw),
+         {:ok, {:udp, ip, port}} <- listener("udp:" <> raw),
+         false <- Address.wildcard?(ip) do
+      {:ok, "#{Address.to_host(ip)}:#{port}"}
+    else
+      _ -> {:error, "must be IP:PORT, such as 192.0.2.11:3479, of this host and no listener's"}
+    end
+  end
+
   defp parse(:mobility, _raw), do: {:error, "must be true or false"}
 
   for {name, range} <- @limits do

@@ -17,6 +17,7 @@ defmodule Mix.Tasks.Turn.Server do
   | `--workers N` | | `TURN_WORKERS` |
   | `--allow-peer CIDR` | repeatable | `TURN_ALLOW_PEERS` |
   | `--deny-peer CIDR` | repeatable | `TURN_DENY_PEERS` |
+  | `--alternate IP:PORT` | second address and port, for RFC 5780 | `TURN_ALTERNATE` |
   | `--mobility` | tickets of RFC 8016 | `TURN_MOBILITY` |
 
   Once every listener is bound, it prints one line on standard output:
@@ -46,7 +47,8 @@ defmodule Mix.Tasks.Turn.Server do
     workers: :string,
     allow_peer: [:string, :keep],
     deny_peer: [:string, :keep],
-    mobility: :boolean
+    mobility: :boolean,
+    alternate: :string
   ]
   @renamed [ports: :relay_ports, allow_peer: :allow_peers, deny_peer: :deny_peers]
 

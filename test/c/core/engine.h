@@ -54,7 +54,7 @@ struct engine {
     enum turn_end last_end;
     char last_reason[32];
     uint64_t ended_up_bytes, ended_down_bytes;
-    uint8_t scratch[TURN_REPLY_MAX];
+    uint8_t scratch[TURN_RESERVE_MAX];
 };
 
 /*

@@ -168,6 +168,13 @@ static void put_attr(struct game *g, struct wbuf *w)
     case 13:
         stun_put(w, STUN_ATTR_MOBILITY_TICKET, g->ticket, g->ticket_len);
         break;
+    case 14:
+        stun_put_u32(w, STUN_ATTR_CHANGE_REQUEST, rbuf_u8(&g->in) % 8);
+        break;
+    case 15:
+        bytes = some_payload(g);
+        stun_put(w, STUN_ATTR_PADDING, bytes.data, bytes.len);
+        break;
     default:
         bytes = some_bytes(g, 40);
         stun_put(w, rbuf_u16(&g->in), bytes.data, bytes.len);

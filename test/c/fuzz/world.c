@@ -15,7 +15,7 @@ static struct world *world_of(struct turn_io *io)
 static uint8_t *io_reserve(struct turn_io *io, size_t size)
 {
     struct world *w = world_of(io);
-    MUST(!w->locked && size <= TURN_REPLY_MAX);
+    MUST(!w->locked && size <= TURN_RESERVE_MAX);
     memset(w->reserved, 0xEE, sizeof w->reserved);
     return w->reserved;
 }
@@ -47,7 +47,7 @@ static void io_to_client(struct turn_io *io, const struct turn_tuple *to, struct
     MUST(stun_msg_decode(&m, data.data, data.len, NULL) == CT_OK);
     MUST(w->from_peer ? m.type == stun_type(STUN_DATA, STUN_INDICATION)
                       : m.cls == STUN_SUCCESS || m.cls == STUN_ERROR);
-    MUST(w->from_peer || data.len <= TURN_REPLY_MAX);
+    MUST(w->from_peer || data.len <= TURN_RESERVE_MAX);
     memcpy(w->reply, data.data, data.len);
     w->reply_len = data.len;
 }
@@ -202,6 +202,12 @@ static void fill_config(struct turn_config *c, uint8_t flavour)
     c->challenge_rate = flavour & 16 ? 1 : 0;
     c->userhashes = flavour & 32 ? 3 : 0;
     c->mobility = flavour & 64;
+    c->discovery.on = flavour & 128;
+    for (uint32_t i = 0; i < TURN_DISCOVERY_PLACES; i++) {
+        c->discovery.at[i] = addr_of(i & TURN_OTHER_IP ? "192.0.2.2" : "192.0.2.1");
+        c->discovery.at[i].port = i & TURN_OTHER_PORT ? 3479 : 3478;
+        c->discovery.link[i] = i;
+    }
     c->challenge_burst = 3;
     memset(c->nonce_key, 7, sizeof c->nonce_key);
     rule(c, "198.51.100.0/24", TURN_RULE_ALLOW);

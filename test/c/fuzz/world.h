@@ -38,7 +38,7 @@ struct world {
     unsigned refuse_ports; /* so many times relay_open fails from here on */
     enum ct_err refuse_with;
     uint64_t random_state;
-    uint8_t reserved[TURN_REPLY_MAX];
+    uint8_t reserved[TURN_RESERVE_MAX];
     /* the packet being handled, head- and tailroom included */
     const uint8_t *packet_start, *packet_end;
     bool from_peer;
