@@ -298,6 +298,10 @@ static const struct key keys[] = {
     {.name = "alternate",
      .read = read_alternate,
      .right = "an address \"IP:PORT\" or \"[IPv6]:PORT\", not 0.0.0.0 or ::"},
+    {.name = "keep_dscp",
+     .read = read_bool,
+     .offset = TURN_OFFSET(keep_dscp),
+     .right = "true or false"},
     {.name = "mobility",
      .read = read_bool,
      .offset = TURN_OFFSET(mobility),
@@ -462,6 +466,7 @@ bool config_may_follow(const struct relay_config *old, const struct relay_config
         {"max_allocations", old->asked_allocations == next->asked_allocations},
         {"userhashes", a->userhashes == b->userhashes},
         {"mobility", a->mobility == b->mobility},
+        {"keep_dscp", a->keep_dscp == b->keep_dscp},
         {"alternate", memcmp(&old->alternate, &next->alternate, sizeof old->alternate) == 0},
     };
 

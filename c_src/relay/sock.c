@@ -200,6 +200,14 @@ void sock_dont_fragment(int fd, bool on)
 #endif
 }
 
+void sock_tell_dscp(int fd, uint8_t family)
+{
+    if (family == ADDR_V4)
+        set_option(fd, IPPROTO_IP, IP_RECVTOS, 1);
+    else
+        set_option(fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
+}
+
 /* ---- ICMP ---- */
 
 #ifdef __linux__

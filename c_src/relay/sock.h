@@ -90,6 +90,9 @@ struct sock_icmp {
 /* The next error, ICMP's or the like of this host's own; false when none waits. */
 bool sock_read_icmp(int fd, struct sock_icmp *out);
 
+/* Each datagram then comes with its DSCP and ECN. */
+void sock_tell_dscp(int fd, uint8_t family);
+
 /* DF on what is sent from now on (IPv4; IPv6 routers never fragment). */
 void sock_dont_fragment(int fd, bool on);
 

@@ -24,6 +24,9 @@ const char *udp_backend(void);
 /* NULL when memory is short. The loop must outlive it. */
 struct udp *udp_new(uv_loop_t *loop);
 
+/* Before any socket: what is relayed keeps its DSCP and ECN, where the system tells them. */
+void udp_keep_dscp(struct udp *u);
+
 /*
  * Adds a listening socket, bound to `at` (sock_open_listener), which it then owns, also when it
  * fails; its link number is the count of those before it. 0 or a libuv error.

@@ -28,11 +28,11 @@ enum {
     RELAY_BURST_MAX = 32,   /* and of one relay socket */
     ICMP_BURST = 16,        /* errors of one relay socket per turn */
     RESERVE_SIZE = 1 << 16, /* more than 50 messages of TURN_REPLY_MAX */
-    CONTROL_SIZE = CMSG_SPACE(sizeof(struct in6_pktinfo)),
+    CONTROL_SIZE = CMSG_SPACE(sizeof(struct in6_pktinfo)) + CMSG_SPACE(sizeof(int)),
 };
 _Static_assert(SLOT_STRIDE / 64 % 2 == 1, "the stride must be an odd number of cache lines");
 
-/* One control message: the local address of a datagram. */
+/* The control messages of a datagram: its local address, its DSCP and ECN. */
 union control {
     size_t aligned; /* as a cmsghdr must be */
     uint8_t bytes[CONTROL_SIZE];
@@ -54,7 +54,7 @@ struct listener {
     int fd;
     bool wildcard;
     struct batch tx;
-    union control tx_control[SLOTS]; /* of wildcard listeners: where to send from */
+    union control tx_control[SLOTS]; /* where to send from, on wildcard addresses; DSCP and ECN */
 };
 
 struct turn_relay {
@@ -83,6 +83,9 @@ struct udp {
     struct batch tx;
     struct turn_relay *tx_from[SLOTS];
     bool tx_unfragmented[SLOTS];
+    union control tx_control[SLOTS];
+    bool keep_dscp;
+    uint8_t tos; /* DSCP and ECN of the datagram being handled */
     /* received datagrams, one per slot; between receive calls always ready for the next */
     struct mmsghdr rx[SLOTS];
     struct iovec rx_iov[SLOTS];
@@ -209,10 +212,12 @@ uint8_t *udp_reserve(struct udp *u, size_t size)
     return p;
 }
 
-static void put_control(struct msghdr *msg, int level, int type, struct span info)
+static void add_control(struct msghdr *msg, union control *control, int level, int type,
+                        struct span info)
 {
-    msg->msg_controllen = CMSG_SPACE(info.len);
-    struct cmsghdr *c = CMSG_FIRSTHDR(msg);
+    struct cmsghdr *c = (void *)(control->bytes + msg->msg_controllen);
+    msg->msg_control = control;
+    msg->msg_controllen += CMSG_SPACE(info.len);
     c->cmsg_level = level;
     c->cmsg_type = type;
     c->cmsg_len = CMSG_LEN(info.len);
@@ -222,17 +227,36 @@ static void put_control(struct msghdr *msg, int level, int type, struct span inf
 /* A reply leaves from the address that its request came to (RFC 8489 §6.3). */
 static void set_source(struct msghdr *msg, union control *control, const struct addr *from)
 {
-    msg->msg_control = control;
-    msg->msg_controllen = sizeof *control;
     if (from->family == ADDR_V4) {
         struct in_pktinfo info = {.ipi_ifindex = 0};
         memcpy(&info.ipi_spec_dst, from->ip, 4);
-        put_control(msg, IPPROTO_IP, IP_PKTINFO, span_of(&info, sizeof info));
+        add_control(msg, control, IPPROTO_IP, IP_PKTINFO, span_of(&info, sizeof info));
     } else {
         struct in6_pktinfo info = {.ipi6_ifindex = from->scope};
         memcpy(&info.ipi6_addr, from->ip, 16);
-        put_control(msg, IPPROTO_IPV6, IPV6_PKTINFO, span_of(&info, sizeof info));
+        add_control(msg, control, IPPROTO_IPV6, IPV6_PKTINFO, span_of(&info, sizeof info));
     }
+}
+
+/* What is relayed goes on as it came; the engine's own messages have neither (RFC 8656 §14). */
+static void set_dscp(struct udp *u, struct msghdr *msg, union control *control, uint8_t family,
+                     struct span data)
+{
+    bool relayed = data.data >= u->slots && data.data < u->slots + (size_t)SLOTS * SLOT_STRIDE;
+    int tos = u->tos;
+
+    if (!relayed || !tos)
+        return;
+    if (family == ADDR_V4)
+        add_control(msg, control, IPPROTO_IP, IP_TOS, span_of(&tos, sizeof tos));
+    else
+        add_control(msg, control, IPPROTO_IPV6, IPV6_TCLASS, span_of(&tos, sizeof tos));
+}
+
+static void clear_control(struct msghdr *msg)
+{
+    msg->msg_control = NULL;
+    msg->msg_controllen = 0;
 }
 
 void udp_to_client(struct udp *u, const struct turn_tuple *to, struct span data)
@@ -242,8 +266,12 @@ void udp_to_client(struct udp *u, const struct turn_tuple *to, struct span data)
     if (l->tx.count == SLOTS)
         flush_listener(l);
     unsigned i = batch_note(&l->tx, &to->client, data);
+    struct msghdr *msg = &l->tx.msg[i].msg_hdr;
+    clear_control(msg);
     if (l->wildcard)
-        set_source(&l->tx.msg[i].msg_hdr, &l->tx_control[i], &to->server);
+        set_source(msg, &l->tx_control[i], &to->server);
+    if (u->keep_dscp)
+        set_dscp(u, msg, &l->tx_control[i], to->client.family, data);
     u->noted++;
 }
 
@@ -253,6 +281,9 @@ void udp_to_peer(struct udp *u, struct turn_relay *from, const struct addr *to, 
     if (u->tx.count == SLOTS)
         flush_peers(u);
     unsigned i = batch_note(&u->tx, to, data);
+    clear_control(&u->tx.msg[i].msg_hdr);
+    if (u->keep_dscp)
+        set_dscp(u, &u->tx.msg[i].msg_hdr, &u->tx_control[i], to->family, data);
     u->tx_from[i] = from;
     u->tx_unfragmented[i] = (flags & TURN_DONT_FRAGMENT) != 0 && from->family == ADDR_V4;
     u->noted++;
@@ -334,14 +365,27 @@ static void learn_local_v6(const struct cmsghdr *c, struct addr *local)
     local->scope = link_local ? info.ipi6_ifindex : 0;
 }
 
-/* The local IP that a wildcard listener's datagram came to. */
-static void learn_local(struct msghdr *msg, struct addr *local)
+static void learn_dscp(struct udp *u, const struct cmsghdr *c)
 {
+    int value = *CMSG_DATA(c); /* one byte for IPv4, an int for IPv6 */
+
+    if (c->cmsg_level == IPPROTO_IPV6)
+        memcpy(&value, CMSG_DATA(c), sizeof value);
+    u->tos = (uint8_t)value;
+}
+
+/* The local IP that a wildcard listener's datagram came to, its DSCP and ECN. */
+static void learn_control(struct udp *u, struct msghdr *msg, struct addr *local)
+{
+    u->tos = 0;
     for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
         if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO)
             learn_local_v4(c, local);
         else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO)
             learn_local_v6(c, local);
+        else if ((c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS) ||
+                 (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_TCLASS))
+            learn_dscp(u, c);
     }
 }
 
@@ -366,15 +410,16 @@ static void listener_readable(uv_poll_t *poll, int status, int events)
         return;
     }
     struct turn_now now = now_of(u->loop);
-    struct filled in = receive(u, l->fd, LISTENER_BURST, l->wildcard);
+    bool control = l->wildcard || u->keep_dscp;
+    struct filled in = receive(u, l->fd, LISTENER_BURST, control);
     for (unsigned i = in.first; i < in.end; i++) {
         struct turn_tuple tuple = {.client = sock_to_addr(&u->rx_from[i]),
                                    .server = l->at,
                                    .link = l->link,
                                    .transport = TURN_UDP};
         struct turn_packet packet;
-        if (l->wildcard)
-            learn_local(&u->rx[i].msg_hdr, &tuple.server);
+        if (control)
+            learn_control(u, &u->rx[i].msg_hdr, &tuple.server);
         if (take(u, i, &packet))
             turn_server_from_client(u->server, &tuple, &packet, now);
     }
@@ -419,11 +464,13 @@ static void relay_readable(uv_poll_t *poll, int status, int events)
         return;
     }
     struct turn_now now = now_of(u->loop);
-    struct filled in = receive(u, r->fd, r->burst, false);
+    struct filled in = receive(u, r->fd, r->burst, u->keep_dscp);
     adapt_burst(r, in.end - in.first);
     for (unsigned i = in.first; i < in.end; i++) {
-        struct addr peer = sock_to_addr(&u->rx_from[i]);
+        struct addr peer = sock_to_addr(&u->rx_from[i]), unused;
         struct turn_packet packet;
+        if (u->keep_dscp)
+            learn_control(u, &u->rx[i].msg_hdr, &unused);
         if (take(u, i, &packet) && r->fd >= 0)
             turn_server_from_peer(u->server, r->alloc, &peer, &packet, now);
     }
@@ -440,6 +487,8 @@ enum ct_err udp_relay_open(struct udp *u, const struct addr *at, uint32_t alloc,
     if (err)
         return err == EADDRINUSE ? CT_EINUSE : CT_ESYS;
     sock_keep_icmp(fd, at->family);
+    if (u->keep_dscp)
+        sock_tell_dscp(fd, at->family);
     struct turn_relay *r = malloc(sizeof *r);
     if (!r || uv_poll_init(u->loop, &r->poll, fd) != 0) {
         free(r);
@@ -485,6 +534,8 @@ int udp_listen(struct udp *u, int fd, const struct addr *at)
     l->link = u->listener_count;
     l->fd = fd;
     l->wildcard = addr_is_any(at);
+    if (u->keep_dscp)
+        sock_tell_dscp(fd, at->family);
     batch_init(&l->tx);
     u->listeners[u->listener_count++] = l;
     return 0;
@@ -504,6 +555,11 @@ int udp_start(struct udp *u, struct turn_server *server)
     for (uint32_t i = 0; i < u->listener_count && !err; i++)
         err = uv_poll_start(&u->listeners[i]->poll, UV_READABLE, listener_readable);
     return err;
+}
+
+void udp_keep_dscp(struct udp *u)
+{
+    u->keep_dscp = true;
 }
 
 /* ---- life ---- */

@@ -262,6 +262,11 @@ int udp_start(struct udp *u, struct turn_server *server)
     return err;
 }
 
+void udp_keep_dscp(struct udp *u)
+{
+    (void)u; /* libuv does not say what a datagram had */
+}
+
 /* ---- life ---- */
 
 struct udp *udp_new(uv_loop_t *loop)

@@ -314,6 +314,8 @@ static bool build_engine(struct worker *w)
     w->udp = udp_new(&w->loop);
     if (!w->crypto || !w->udp)
         return false;
+    if (w->setup.config->keep_dscp)
+        udp_keep_dscp(w->udp);
     struct turn_server_setup setup = {.config = w->setup.config,
                                       .commons = w->setup.commons,
                                       .crypto = w->crypto,

@@ -36,6 +36,7 @@ defmodule Cromulent.Turn do
   | `allow_peers` | `TURN_ALLOW_PEERS` | none | blocks of peers that are allowed although private; the longest prefix decides |
   | `deny_peers` | `TURN_DENY_PEERS` | none | blocks of peers that are refused although public |
   | `alternate` | `TURN_ALTERNATE` | none | a second address and port of this host, for NAT behaviour discovery (RFC 5780) |
+  | `keep_dscp` | `TURN_KEEP_DSCP` | `false` | relayed datagrams keep the DSCP and ECN that they came with; Linux |
   | `mobility` | `TURN_MOBILITY` | `false` | clients may take an allocation to another address (RFC 8016) |
   | `host` | | | the DNS name or address that clients are told |
   | `software` | | `cromulent_turn/VERSION` | SOFTWARE of RFC 8489 §14.14; empty to hide |

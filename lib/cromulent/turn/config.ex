@@ -50,7 +50,7 @@ defmodule Cromulent.Turn.Config do
   @simple [:realm, :host, :workers, :ttl, :stun_urls, :allow_peers, :deny_peers]
   # What the relay fixes when it starts.
   @fixed [:provider, :listen, :external_ip, :relay_ip, :relay_ports, :workers] ++
-           [:max_allocations, :userhashes, :mobility, :alternate]
+           [:max_allocations, :userhashes, :mobility, :keep_dscp, :alternate]
   @short_secret 16
 
   @doc "The configuration that the sources of `Cromulent.Turn.Option` add up to."

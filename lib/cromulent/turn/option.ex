@@ -26,6 +26,7 @@ defmodule Cromulent.Turn.Option do
     allow_peers: "TURN_ALLOW_PEERS",
     deny_peers: "TURN_DENY_PEERS",
     mobility: "TURN_MOBILITY",
+    keep_dscp: "TURN_KEEP_DSCP",
     alternate: "TURN_ALTERNATE"
   ]
 
@@ -59,7 +60,7 @@ defmodule Cromulent.Turn.Option do
 
   @doc "The options that are handed to the relay as they are."
   @spec limits() :: [name()]
-  def limits, do: [:software, :mobility, :alternate | Keyword.keys(@limits)]
+  def limits, do: [:software, :mobility, :keep_dscp, :alternate | Keyword.keys(@limits)]
 
   @doc "The environment variable of an option; nil when it has none."
   @spec variable(name()) :: String.t() | nil
@@ -261,9 +262,6 @@ defmodule Cromulent.Turn.Option do
       else: {:error, "must be at most 127 bytes of text"}
   end
 
-  defp parse(:mobility, raw) when raw in [true, "true", "1"], do: {:ok, true}
-  defp parse(:mobility, raw) when raw in [false, "false", "0"], do: {:ok, false}
-
   defp parse(:alternate, raw) do
     with true <- is_binary(raw),
          {:ok, {:udp, ip, port}} <- listener("udp:" <> raw),
@@ -274,7 +272,13 @@ defmodule Cromulent.Turn.Option do
     end
   end
 
-  defp parse(:mobility, _raw), do: {:error, "must be true or false"}
+  defp parse(name, raw) when name in [:mobility, :keep_dscp] do
+    case raw do
+      on when on in [true, "true", "1"] -> {:ok, true}
+      off when off in [false, "false", "0"] -> {:ok, false}
+      _ -> {:error, "must be true or false"}
+    end
+  end
 
   for {name, range} <- @limits do
     defp parse(unquote(name), raw) do

@@ -150,7 +150,7 @@ defmodule Cromulent.Turn.OptionTest do
   end
 
   test "limits are numbers in their range" do
-    for name <- Option.limits() -- [:software, :mobility, :alternate] do
+    for name <- Option.limits() -- [:software, :mobility, :keep_dscp, :alternate] do
       assert Option.fetch(name, [{name, 1}]) == {:ok, 1}
       assert refused(name, -1) =~ "must be a number from"
       assert refused(name, "x") =~ "must be a number from"
@@ -171,11 +171,19 @@ defmodule Cromulent.Turn.OptionTest do
         do: assert(refused(:alternate, wrong) =~ "must be IP:PORT")
   end
 
-  test "mobility is on or off" do
-    for {raw, value} <- [{true, true}, {"true", true}, {"1", true}, {false, false}, {"0", false}],
-        do: assert(Option.fetch(:mobility, mobility: raw) == {:ok, value})
+  test "switches are on or off" do
+    for name <- [:mobility, :keep_dscp] do
+      for {raw, value} <- [
+            {true, true},
+            {"true", true},
+            {"1", true},
+            {false, false},
+            {"0", false}
+          ],
+          do: assert(Option.fetch(name, [{name, raw}]) == {:ok, value})
 
-    for wrong <- ["yes", 1, ""], do: assert(refused(:mobility, wrong) =~ "must be true or false")
+      for wrong <- ["yes", 1, ""], do: assert(refused(name, wrong) =~ "must be true or false")
+    end
   end
 
   test "providers are names or modules" do
