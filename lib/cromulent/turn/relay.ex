@@ -45,6 +45,8 @@ defmodule Cromulent.Turn.Relay do
   @credit 1024
   @refill_ms 100
   @max_ref Bitwise.bsl(1, 60)
+  # A frame to the relay has at most 1 MiB, a username 508 bytes.
+  @users_per_frame 1000
 
   defstruct [
     :name,
@@ -69,6 +71,7 @@ defmodule Cromulent.Turn.Relay do
     credit: 0,
     tries: 0,
     starts: 0,
+    announced: {0, :queue.new()},
     surprised?: false
   ]
 
@@ -137,15 +140,22 @@ defmodule Cromulent.Turn.Relay do
   @doc """
   Tells the relay of usernames that clients may hide in a USERHASH (RFC 8489, 14.4), which cannot be
   inverted. `Cromulent.Turn.ice_servers/2` does it for the credentials that it makes; what issues
-  credentials by itself has to, where the option `userhashes` is set. The relay remembers as many as
-  that option says, the newest, until it ends.
+  credentials by itself has to, where the option `userhashes` is set. As many as that option says are
+  remembered, the newest; a relay that takes another's place is told them again.
   """
   @spec announce([String.t()], GenServer.server()) :: :ok | {:error, error()}
   def announce(usernames, server \\ __MODULE__) when is_list(usernames) do
     unless Enum.all?(usernames, &(is_binary(&1) and byte_size(&1) in 1..508)),
       do: raise(ArgumentError, "usernames must be binaries of 1 to 508 bytes")
 
-    call(server, {:command, :users, [usernames]})
+    usernames
+    |> Enum.chunk_every(@users_per_frame)
+    |> Enum.reduce_while(:ok, fn some, :ok ->
+      case call(server, {:announce, some}) do
+        :ok -> {:cont, :ok}
+        error -> {:halt, error}
+      end
+    end)
   end
 
   @doc """
@@ -268,6 +278,9 @@ defmodule Cromulent.Turn.Relay do
     command(state, from, name, args, then)
   end
 
+  def handle_call({:announce, usernames}, from, state),
+    do: command(remember(state, usernames), from, :users, [usernames], [])
+
   # One at a time: each is made from the configuration in force.
   def handle_call({:configure, opts}, from, state) do
     with {:ok, config} <- Config.update(state.config, opts),
@@ -367,7 +380,7 @@ defmodule Cromulent.Turn.Relay do
     keep(state, os_pid: state.info.os_pid)
     publish(state)
     tell_up(state)
-    state |> grant() |> restore_drain()
+    state |> grant() |> restore_drain() |> announce_again()
   end
 
   # A restart keeps the ports that clients were told, where the configuration left the choice open.
@@ -399,6 +412,41 @@ defmodule Cromulent.Turn.Relay do
     {state, ref} = next_ref(state)
     Program.write(state.port, Frame.encode({:drain, ref, true}))
     state
+  end
+
+  # The newest, as many as the relay has room for.
+  defp remember(state, usernames) do
+    most = Map.get(state.config.limits, :userhashes, 0)
+    {count, queue} = state.announced
+    queue = Enum.reduce(usernames, queue, &:queue.in/2)
+    %{state | announced: forget(count + length(usernames), queue, most)}
+  end
+
+  defp forget(count, queue, most) when count <= most, do: {count, queue}
+  defp forget(count, queue, most), do: forget(count - 1, :queue.drop(queue), most)
+
+  # To a relay that knows nobody yet; those whose time is over stay unknown.
+  defp announce_again(%{starts: 1} = state), do: state
+
+  defp announce_again(%{announced: {_count, queue}} = state) do
+    now = System.os_time(:second)
+
+    queue
+    |> :queue.to_list()
+    |> Enum.filter(&(expiry(&1) > now))
+    |> Enum.chunk_every(@users_per_frame)
+    |> Enum.reduce(state, fn usernames, state ->
+      {state, ref} = next_ref(state)
+      Program.write(state.port, Frame.encode({:users, ref, usernames}))
+      state
+    end)
+  end
+
+  defp expiry(username) do
+    case Integer.parse(username) do
+      {seconds, _} -> seconds
+      :error -> 0
+    end
   end
 
   # ---- frames ----

@@ -6,9 +6,11 @@ defmodule Cromulent.Turn.WireAuthTest do
   import Cromulent.Turn.Helpers
   import Cromulent.Turn.Wire
 
-  alias Cromulent.Turn.{Client, Credentials, Embedded, Relay, Stun}
+  alias Cromulent.Turn.{Client, Credentials, Embedded, OsProcess, Relay, Stun}
 
   @udp {:requested_transport, :udp}
+
+  defp password(username), do: Base.encode64(:crypto.mac(:hmac, :sha, secret(), username))
 
   # One for each test: an allocation outlives its client's socket, and the next client may get the same port.
   setup do: {:ok, relay: start_relay()}
@@ -249,6 +251,27 @@ defmodule Cromulent.Turn.WireAuthTest do
       client = challenged(relay, username: client.username, password: client.password)
       assert client.realm == "example.net"
       assert request_code(client, :allocate, [@udp]) == 200
+    end
+
+    test "is known to the next relay too, as far as there was room", %{client: client} do
+      relay = start_relay(userhashes: 2)
+      forgotten = "4000000000:forgotten"
+      :ok = Relay.announce([forgotten, "1:expired", client.username], relay.pid)
+
+      ExUnit.CaptureLog.capture_log(fn ->
+        OsProcess.kill(relay.os_pid)
+        up? = fn -> match?({:ok, %{restarts: 1, status: :up}}, Relay.info(relay.pid)) end
+        eventually(up?, 10_000)
+      end)
+
+      again = relay(relay.pid)
+      known = challenged(again, username: client.username, password: client.password)
+      assert known.anonymous
+      assert request_code(known, :allocate, [@udp]) == 200
+
+      made = [username: forgotten, password: password(forgotten)]
+      {answer, _} = once(challenged(again, made), :allocate, [@udp])
+      assert code(answer) == 401
     end
 
     test "needs no telling for credentials made here" do
