@@ -231,8 +231,7 @@ static enum stun_error read_ask(const struct turn_server *s, const struct turn_r
         return code;
     ask->lifetime = lifetime_granted(s->config, asked);
     /* Teredo and 6to4 clients are not served, RFC 8656 §21.4 */
-    const struct turn_rule *rule = turn_policy_match(&s->config->policy, &r->tuple->client);
-    if (rule && rule->kind == TURN_RULE_NEVER)
+    if (turn_policy_never(&s->config->policy, &r->tuple->client))
         return STUN_FORBIDDEN;
     return s->draining ? STUN_INSUFFICIENT_CAPACITY : (enum stun_error)0;
 }

@@ -196,6 +196,8 @@ void turn_mobility_drop(struct turn_server *s, struct turn_alloc *a)
 enum stun_error turn_mobility_move(struct turn_server *s, struct turn_request *r)
 {
     struct turn_alloc *a = r->alloc;
+    if (turn_policy_never(&s->config->policy, &r->tuple->client))
+        return STUN_FORBIDDEN;
     turn_mobility_drop(s, a);
     uint32_t n = slab_take(&s->moves);
     if (n == SLAB_NONE)

@@ -26,7 +26,7 @@ enum stun_error turn_mobility_wanted(const struct turn_server *s, const struct s
  */
 bool turn_mobility_find(struct turn_server *s, struct turn_request *r);
 
-/* Makes the request's 5-tuple the second one of its allocation: 0 or 508. */
+/* Makes the request's 5-tuple the second one of its allocation: 0, 508, or 403 as for Allocate. */
 enum stun_error turn_mobility_move(struct turn_server *s, struct turn_request *r);
 
 /* Appends MOBILITY-TICKET with the newest ticket. */

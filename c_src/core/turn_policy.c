@@ -94,3 +94,9 @@ const struct turn_rule *turn_policy_match(const struct turn_policy *policy, cons
         return rule;
     return longest(policy, &inner);
 }
+
+bool turn_policy_never(const struct turn_policy *policy, const struct addr *ip)
+{
+    const struct turn_rule *rule = turn_policy_match(policy, ip);
+    return rule && rule->kind == TURN_RULE_NEVER;
+}

@@ -241,6 +241,8 @@ static void test_other_users(void)
     CHECK_EQ(refresh_with(&thief, &t), 441);
     struct client nobody = client_with(&e, "203.0.113.99:2", old.username, "south");
     CHECK_EQ(refresh_with(&nobody, &t), 401);
+    struct client tunnelled = moved(&old, "[2002:c000:201::1]:1"); /* TURN-SEC-01 */
+    CHECK_EQ(refresh_with(&tunnelled, &t), 403);
     peer_send(&old, peer, "safe");
     CHECK(got_channel_data(&old, 0x4000, "safe"));
     engine_stop(&e);
@@ -293,6 +295,25 @@ static void test_end_on_the_way(void)
     engine_stop(&e);
 }
 
+/* An engine made without room for moves, and told of mobility later, refuses each. */
+static void test_no_room(void)
+{
+    engine_init(&e);
+    engine_start(&e);
+    struct turn_config on = e.config;
+    on.mobility = true;
+    turn_server_configure(e.server, &on);
+    struct ticket t;
+    struct client old = mobile(&t), new = moved(&old, "203.0.113.99:1");
+    CHECK_EQ(refresh_with(&new, &t), 508);
+    peer_send(&old, peer, "as before");
+    CHECK(got_channel_data(&old, 0x4000, "as before"));
+    engine_clear(&e);
+    client_channel_data(&new, 0x4000, "not here");
+    CHECK_EQ(e.to_peers, 0);
+    engine_stop(&e);
+}
+
 /* A 5-tuple that the kernel gives to another worker: that one passes its packets on. */
 static void test_other_worker(void)
 {
@@ -339,7 +360,8 @@ int main(void)
         CHECK_TEST(test_move),           CHECK_TEST(test_retransmission),
         CHECK_TEST(test_second_thought), CHECK_TEST(test_bad_tickets),
         CHECK_TEST(test_other_users),    CHECK_TEST(test_quota_and_expiry),
-        CHECK_TEST(test_end_on_the_way), CHECK_TEST(test_other_worker),
+        CHECK_TEST(test_end_on_the_way), CHECK_TEST(test_no_room),
+        CHECK_TEST(test_other_worker),
     };
     return CHECK_RUN(tests);
 }
