@@ -65,7 +65,7 @@ struct turn_config {
     /* usernames remembered to be found by USERHASH, RFC 8489 §14.4; 0: not served, not announced */
     uint32_t userhashes;
     bool keep_dscp; /* for the worker: relayed datagrams keep DSCP and ECN, RFC 8656 §14 */
-    bool mobility; /* RFC 8016; fixed when the engine is made, but for being turned off */
+    bool mobility;  /* RFC 8016; fixed when the engine is made, but for being turned off */
 
     struct turn_policy policy;
     struct turn_discovery discovery;

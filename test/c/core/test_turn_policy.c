@@ -281,9 +281,15 @@ static void test_never_means_never(void)
     add("2001::/32", TURN_RULE_ALLOW);
     add("2002::/16", TURN_RULE_ALLOW);
     for (size_t i = 0; i < COUNT(tunnels); i++) {
+        struct addr ip;
+        CHECK_EQ(addr_parse(tunnels[i], strlen(tunnels[i]), &ip), CT_OK);
         add(tunnels[i], TURN_RULE_ALLOW); /* a whole address */
-        CHECK(!allows(tunnels[i]));
+        CHECK(!allows(tunnels[i]) && turn_policy_never(&policy, &ip));
     }
+    struct addr denied;
+    add("9.9.9.9", TURN_RULE_DENY);
+    CHECK_EQ(addr_parse("9.9.9.9", 7, &denied), CT_OK);
+    CHECK(!allows("9.9.9.9") && !turn_policy_never(&policy, &denied));
 }
 
 /* ---- IPv4 inside IPv6 ---- */
