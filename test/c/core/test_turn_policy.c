@@ -286,10 +286,10 @@ static void test_never_means_never(void)
         add(tunnels[i], TURN_RULE_ALLOW); /* a whole address */
         CHECK(!allows(tunnels[i]) && turn_policy_never(&policy, &ip));
     }
-    struct addr denied;
+    struct addr banned;
     add("9.9.9.9", TURN_RULE_DENY);
-    CHECK_EQ(addr_parse("9.9.9.9", 7, &denied), CT_OK);
-    CHECK(!allows("9.9.9.9") && !turn_policy_never(&policy, &denied));
+    CHECK_EQ(addr_parse("9.9.9.9", 7, &banned), CT_OK);
+    CHECK(!allows("9.9.9.9") && !turn_policy_never(&policy, &banned));
 }
 
 /* ---- IPv4 inside IPv6 ---- */
