@@ -34,6 +34,13 @@ static inline uint32_t slab_left(const struct slab *s)
     return s->capacity - s->used;
 }
 
+/* Whether the address lies in the pool's memory. */
+static inline bool slab_has(const struct slab *s, const void *p)
+{
+    uintptr_t at = (uintptr_t)p, start = (uintptr_t)s->memory;
+    return at >= start && at - start < (size_t)s->capacity * s->stride;
+}
+
 static inline void *slab_at(const struct slab *s, uint32_t number)
 {
     return s->memory + (size_t)number * s->stride;

@@ -2,8 +2,7 @@
 
 #include "core/base64.h"
 
-/* Without double quotes around it and NULs behind it (RFC 8489 §9.2.2). */
-static struct span stripped(struct span s, bool quotes)
+struct span stun_stripped(struct span s, bool quotes)
 {
     while (s.len && s.data[s.len - 1] == 0)
         s.len--;
@@ -17,9 +16,9 @@ enum ct_err stun_key_long_term(struct crypto *c, enum stun_password_algorithm al
 {
     enum crypto_hash hash = alg == STUN_PASSWORD_SHA256 ? CRYPTO_SHA256 : CRYPTO_MD5;
     const struct span parts[] = {
-        stripped(cred->username, true),  span_of(":", 1),
-        stripped(cred->realm, true),     span_of(":", 1),
-        stripped(cred->password, false),
+        stun_stripped(cred->username, true),  span_of(":", 1),
+        stun_stripped(cred->realm, true),     span_of(":", 1),
+        stun_stripped(cred->password, false),
     };
     if (alg != STUN_PASSWORD_MD5 && alg != STUN_PASSWORD_SHA256)
         return CT_EARG;

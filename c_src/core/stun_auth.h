@@ -24,6 +24,12 @@ struct stun_long_term {
     struct span password;
 };
 
+/*
+ * A username or realm without NULs behind it and double quotes around it, or a password (no quotes
+ * there): what is hashed (RFC 8489 §9.2.2).
+ */
+struct span stun_stripped(struct span text, bool quotes);
+
 enum {
     STUN_REST_PASSWORD_MAX = 44
 }; /* Base64 of 32 bytes */

@@ -289,17 +289,30 @@ static size_t count_chars(struct span text)
     return n;
 }
 
-void stun_put_error(struct wbuf *w, unsigned code, struct span reason)
+/* Both kinds of error code: the first byte is the address family, or 0. */
+static void put_code(struct wbuf *w, uint16_t type, uint8_t family, unsigned code,
+                     struct span reason)
 {
     if (code < 300 || code > 699 || reason.len > STUN_TEXT_MAX || count_chars(reason) > 127) {
         w->failed = true;
         return;
     }
-    struct wbuf v = put_header(w, STUN_ATTR_ERROR_CODE, 4 + reason.len);
-    wbuf_u16(&v, 0);
+    struct wbuf v = put_header(w, type, 4 + reason.len);
+    wbuf_u8(&v, family);
+    wbuf_u8(&v, 0);
     wbuf_u8(&v, (uint8_t)(code / 100));
     wbuf_u8(&v, (uint8_t)(code % 100));
     wbuf_bytes(&v, reason.data, reason.len);
+}
+
+void stun_put_error(struct wbuf *w, unsigned code, struct span reason)
+{
+    put_code(w, STUN_ATTR_ERROR_CODE, 0, code, reason);
+}
+
+void stun_put_addr_error(struct wbuf *w, uint8_t family, unsigned code, struct span reason)
+{
+    put_code(w, STUN_ATTR_ADDRESS_ERROR_CODE, family, code, reason);
 }
 
 void stun_put_fingerprint(struct wbuf *w)

@@ -105,6 +105,8 @@ void stun_put_addr(struct wbuf *w, uint16_t type, const struct addr *a);
 void stun_put_xaddr(struct wbuf *w, uint16_t type, const struct addr *a);
 /* ERROR-CODE; code 300..699, reason at most 127 characters. */
 void stun_put_error(struct wbuf *w, unsigned code, struct span reason);
+/* ADDRESS-ERROR-CODE (RFC 8656 §18.12) of this address family; code and reason as above. */
+void stun_put_addr_error(struct wbuf *w, uint8_t family, unsigned code, struct span reason);
 /* FINGERPRINT; nothing may follow it. */
 void stun_put_fingerprint(struct wbuf *w);
 

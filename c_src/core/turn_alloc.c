@@ -1,19 +1,20 @@
 #include "core/turn_alloc.h"
 
 #include "core/turn_chan.h"
+#include "core/turn_mobility.h"
 #include "core/turn_perm.h"
+#include "core/turn_place.h"
 #include "core/turn_reply.h"
 
 enum {
-    BIND_TRIES = 32,   /* ports that others may hold before we give up */
     PROTOCOL_UDP = 17, /* REQUESTED-TRANSPORT, RFC 8656 §18.8 */
 };
 
 /* What an Allocate request asks for, once it has been found to be in order. */
 struct ask {
-    uint8_t family;
-    enum turn_parity parity;
-    struct span token; /* data NULL: none */
+    struct turn_wish wish;
+    bool dual;   /* an IPv6 address too */
+    bool ticket; /* MOBILITY-TICKET */
     uint32_t lifetime;
 };
 
@@ -31,10 +32,22 @@ struct turn_alloc *turn_alloc_find(const struct turn_server *s, const struct tur
     for (uint32_t n = map_first(&s->by_tuple, tuple_hash(s, tuple), &it); n != MAP_NONE;
          n = map_next(&s->by_tuple, &it)) {
         struct turn_alloc *a = turn_alloc_at(s, n);
-        if (memcmp(&a->tuple, tuple, sizeof *tuple) == 0)
+        if (turn_mobility_on(s, a, tuple))
             return turn_alloc_live(a, now) ? a : NULL;
     }
     return NULL;
+}
+
+void turn_alloc_map(struct turn_server *s, const struct turn_alloc *a,
+                    const struct turn_tuple *tuple)
+{
+    map_put(&s->by_tuple, tuple_hash(s, tuple), turn_alloc_number(s, a));
+}
+
+void turn_alloc_unmap(struct turn_server *s, const struct turn_alloc *a,
+                      const struct turn_tuple *tuple)
+{
+    map_remove(&s->by_tuple, tuple_hash(s, tuple), turn_alloc_number(s, a));
 }
 
 struct span turn_alloc_username(const struct turn_server *s, const struct turn_alloc *a)
@@ -46,11 +59,13 @@ struct span turn_alloc_username(const struct turn_server *s, const struct turn_a
 struct turn_alloc_info turn_alloc_describe(const struct turn_server *s, const struct turn_alloc *a,
                                            struct turn_now now)
 {
+    const struct turn_second *second = turn_second_of(s, a, now);
     return (struct turn_alloc_info){
         .id = a->id,
         .username = turn_alloc_username(s, a),
         .tuple = &a->tuple,
-        .relayed = a->relayed,
+        .relayed = a->place.relayed,
+        .also = second ? second->place.relayed : (struct addr){.family = ADDR_NONE},
         .age_ms = now.ms - a->created_ms,
         .expires_in_ms = turn_alloc_live(a, now) ? a->deadline.at - now.ms : 0,
         .up_packets = a->up_packets,
@@ -73,6 +88,13 @@ static void tell(struct turn_server *s, const struct turn_alloc *a, enum turn_ev
 
 /* ---- the end ---- */
 
+static void leave(struct turn_server *s, uint64_t user)
+{
+    s->io->ops->lock(s->io);
+    turn_commons_leave(s->commons, user);
+    s->io->ops->unlock(s->io);
+}
+
 static void release_slabs(struct turn_server *s, struct turn_alloc *a)
 {
     turn_chan_drop_all(s, a);
@@ -80,7 +102,7 @@ static void release_slabs(struct turn_server *s, struct turn_alloc *a)
     if (a->long_name != SLAB_NONE)
         slab_give(&s->names, a->long_name);
     crypto_wipe(&a->key, sizeof a->key);
-    a->relay = NULL; /* marks the slot as free for who walks the slab */
+    a->place.relay = NULL; /* marks the slot as free for who walks the slab */
     slab_give(&s->allocs, turn_alloc_number(s, a));
 }
 
@@ -95,13 +117,13 @@ void turn_alloc_end(struct turn_server *s, struct turn_alloc *a, enum turn_end e
     };
     tell(s, a, TURN_EV_ALLOCATION_ENDED, end, now);
     turn_count(&s->counters, counters[end], 1);
-    s->io->ops->relay_close(s->io, a->relay);
-    s->io->ops->lock(s->io);
-    turn_commons_give_port(s->commons, a->port);
-    turn_commons_leave(s->commons, a->user);
-    s->io->ops->unlock(s->io);
+    if (a->second != SLAB_NONE)
+        turn_place_drop(s, a, turn_second_family(s, a));
+    turn_place_close(s, &a->place);
+    leave(s, a->user);
     deadline_clear(&s->wheel, &a->deadline);
-    map_remove(&s->by_tuple, tuple_hash(s, &a->tuple), turn_alloc_number(s, a));
+    turn_mobility_drop(s, a);
+    turn_alloc_unmap(s, a, &a->tuple);
     release_slabs(s, a);
 }
 
@@ -112,14 +134,6 @@ static uint32_t lifetime_granted(const struct turn_config *c, uint32_t asked)
 {
     uint32_t lifetime = asked > c->lifetime_default ? asked : c->lifetime_default;
     return lifetime < c->lifetime_max ? lifetime : c->lifetime_max;
-}
-
-static bool relays_family(const struct turn_server *s, uint8_t family)
-{
-    for (size_t i = 0; i < s->config->relay_count; i++)
-        if (s->config->relays[i].bind.family == family)
-            return true;
-    return false;
 }
 
 /* Steps 3 and 4 of RFC 8656 §7.2; DONT-FRAGMENT is served. 0 when in order. */
@@ -136,25 +150,40 @@ static enum stun_error read_token(const struct stun_msg *m, struct ask *ask)
 {
     if (!stun_msg_has(m, STUN_ID_RESERVATION_TOKEN))
         return 0;
-    ask->token = stun_msg_bytes(m, STUN_ID_RESERVATION_TOKEN);
-    if (ask->token.len != TURN_TOKEN_SIZE || stun_msg_has(m, STUN_ID_EVEN_PORT) ||
+    ask->wish.token = stun_msg_bytes(m, STUN_ID_RESERVATION_TOKEN);
+    if (ask->wish.token.len != TURN_TOKEN_SIZE || stun_msg_has(m, STUN_ID_EVEN_PORT) ||
         stun_msg_has(m, STUN_ID_REQUESTED_ADDRESS_FAMILY) ||
         stun_msg_has(m, STUN_ID_ADDITIONAL_ADDRESS_FAMILY))
         return STUN_BAD_REQUEST;
     return 0;
 }
 
-/* Steps 6 and 7: the address family, IPv4 when not asked for. */
-static enum stun_error read_family(const struct turn_server *s, const struct stun_msg *m,
-                                   struct ask *ask)
+/*
+ * Step 6: the address family, IPv4 when not asked for; that it is relayed (step 7) is for the table
+ * of ports to say.
+ */
+static enum stun_error read_family(const struct stun_msg *m, struct ask *ask)
 {
-    ask->family = ADDR_V4;
-    enum ct_err err = stun_msg_first_byte(m, STUN_ID_REQUESTED_ADDRESS_FAMILY, &ask->family);
+    ask->wish.family = ADDR_V4;
+    enum ct_err err = stun_msg_first_byte(m, STUN_ID_REQUESTED_ADDRESS_FAMILY, &ask->wish.family);
     if (err != CT_OK && err != CT_EMISSING)
         return STUN_BAD_REQUEST;
     if (err == CT_OK && stun_msg_has(m, STUN_ID_ADDITIONAL_ADDRESS_FAMILY))
         return STUN_BAD_REQUEST;
-    return relays_family(s, ask->family) ? (enum stun_error)0 : STUN_FAMILY_NOT_SUPPORTED;
+    return 0;
+}
+
+/* Step 9: ADDITIONAL-ADDRESS-FAMILY asks for IPv6 beside IPv4, and for no reservation (step 8). */
+static enum stun_error read_additional(const struct stun_msg *m, struct ask *ask)
+{
+    uint8_t family;
+    enum ct_err err = stun_msg_first_byte(m, STUN_ID_ADDITIONAL_ADDRESS_FAMILY, &family);
+    if (err == CT_EMISSING)
+        return 0;
+    if (err != CT_OK || family != ADDR_V6 || ask->wish.parity == TURN_EVEN_PORT_AND_NEXT)
+        return STUN_BAD_REQUEST;
+    ask->dual = true;
+    return 0;
 }
 
 /* Step 8: EVEN-PORT, whose first bit asks for the next port too. */
@@ -165,7 +194,7 @@ static enum stun_error read_even_port(const struct stun_msg *m, struct ask *ask)
     struct span v = stun_msg_bytes(m, STUN_ID_EVEN_PORT);
     if (v.len != 1)
         return STUN_BAD_REQUEST;
-    ask->parity = v.data[0] & 0x80 ? TURN_EVEN_PORT_AND_NEXT : TURN_EVEN_PORT;
+    ask->wish.parity = v.data[0] & 0x80 ? TURN_EVEN_PORT_AND_NEXT : TURN_EVEN_PORT;
     return 0;
 }
 
@@ -185,18 +214,24 @@ static enum stun_error read_ask(const struct turn_server *s, const struct turn_r
     enum stun_error code = read_transport(m);
     if (!code)
         code = read_token(m, ask);
-    if (!code && !ask->token.data)
-        code = read_family(s, m, ask);
+    if (!code && !ask->wish.token.data)
+        code = read_family(m, ask);
+    if (!code && !ask->wish.token.data && !stun_msg_has(m, STUN_ID_ADDITIONAL_ADDRESS_FAMILY) &&
+        !turn_relays_family(s, ask->wish.family))
+        code = STUN_FAMILY_NOT_SUPPORTED;
     if (!code)
         code = read_even_port(m, ask);
     if (!code)
+        code = read_additional(m, ask);
+    if (!code)
         code = read_lifetime(m, &asked);
+    if (!code)
+        code = turn_mobility_wanted(s, m, &ask->ticket);
     if (code)
         return code;
     ask->lifetime = lifetime_granted(s->config, asked);
     /* Teredo and 6to4 clients are not served, RFC 8656 §21.4 */
-    const struct turn_rule *rule = turn_policy_match(&s->config->policy, &r->tuple->client);
-    if (rule && rule->kind == TURN_RULE_NEVER)
+    if (turn_policy_never(&s->config->policy, &r->tuple->client))
         return STUN_FORBIDDEN;
     return s->draining ? STUN_INSUFFICIENT_CAPACITY : (enum stun_error)0;
 }
@@ -215,59 +250,11 @@ static void remember_name(struct turn_server *s, struct turn_alloc *a, struct sp
     memcpy(to, username.data, username.len);
 }
 
-/* Takes a port under the lock: a redeemed one, or a free one of the family's addresses. */
-static enum ct_err take_port(struct turn_server *s, const struct ask *ask, struct turn_port *out)
-{
-    enum ct_err err = CT_ENOSPACE;
-    uint64_t random;
-    s->io->ops->random(s->io, &random, sizeof random);
-    s->io->ops->lock(s->io);
-    if (ask->token.data)
-        err = turn_commons_redeem(s->commons, ask->token.data, out);
-    for (size_t i = 0; !ask->token.data && err != CT_OK && i < s->config->relay_count; i++) {
-        uint8_t relay = (uint8_t)((i + (random >> 8)) % s->config->relay_count);
-        if (s->config->relays[relay].bind.family == ask->family)
-            err = turn_commons_take_port(s->commons, relay, ask->parity, random, out);
-    }
-    s->io->ops->unlock(s->io);
-    return err;
-}
-
-static void give_ports(struct turn_server *s, struct turn_port port, bool next)
-{
-    s->io->ops->lock(s->io);
-    turn_commons_give_port(s->commons, port);
-    if (next) {
-        port.port++;
-        turn_commons_give_port(s->commons, port);
-    }
-    s->io->ops->unlock(s->io);
-}
-
-/* Opens a relayed transport address; ports that somebody else holds are passed over. */
-static enum ct_err open_relay(struct turn_server *s, const struct ask *ask, struct turn_alloc *a)
-{
-    bool next = ask->parity == TURN_EVEN_PORT_AND_NEXT;
-    enum ct_err err = CT_ENOSPACE;
-    for (unsigned i = 0; i < BIND_TRIES; i++) {
-        if (take_port(s, ask, &a->port) != CT_OK)
-            return err;
-        struct addr at = s->config->relays[a->port.relay].bind;
-        at.port = a->port.port;
-        err = s->io->ops->relay_open(s->io, &at, turn_alloc_number(s, a), &a->relay);
-        if (err == CT_OK)
-            return CT_OK;
-        give_ports(s, a->port, next);
-        if (err != CT_EINUSE || ask->token.data)
-            return err;
-    }
-    return err;
-}
-
 /* Holds the port after the allocation's own under a token; without room there is no token. */
 static enum ct_err reserve_next(struct turn_server *s, struct turn_alloc *a, struct turn_now now)
 {
-    struct turn_port next = {.relay = a->port.relay, .port = (uint16_t)(a->port.port + 1)};
+    struct turn_port next = {.relay = a->place.port.relay,
+                             .port = (uint16_t)(a->place.port.port + 1)};
     s->io->ops->random(s->io, a->token, sizeof a->token);
     s->io->ops->lock(s->io);
     enum ct_err err = turn_commons_reserve(
@@ -296,11 +283,23 @@ static enum stun_error enter(struct turn_server *s, const struct turn_request *r
                                   : STUN_INSUFFICIENT_CAPACITY;
 }
 
-static void leave(struct turn_server *s, uint64_t user)
+/*
+ * Opens the one relayed address that was asked for, or the two; of two, one that cannot be had is
+ * noted. False when there is none.
+ */
+static bool open_places(struct turn_server *s, const struct ask *ask, struct turn_alloc *a)
 {
-    s->io->ops->lock(s->io);
-    turn_commons_leave(s->commons, user);
-    s->io->ops->unlock(s->io);
+    struct turn_wish other = ask->wish;
+    uint32_t number = turn_alloc_number(s, a);
+    enum stun_error code = turn_place_open(s, &ask->wish, number, &a->place);
+    if (!ask->dual)
+        return !code;
+    other.family = ADDR_V6;
+    if (!code)
+        a->refused = (uint16_t)turn_second_open(s, a, &other);
+    else
+        a->refused = (uint16_t)code;
+    return !code || !turn_place_open(s, &other, number, &a->place);
 }
 
 /* A new allocation with its relayed address open, or NULL and nothing left behind. */
@@ -311,15 +310,16 @@ static struct turn_alloc *make(struct turn_server *s, const struct turn_request 
     if (number == SLAB_NONE)
         return NULL;
     struct turn_alloc *a = turn_alloc_at(s, number);
-    if (open_relay(s, ask, a) != CT_OK)
+    a->second = a->move = SLAB_NONE;
+    a->ticket = ask->ticket;
+    a->deadline.at = r->now.ms + (uint64_t)ask->lifetime * 1000;
+    if (!open_places(s, ask, a))
         goto out_slab;
-    if (ask->parity == TURN_EVEN_PORT_AND_NEXT && reserve_next(s, a, r->now) != CT_OK)
+    if (ask->wish.parity == TURN_EVEN_PORT_AND_NEXT && reserve_next(s, a, r->now) != CT_OK)
         goto out_relay;
     a->tuple = *r->tuple;
     a->id = ++s->next_id;
     a->created_ms = r->now.ms;
-    a->relayed = s->config->relays[a->port.relay].external;
-    a->relayed.port = a->port.port;
     a->key = r->auth.key;
     a->key_algorithm = r->auth.key_algorithm;
     memcpy(a->tid, stun_msg_tid(r->msg), sizeof a->tid);
@@ -327,17 +327,28 @@ static struct turn_alloc *make(struct turn_server *s, const struct turn_request 
     memset(a->chans_by_number, 0xff, sizeof a->chans_by_number);
     memset(a->chans_by_peer, 0xff, sizeof a->chans_by_peer);
     remember_name(s, a, r->auth.username);
-    deadline_set(&s->wheel, &a->deadline, r->now.ms + (uint64_t)ask->lifetime * 1000);
-    map_put(&s->by_tuple, tuple_hash(s, &a->tuple), number);
+    deadline_set(&s->wheel, &a->deadline, a->deadline.at);
+    turn_alloc_map(s, a, &a->tuple);
     return a;
 
 out_relay:
-    s->io->ops->relay_close(s->io, a->relay);
-    a->relay = NULL;
-    give_ports(s, a->port, false);
+    turn_place_close(s, &a->place);
 out_slab:
     slab_give(&s->allocs, number);
     return NULL;
+}
+
+/* One or two relayed addresses, or one and why there is no other. */
+static void put_places(const struct turn_server *s, const struct turn_alloc *a, struct wbuf *w,
+                       struct turn_now now)
+{
+    const struct turn_second *second = turn_second_of(s, a, now);
+    stun_put_xaddr(w, STUN_ATTR_XOR_RELAYED_ADDRESS, &a->place.relayed);
+    if (second)
+        stun_put_xaddr(w, STUN_ATTR_XOR_RELAYED_ADDRESS, &second->place.relayed);
+    else if (a->refused)
+        stun_put_addr_error(w, a->place.relayed.family == ADDR_V4 ? ADDR_V6 : ADDR_V4, a->refused,
+                            span_str(stun_error_reason(a->refused)));
 }
 
 /* The success response of RFC 8656 §7.3; also to a retransmission, with what is left of the time.
@@ -345,11 +356,13 @@ out_slab:
 static void answer(struct turn_server *s, const struct turn_request *r, const struct turn_alloc *a)
 {
     struct wbuf w = turn_reply_begin(s, r, STUN_SUCCESS);
-    stun_put_xaddr(&w, STUN_ATTR_XOR_RELAYED_ADDRESS, &a->relayed);
+    put_places(s, a, &w, r->now);
     stun_put_u32(&w, STUN_ATTR_LIFETIME, (uint32_t)((a->deadline.at - r->now.ms + 999) / 1000));
     stun_put_xaddr(&w, STUN_ATTR_XOR_MAPPED_ADDRESS, &r->tuple->client);
     if (a->has_token)
         stun_put(&w, STUN_ATTR_RESERVATION_TOKEN, a->token, sizeof a->token);
+    if (a->ticket)
+        turn_mobility_put(s, a, &w);
     turn_reply_send(s, r, &w);
 }
 
@@ -360,7 +373,7 @@ static void sweep_tuple(struct turn_server *s, const struct turn_tuple *tuple, s
     for (uint32_t n = map_first(&s->by_tuple, tuple_hash(s, tuple), &it); n != MAP_NONE;
          n = map_next(&s->by_tuple, &it)) {
         struct turn_alloc *a = turn_alloc_at(s, n);
-        if (memcmp(&a->tuple, tuple, sizeof *tuple) != 0)
+        if (!turn_mobility_on(s, a, tuple))
             continue;
         turn_alloc_end(s, a, TURN_END_EXPIRED, now);
         return;
@@ -402,28 +415,55 @@ void turn_allocate(struct turn_server *s, struct turn_request *r)
 
 /* ---- Refresh ---- */
 
+/* The family that REQUESTED-ADDRESS-FAMILY singles out, ADDR_NONE when there is none to do so. */
+static enum stun_error read_refresh(struct turn_server *s, const struct turn_request *r,
+                                    uint8_t *family, uint32_t *asked)
+{
+    *family = ADDR_NONE;
+    enum ct_err err = stun_msg_first_byte(r->msg, STUN_ID_REQUESTED_ADDRESS_FAMILY, family);
+    enum stun_error code = read_lifetime(r->msg, asked);
+    if (code || (err != CT_OK && err != CT_EMISSING))
+        return STUN_BAD_REQUEST;
+    if (err == CT_OK && !turn_place_of(s, r->alloc, *family, r->now))
+        return STUN_PEER_FAMILY_MISMATCH;
+    return 0;
+}
+
+/* All relayed addresses, or the one of the family. */
+static void extend(struct turn_server *s, struct turn_alloc *a, uint8_t family, uint32_t lifetime,
+                   struct turn_now now)
+{
+    uint64_t until_ms = now.ms + (uint64_t)lifetime * 1000;
+    static const uint8_t families[] = {ADDR_V4, ADDR_V6};
+    for (size_t i = 0; i < 2; i++)
+        if ((family == ADDR_NONE || family == families[i]) && turn_place_of(s, a, families[i], now))
+            turn_place_extend(s, a, families[i], until_ms);
+}
+
 void turn_refresh(struct turn_server *s, struct turn_request *r)
 {
     uint8_t family;
-    uint32_t asked, granted;
-    enum ct_err err = stun_msg_first_byte(r->msg, STUN_ID_REQUESTED_ADDRESS_FAMILY, &family);
-    enum stun_error code = read_lifetime(r->msg, &asked);
-    if (code || (err != CT_OK && err != CT_EMISSING)) {
-        turn_reply_error(s, r, STUN_BAD_REQUEST);
-        return;
-    }
-    if (err == CT_OK && family != r->alloc->relayed.family) {
-        turn_reply_error(s, r, STUN_PEER_FAMILY_MISMATCH);
-        return;
-    }
+    uint32_t asked;
+    struct turn_alloc *a = r->alloc;
+    enum stun_error code = read_refresh(s, r, &family, &asked);
     bool release = stun_msg_has(r->msg, STUN_ID_LIFETIME) && asked == 0;
-    granted = release ? 0 : lifetime_granted(s->config, asked);
+    if (!code && r->ticket == TURN_TICKET_MOVES && !release)
+        code = turn_mobility_move(s, r);
+    if (code) {
+        turn_reply_error(s, r, code);
+        return;
+    }
+    uint32_t granted = release ? 0 : lifetime_granted(s->config, asked);
     if (!release)
-        deadline_set(&s->wheel, &r->alloc->deadline, r->now.ms + (uint64_t)granted * 1000);
+        extend(s, a, family, granted, r->now);
     turn_count(&s->counters, TURN_N_REFRESHES, 1);
     struct wbuf w = turn_reply_begin(s, r, STUN_SUCCESS);
     stun_put_u32(&w, STUN_ATTR_LIFETIME, granted);
+    if (r->ticket != TURN_TICKET_NONE && !release)
+        turn_mobility_put(s, a, &w);
     turn_reply_send(s, r, &w);
-    if (release)
-        turn_alloc_end(s, r->alloc, TURN_END_RELEASED, r->now);
+    if (release && family != ADDR_NONE && turn_second_of(s, a, r->now))
+        turn_place_drop(s, a, family);
+    else if (release)
+        turn_alloc_end(s, a, TURN_END_RELEASED, r->now);
 }

@@ -23,6 +23,12 @@ struct span turn_alloc_username(const struct turn_server *s, const struct turn_a
 struct turn_alloc_info turn_alloc_describe(const struct turn_server *s, const struct turn_alloc *a,
                                            struct turn_now now);
 
+/* Lets the allocation be found by a 5-tuple, or no longer. */
+void turn_alloc_map(struct turn_server *s, const struct turn_alloc *a,
+                    const struct turn_tuple *tuple);
+void turn_alloc_unmap(struct turn_server *s, const struct turn_alloc *a,
+                      const struct turn_tuple *tuple);
+
 /* Closes the relay, forgets permissions and channels, tells why. */
 void turn_alloc_end(struct turn_server *s, struct turn_alloc *a, enum turn_end end,
                     struct turn_now now);

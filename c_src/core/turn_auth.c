@@ -2,10 +2,15 @@
 
 #include "core/base64.h"
 #include "core/turn_alloc.h"
+#include "core/turn_commons.h"
 #include "core/turn_reply.h"
 
-/* Nonce cookie with bit 0, "password algorithms" (RFC 8489 §9.2, §18.1), in Base64: 0x800000. */
-#define NONCE_COOKIE "obMatJos2gAAA"
+/*
+ * Nonce cookies (RFC 8489 §9.2, §18.1): "obMatJos2" and 24 feature bits in Base64. Bit 0, "password
+ * algorithms", is 0x800000; bit 1, "username anonymity", 0x400000.
+ */
+#define NONCE_COOKIE           "obMatJos2gAAA"
+#define NONCE_COOKIE_ANONYMOUS "obMatJos2wAAA"
 
 /* What we offer, in order of preference, each without parameters (RFC 8489 §14.11). */
 static const uint8_t password_algorithms[] = {0, STUN_PASSWORD_SHA256, 0, 0,
@@ -27,7 +32,7 @@ static void nonce_write(struct turn_server *s, const struct turn_tuple *tuple, u
     uint8_t time[6];
     for (size_t i = 0; i < sizeof time; i++)
         time[i] = (uint8_t)(at >> 8 * (5 - i));
-    memcpy(out, NONCE_COOKIE, NONCE_TIME_AT);
+    memcpy(out, s->config->userhashes ? NONCE_COOKIE_ANONYMOUS : NONCE_COOKIE, NONCE_TIME_AT);
     base64_encode(time, sizeof time, out + NONCE_TIME_AT);
     const struct span parts[] = {
         span_of(out, NONCE_MAC_AT),
@@ -129,7 +134,7 @@ static bool refuse_user(struct turn_server *s, const struct turn_request *r, con
     struct turn_event event = {
         .kind = TURN_EV_AUTH_FAILED,
         .tuple = r->tuple,
-        .username = stun_msg_bytes(r->msg, STUN_ID_USERNAME),
+        .username = stun_msg_bytes(r->msg, STUN_ID_USERNAME), /* never what USERHASH hides */
         .reason = reason,
     };
     s->io->ops->event(s->io, &event);
@@ -212,13 +217,65 @@ static bool any_secret_holds(struct turn_server *s, struct turn_request *r)
     return false;
 }
 
+/* ---- USERNAME and USERHASH ---- */
+
+static bool is_hash_of(struct turn_server *s, struct span username, struct span hash)
+{
+    uint8_t own[TURN_USERHASH_SIZE];
+    return stun_userhash(s->crypto, username, span_str(s->config->realm), own) == CT_OK &&
+           hash.len == sizeof own && crypto_equal(own, hash.data, sizeof own);
+}
+
+/* The username that was hashed: that of the allocation here, or one that we were told. */
+static struct span find_hashed(struct turn_server *s, const struct turn_alloc *a, struct span hash)
+{
+    struct turn_users *users = turn_commons_users(s->commons);
+    size_t len = 0;
+    if (a && is_hash_of(s, turn_alloc_username(s, a), hash))
+        return turn_alloc_username(s, a);
+    if (!users)
+        return span_of(NULL, 0);
+    s->io->ops->lock(s->io);
+    len = turn_users_find(users, hash.data, s->name);
+    s->io->ops->unlock(s->io);
+    return len ? span_of(s->name, len) : span_of(NULL, 0);
+}
+
+/*
+ * Who asks: USERNAME without quotes and NULs around it (§9.2.2), or else what USERHASH stands for.
+ * An unknown hash leaves data NULL. False: malformed.
+ */
+static bool read_user(struct turn_server *s, struct turn_request *r)
+{
+    struct span name = stun_msg_bytes(r->msg, STUN_ID_USERNAME);
+    struct span hash = stun_msg_bytes(r->msg, STUN_ID_USERHASH);
+    r->auth.username = name.data ? stun_stripped(name, true) : hash;
+    if (name.data)
+        return name.len <= STUN_USERNAME_MAX;
+    if (hash.len != TURN_USERHASH_SIZE)
+        return false;
+    r->auth.username = find_hashed(s, r->alloc, hash);
+    return true;
+}
+
+/* Does the work of checking a password that cannot be right, so that the time does not tell. */
+static const char *unknown_hash(struct turn_server *s, struct turn_request *r)
+{
+    r->auth.username = span_of("0:", 2);
+    (void)any_secret_holds(s, r);
+    return "unknown_userhash";
+}
+
 /* NULL when the time-limited credentials hold, else why not. */
 static const char *user_problem(struct turn_server *s, struct turn_request *r)
 {
     uint64_t expiry;
+    struct span realm = stun_stripped(stun_msg_bytes(r->msg, STUN_ID_REALM), true);
+    if (!r->auth.username.data)
+        return unknown_hash(s, r);
     if (same_user_holds(s, r))
         return NULL;
-    if (!span_eq(stun_msg_bytes(r->msg, STUN_ID_REALM), span_str(s->config->realm)))
+    if (!span_eq(realm, span_str(s->config->realm)))
         return "wrong_realm";
     if (stun_rest_username(r->auth.username, &expiry, NULL) != CT_OK)
         return "malformed_username";
@@ -236,14 +293,11 @@ bool turn_auth_check(struct turn_server *s, struct turn_request *r)
     bool sha256 = stun_msg_has(m, STUN_ID_MESSAGE_INTEGRITY_SHA256);
     if (!sha256 && !stun_msg_has(m, STUN_ID_MESSAGE_INTEGRITY))
         return refuse(s, r, STUN_UNAUTHENTICATED, TURN_N_CHALLENGES);
-    if (!stun_msg_has(m, STUN_ID_USERNAME) || !stun_msg_has(m, STUN_ID_REALM) ||
-        !stun_msg_has(m, STUN_ID_NONCE))
+    if (!(stun_msg_has(m, STUN_ID_USERNAME) || stun_msg_has(m, STUN_ID_USERHASH)) ||
+        !stun_msg_has(m, STUN_ID_REALM) || !stun_msg_has(m, STUN_ID_NONCE))
         return refuse_malformed(s, r);
     r->auth.reply = sha256 ? STUN_INTEGRITY_SHA256 : STUN_INTEGRITY_SHA1;
-    if (!read_algorithm(r))
-        return refuse_malformed(s, r);
-    r->auth.username = stun_msg_bytes(m, STUN_ID_USERNAME);
-    if (r->auth.username.len > STUN_USERNAME_MAX)
+    if (!read_algorithm(r) || !read_user(s, r))
         return refuse_malformed(s, r);
     const char *problem = user_problem(s, r);
     if (problem)

@@ -36,6 +36,7 @@ struct turn_commons {
     struct user_count *users; /* open addressing, mask + 1 slots */
     uint32_t user_mask;
     uint32_t reserved;
+    struct turn_users *known; /* NULL: none */
     struct reservation reservations[TURN_RESERVATIONS_MAX];
     struct port_set ports[TURN_RELAYS_MAX];
 };
@@ -49,7 +50,9 @@ struct turn_commons *turn_commons_new(const struct turn_config *config)
     while (slots / 2 < config->max_allocations)
         slots *= 2;
     c->users = malloc(slots * sizeof *c->users);
-    if (!c->users || crypto_random(&c->seed, sizeof c->seed) != CT_OK) {
+    c->known = config->userhashes ? turn_users_new(config->userhashes) : NULL;
+    if (!c->users || (config->userhashes && !c->known) ||
+        crypto_random(&c->seed, sizeof c->seed) != CT_OK) {
         turn_commons_free(c);
         return NULL;
     }
@@ -66,6 +69,7 @@ void turn_commons_free(struct turn_commons *c)
 {
     if (!c)
         return;
+    turn_users_free(c->known);
     free(c->users);
     free(c);
 }
@@ -120,6 +124,24 @@ void turn_commons_leave(struct turn_commons *c, uint64_t user)
     c->allocations--;
     if (--c->users[at].allocations == 0)
         forget_user(c, at);
+}
+
+enum ct_err turn_commons_enter_second(struct turn_commons *c)
+{
+    if (c->allocations == c->max_allocations)
+        return CT_ENOSPACE;
+    c->allocations++;
+    return CT_OK;
+}
+
+void turn_commons_leave_second(struct turn_commons *c)
+{
+    c->allocations--;
+}
+
+struct turn_users *turn_commons_users(struct turn_commons *c)
+{
+    return c->known;
 }
 
 /* ---- ports ---- */

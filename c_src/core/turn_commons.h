@@ -1,5 +1,6 @@
 /*
- * What the workers of one relay share: relayed ports in use, allocations per user, reservations.
+ * What the workers of one relay share: relayed ports in use, allocations per user, reservations,
+ * usernames that may come as a USERHASH.
  *
  * Touched only when allocations come and go, between the lock and unlock effects; the one
  * exception is turn_commons_port_used(), which any thread may ask at any time.
@@ -9,6 +10,7 @@
 
 #include "core/err.h"
 #include "core/turn_server.h"
+#include "core/turn_users.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -37,8 +39,18 @@ enum turn_parity {
 enum ct_err turn_commons_enter(struct turn_commons *c, uint64_t user, uint32_t quota);
 void turn_commons_leave(struct turn_commons *c, uint64_t user);
 
+/*
+ * A second relayed address of an allocation takes a socket of its own: it counts towards
+ * max_allocations, not towards any quota. CT_ENOSPACE.
+ */
+enum ct_err turn_commons_enter_second(struct turn_commons *c);
+void turn_commons_leave_second(struct turn_commons *c);
+
 /* The keyed hash of a user id: the same for all workers. */
 uint64_t turn_commons_user(const struct turn_commons *c, const uint8_t *id, size_t len);
+
+/* The usernames that the relay was told; NULL when the configuration has no room for any. */
+struct turn_users *turn_commons_users(struct turn_commons *c);
 
 /*
  * Takes a free port of relay address `relay`, chosen by the random number (RFC 6056), and with

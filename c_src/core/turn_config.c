@@ -1,5 +1,7 @@
 #include "core/turn_config.h"
 
+#include "core/turn_users.h"
+
 #include <string.h>
 
 #ifndef CT_VERSION
@@ -85,6 +87,8 @@ static const char *check_limits(const struct turn_config *c)
         return "challenge_rate, challenge_burst: must be at most 1000000";
     if (c->challenge_rate && !c->challenge_burst)
         return "challenge_burst: must be at least 1 when challenge_rate is set";
+    if (c->userhashes > TURN_USERS_LIMIT)
+        return "userhashes: must be at most 1048576";
     return NULL;
 }
 

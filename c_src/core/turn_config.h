@@ -25,6 +25,19 @@ struct turn_relay_ip {
     struct addr external; /* what clients are told; equal to bind without a 1:1 NAT */
 };
 
+/* NAT behaviour discovery, RFC 5780 §6: two IPs and two ports, four sockets. */
+enum {
+    TURN_OTHER_PORT = 1, /* bits of an index into the four */
+    TURN_OTHER_IP = 2,
+    TURN_DISCOVERY_PLACES = 4,
+};
+
+struct turn_discovery {
+    bool on;
+    struct addr at[TURN_DISCOVERY_PLACES]; /* where sockets are bound */
+    uint32_t link[TURN_DISCOVERY_PLACES];  /* turn_tuple.link of each, for all workers */
+};
+
 struct turn_config {
     char realm[TURN_REALM_MAX + 1];
     char software[TURN_SOFTWARE_MAX + 1];         /* empty: no SOFTWARE attribute */
@@ -49,8 +62,13 @@ struct turn_config {
     uint32_t max_channels;    /* per allocation */
     uint32_t challenge_rate;  /* refusals per second and source, 0: no limit; loopback is exempt */
     uint32_t challenge_burst;
+    /* usernames remembered to be found by USERHASH, RFC 8489 §14.4; 0: not served, not announced */
+    uint32_t userhashes;
+    bool keep_dscp; /* for the worker: relayed datagrams keep DSCP and ECN, RFC 8656 §14 */
+    bool mobility;  /* RFC 8016; fixed when the engine is made, but for being turned off */
 
     struct turn_policy policy;
+    struct turn_discovery discovery;
     uint8_t nonce_key[32]; /* random, one for all workers */
 };
 

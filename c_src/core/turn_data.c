@@ -3,7 +3,9 @@
 #include "core/turn_alloc.h"
 #include "core/turn_chan.h"
 #include "core/turn_frame.h"
+#include "core/turn_mobility.h"
 #include "core/turn_perm.h"
+#include "core/turn_place.h"
 
 static void dropped(struct turn_server *s, enum turn_counter why)
 {
@@ -42,15 +44,30 @@ static struct addr bound_to_named(const struct turn_server *s, const struct addr
 
 /* ---- client to peer ---- */
 
-static void to_peer(struct turn_server *s, struct turn_alloc *a, const struct addr *peer,
-                    struct span data, unsigned flags)
+static void to_peer(struct turn_server *s, struct turn_alloc *a, const struct turn_place *from,
+                    const struct addr *peer, struct span data, unsigned flags)
 {
     struct addr at = named_to_bound(s, peer);
     a->up_packets++;
     a->up_bytes += data.len;
     turn_count(&s->counters, TURN_N_UP_PACKETS, 1);
     turn_count(&s->counters, TURN_N_UP_BYTES, data.len);
-    s->io->ops->to_peer(s->io, a->relay, &at, data, flags);
+    s->io->ops->to_peer(s->io, from->relay, &at, data, flags);
+}
+
+/*
+ * The allocation that data from this 5-tuple is for, which takes it there if it was on the move.
+ * NULL when there is none here: the packet is somebody else's then, or dropped.
+ */
+static struct turn_alloc *find_for_data(struct turn_server *s, const struct turn_tuple *tuple,
+                                        struct span packet, struct turn_now now)
+{
+    struct turn_alloc *a = turn_alloc_find(s, tuple, now);
+    if (a && a->move != SLAB_NONE)
+        turn_mobility_arrived(s, a, tuple);
+    if (!a && !turn_mobility_forward(s, tuple, packet, now))
+        dropped(s, TURN_N_DROP_NO_ALLOCATION);
+    return a;
 }
 
 void turn_data_channel(struct turn_server *s, const struct turn_tuple *tuple,
@@ -61,11 +78,9 @@ void turn_data_channel(struct turn_server *s, const struct turn_tuple *tuple,
         dropped(s, TURN_N_DROP_MALFORMED);
         return;
     }
-    struct turn_alloc *a = turn_alloc_find(s, tuple, now);
-    if (!a) {
-        dropped(s, TURN_N_DROP_NO_ALLOCATION);
+    struct turn_alloc *a = find_for_data(s, tuple, span_of(packet->data, packet->len), now);
+    if (!a)
         return;
-    }
     /* A bound channel is enough: the permission's shorter life guards the way back
      * (docs/decisions). */
     const struct turn_chan *c = turn_chan_by_number(s, a, cd.channel, now);
@@ -73,11 +88,12 @@ void turn_data_channel(struct turn_server *s, const struct turn_tuple *tuple,
         dropped(s, TURN_N_DROP_NO_CHANNEL);
         return;
     }
-    if (turn_own_refuses(s, turn_perm_at(s, c->perm), &c->peer)) {
+    const struct turn_place *from = turn_place_of(s, a, c->peer.family, now);
+    if (!from || turn_own_refuses(s, turn_perm_at(s, c->perm), &c->peer)) {
         dropped(s, TURN_N_DROP_NO_PERMISSION);
         return;
     }
-    to_peer(s, a, &c->peer, cd.data, 0);
+    to_peer(s, a, from, &c->peer, cd.data, 0);
 }
 
 void turn_data_send(struct turn_server *s, const struct turn_tuple *tuple,
@@ -89,20 +105,19 @@ void turn_data_send(struct turn_server *s, const struct turn_tuple *tuple,
         dropped(s, TURN_N_DROP_MALFORMED);
         return;
     }
-    struct turn_alloc *a = turn_alloc_find(s, tuple, now);
-    if (!a) {
-        dropped(s, TURN_N_DROP_NO_ALLOCATION);
+    struct turn_alloc *a = find_for_data(s, tuple, span_of(msg->data, msg->len), now);
+    if (!a)
         return;
-    }
     uint32_t perm = turn_perm_find(s, a, &peer, now);
-    if (perm == SLAB_NONE || turn_own_refuses(s, turn_perm_at(s, perm), &peer)) {
+    const struct turn_place *from = turn_place_of(s, a, peer.family, now);
+    if (perm == SLAB_NONE || !from || turn_own_refuses(s, turn_perm_at(s, perm), &peer)) {
         dropped(s, TURN_N_DROP_NO_PERMISSION);
         return;
     }
     /* DONT-FRAGMENT has a meaning between IPv4 and IPv4 only, RFC 8656 §13, §14 */
     bool v4 = peer.family == ADDR_V4 && tuple->client.family == ADDR_V4;
     unsigned flags = v4 && stun_msg_has(msg, STUN_ID_DONT_FRAGMENT) ? TURN_DONT_FRAGMENT : 0;
-    to_peer(s, a, &peer, stun_msg_bytes(msg, STUN_ID_DATA), flags);
+    to_peer(s, a, from, &peer, stun_msg_bytes(msg, STUN_ID_DATA), flags);
 }
 
 /* ---- peer to client ---- */
@@ -163,7 +178,8 @@ void turn_server_from_peer(struct turn_server *s, uint32_t alloc, const struct a
     struct turn_alloc *a = turn_alloc_at(s, alloc);
     struct addr from = bound_to_named(s, peer);
     /* What does not fit the 16-bit lengths of an indication cannot be relayed. */
-    if (!turn_alloc_live(a, now) || packet->len > UINT16_MAX - TURN_HEADROOM) {
+    if (!turn_alloc_live(a, now) || !turn_place_of(s, a, peer->family, now) ||
+        packet->len > UINT16_MAX - TURN_HEADROOM) {
         dropped(s, TURN_N_DROP_NO_ALLOCATION);
         return;
     }
@@ -175,4 +191,77 @@ void turn_server_from_peer(struct turn_server *s, uint32_t alloc, const struct a
         as_channel_data(s, a, c->number, packet);
     else
         as_data_indication(s, a, &from, packet);
+}
+
+/* ---- errors on the way to a peer ---- */
+
+enum {
+    ICMP_PER_SECOND = 16 /* told to a client; a peer that is gone gives one for each datagram */
+};
+
+/* What is told at all (RFC 8656 §11.5): unreachable and time exceeded; packet too big of IPv6. */
+static bool icmp_counts(uint8_t family, const struct turn_icmp *icmp)
+{
+    if (family == ADDR_V4)
+        return icmp->type == 3 || icmp->type == 11;
+    return icmp->type >= 1 && icmp->type <= 3;
+}
+
+static bool icmp_is_about_mtu(uint8_t family, const struct turn_icmp *icmp)
+{
+    return family == ADDR_V4 ? icmp->type == 3 && icmp->code == 4 : icmp->type == 2;
+}
+
+static bool may_tell(struct turn_alloc *a, struct turn_now now)
+{
+    uint16_t second = (uint16_t)(now.ms / 1000);
+    if (a->icmp_second != second)
+        a->icmp_count = 0;
+    a->icmp_second = second;
+    return a->icmp_count < ICMP_PER_SECOND && ++a->icmp_count;
+}
+
+/*
+ *  0                   1                   2                   3
+ *  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+ * +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+ * |  Reserved                     |  ICMP Type    |  ICMP Code    |   RFC 8656 §18.13; the figure
+ * +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+   has 7 and 9 bits, ICMP 8 and
+ * 8 |                          Error Data                           |
+ * +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+ */
+static void put_icmp(struct wbuf *w, uint8_t family, const struct turn_icmp *icmp)
+{
+    uint8_t value[8];
+    struct wbuf v = wbuf_of(value, sizeof value);
+    wbuf_u16(&v, 0);
+    wbuf_u8(&v, icmp->type);
+    wbuf_u8(&v, icmp->code);
+    wbuf_u32(&v, icmp_is_about_mtu(family, icmp) ? icmp->mtu : 0);
+    stun_put(w, STUN_ATTR_ICMP, value, sizeof value);
+}
+
+void turn_server_icmp(struct turn_server *s, uint32_t alloc, const struct addr *peer,
+                      const struct turn_icmp *icmp, struct turn_now now)
+{
+    struct turn_alloc *a = turn_alloc_at(s, alloc);
+    struct addr to = bound_to_named(s, peer);
+    uint8_t tid[STUN_TID_SIZE];
+    if (!icmp_counts(peer->family, icmp))
+        return;
+    if (!turn_alloc_live(a, now) || turn_perm_find(s, a, &to, now) == SLAB_NONE) {
+        dropped(s, TURN_N_DROP_NO_PERMISSION);
+        return;
+    }
+    if (!may_tell(a, now)) {
+        dropped(s, TURN_N_DROP_RATE);
+        return;
+    }
+    struct wbuf w = wbuf_of(s->io->ops->reserve(s->io, TURN_REPLY_MAX), TURN_REPLY_MAX);
+    next_tid(s, tid);
+    stun_begin(&w, stun_type(STUN_DATA, STUN_INDICATION), tid);
+    stun_put_xaddr(&w, STUN_ATTR_XOR_PEER_ADDRESS, &to);
+    put_icmp(&w, to.family, icmp);
+    turn_count(&s->counters, TURN_N_ICMP, 1);
+    s->io->ops->to_client(s->io, &a->tuple, span_of(w.data, w.pos));
 }

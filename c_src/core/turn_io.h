@@ -42,9 +42,10 @@ struct turn_packet {
 };
 
 enum {
-    TURN_HEADROOM = 64,    /* a Data indication with an IPv6 peer takes 20 + 24 + 4 bytes */
-    TURN_TAILROOM = 4,     /* padding of DATA */
-    TURN_REPLY_MAX = 1280, /* no message that the engine composes itself is longer */
+    TURN_HEADROOM = 64,      /* a Data indication with an IPv6 peer takes 20 + 24 + 4 bytes */
+    TURN_TAILROOM = 4,       /* padding of DATA */
+    TURN_REPLY_MAX = 1280,   /* no message that the engine composes itself is longer, */
+    TURN_RESERVE_MAX = 2048, /* but for one with PADDING (RFC 5780 §7.6) */
 };
 
 /* Flags of to_peer. */
@@ -59,7 +60,7 @@ struct turn_io;
 
 struct turn_io_ops {
     /*
-     * size bytes (at most TURN_REPLY_MAX) for a message of the engine's own, with the lifetime
+     * size bytes (at most TURN_RESERVE_MAX) for a message of the engine's own, with the lifetime
      * that to_client asks for. Never NULL.
      */
     uint8_t *(*reserve)(struct turn_io *io, size_t size);
@@ -87,6 +88,13 @@ struct turn_io_ops {
 
     /* Fills n bytes with unpredictable randomness (RFC 6056 ports, tokens). */
     void (*random)(struct turn_io *io, void *out, size_t n);
+
+    /*
+     * Gives a copy of a client's UDP packet to the engine of another worker, which gets it by
+     * turn_server_handed() some time later. It may be lost as any datagram.
+     */
+    void (*hand_over)(struct turn_io *io, unsigned worker, const struct turn_tuple *tuple,
+                      struct span packet);
 
     /* Something worth telling; the event's pointers are valid during the call only. */
     void (*event)(struct turn_io *io, const struct turn_event *event);

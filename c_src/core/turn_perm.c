@@ -2,6 +2,7 @@
 
 #include "core/turn_alloc.h"
 #include "core/turn_chan.h"
+#include "core/turn_place.h"
 #include "core/turn_reply.h"
 
 static uint32_t *bucket(const struct turn_server *s, struct turn_alloc *a, const struct addr *peer)
@@ -81,7 +82,7 @@ static enum stun_error forbid(struct turn_server *s, const struct turn_request *
 enum stun_error turn_peer_check(struct turn_server *s, const struct turn_request *r,
                                 const struct addr *peer)
 {
-    if (peer->family != r->alloc->relayed.family)
+    if (!turn_place_of(s, r->alloc, peer->family, r->now))
         return STUN_PEER_FAMILY_MISMATCH;
     const struct turn_rule *rule = turn_policy_match(&s->config->policy, peer);
     if (turn_rule_allows(rule) || only_own_ports(s, peer))
@@ -117,6 +118,17 @@ void turn_perm_drop_all(struct turn_server *s, struct turn_alloc *a)
     for (size_t i = 0; i < TURN_BUCKETS; i++)
         while (a->perms[i] != SLAB_NONE)
             unlink_perm(s, a, a->perms[i]);
+}
+
+void turn_perm_drop_family(struct turn_server *s, struct turn_alloc *a, uint8_t family)
+{
+    for (size_t i = 0; i < TURN_BUCKETS; i++) {
+        for (uint32_t n = a->perms[i], next; n != SLAB_NONE; n = next) {
+            next = turn_perm_at(s, n)->next;
+            if (turn_perm_at(s, n)->peer.family == family)
+                unlink_perm(s, a, n);
+        }
+    }
 }
 
 void turn_perm_enforce(struct turn_server *s, struct turn_alloc *a)

@@ -16,12 +16,14 @@ uint32_t turn_perm_install(struct turn_server *s, struct turn_alloc *a, const st
                            struct turn_now now);
 
 void turn_perm_drop_all(struct turn_server *s, struct turn_alloc *a);
+/* Those to peers of one family, with their channels. */
+void turn_perm_drop_family(struct turn_server *s, struct turn_alloc *a, uint8_t family);
 
 /* Ends permissions, and the channels that hang on them, that the policy now refuses. */
 void turn_perm_enforce(struct turn_server *s, struct turn_alloc *a);
 
 /*
- * Whether this peer may be reached from the allocation: 0, 443 for another family than the relay's,
+ * Whether this peer may be reached from the allocation: 0, 443 for a family that it does not relay,
  * 403 by policy. A peer that is refused is told as an event.
  */
 enum stun_error turn_peer_check(struct turn_server *s, const struct turn_request *r,

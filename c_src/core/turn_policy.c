@@ -7,38 +7,39 @@ static const struct {
     const char *prefix;
     enum turn_rule_kind kind;
 } builtin[] = {
-    {"0.0.0.0/8", TURN_RULE_DEFAULT_DENY},       /* this network */
-    {"10.0.0.0/8", TURN_RULE_DEFAULT_DENY},      /* private, RFC 1918 */
-    {"100.64.0.0/10", TURN_RULE_DEFAULT_DENY},   /* carrier-grade NAT, RFC 6598 */
-    {"127.0.0.0/8", TURN_RULE_DEFAULT_DENY},     /* loopback */
-    {"169.254.0.0/16", TURN_RULE_DEFAULT_DENY},  /* link-local, cloud metadata services */
-    {"172.16.0.0/12", TURN_RULE_DEFAULT_DENY},   /* private */
-    {"192.0.0.0/24", TURN_RULE_DEFAULT_DENY},    /* IETF protocol assignments */
-    {"192.0.2.0/24", TURN_RULE_DEFAULT_DENY},    /* documentation */
-    {"192.88.99.0/24", TURN_RULE_DEFAULT_DENY},  /* 6to4 relay anycast, RFC 7526 */
-    {"192.168.0.0/16", TURN_RULE_DEFAULT_DENY},  /* private */
-    {"198.18.0.0/15", TURN_RULE_DEFAULT_DENY},   /* benchmarks */
-    {"198.51.100.0/24", TURN_RULE_DEFAULT_DENY}, /* documentation */
-    {"203.0.113.0/24", TURN_RULE_DEFAULT_DENY},  /* documentation */
-    {"224.0.0.0/4", TURN_RULE_DEFAULT_DENY},     /* multicast */
-    {"240.0.0.0/4", TURN_RULE_DEFAULT_DENY},     /* reserved, broadcast */
-    {"::/128", TURN_RULE_DEFAULT_DENY},          /* unspecified */
-    {"::1/128", TURN_RULE_DEFAULT_DENY},         /* loopback */
-    {"::/96", TURN_RULE_DEFAULT_DENY},           /* v4-compatible */
-    {"::ffff:0:0/96", TURN_RULE_NEVER},          /* v4-mapped */
-    {"64:ff9b::/96", TURN_RULE_ALLOW},           /* NAT64: the IPv4 address inside decides */
-    {"64:ff9b:1::/48", TURN_RULE_DEFAULT_DENY},  /* local NAT64, RFC 8215 */
-    {"100::/64", TURN_RULE_DEFAULT_DENY},        /* discard */
-    {"2001::/23", TURN_RULE_DEFAULT_DENY},       /* IETF protocol assignments */
-    {"2001::/32", TURN_RULE_NEVER},              /* Teredo, RFC 8656 §21.4 */
-    {"2001:db8::/32", TURN_RULE_DEFAULT_DENY},   /* documentation */
-    {"2002::/16", TURN_RULE_NEVER},              /* 6to4, RFC 8656 §21.4 */
-    {"3fff::/20", TURN_RULE_DEFAULT_DENY},       /* documentation, RFC 9637 */
-    {"5f00::/16", TURN_RULE_DEFAULT_DENY},       /* segment routing, RFC 9602 */
-    {"fc00::/7", TURN_RULE_DEFAULT_DENY},        /* unique local */
-    {"fe80::/10", TURN_RULE_DEFAULT_DENY},       /* link-local */
-    {"fec0::/10", TURN_RULE_DEFAULT_DENY},       /* site-local, deprecated */
-    {"ff00::/8", TURN_RULE_DEFAULT_DENY},        /* multicast */
+    {"0.0.0.0/8", TURN_RULE_DEFAULT_DENY},        /* this network */
+    {"10.0.0.0/8", TURN_RULE_DEFAULT_DENY},       /* private, RFC 1918 */
+    {"100.64.0.0/10", TURN_RULE_DEFAULT_DENY},    /* carrier-grade NAT, RFC 6598 */
+    {"127.0.0.0/8", TURN_RULE_DEFAULT_DENY},      /* loopback */
+    {"168.63.129.16/32", TURN_RULE_DEFAULT_DENY}, /* Azure's metadata and DNS */
+    {"169.254.0.0/16", TURN_RULE_DEFAULT_DENY},   /* link-local, cloud metadata services */
+    {"172.16.0.0/12", TURN_RULE_DEFAULT_DENY},    /* private */
+    {"192.0.0.0/24", TURN_RULE_DEFAULT_DENY},     /* IETF protocol assignments */
+    {"192.0.2.0/24", TURN_RULE_DEFAULT_DENY},     /* documentation */
+    {"192.88.99.0/24", TURN_RULE_DEFAULT_DENY},   /* 6to4 relay anycast, RFC 7526 */
+    {"192.168.0.0/16", TURN_RULE_DEFAULT_DENY},   /* private */
+    {"198.18.0.0/15", TURN_RULE_DEFAULT_DENY},    /* benchmarks */
+    {"198.51.100.0/24", TURN_RULE_DEFAULT_DENY},  /* documentation */
+    {"203.0.113.0/24", TURN_RULE_DEFAULT_DENY},   /* documentation */
+    {"224.0.0.0/4", TURN_RULE_DEFAULT_DENY},      /* multicast */
+    {"240.0.0.0/4", TURN_RULE_DEFAULT_DENY},      /* reserved, broadcast */
+    {"::/128", TURN_RULE_DEFAULT_DENY},           /* unspecified */
+    {"::1/128", TURN_RULE_DEFAULT_DENY},          /* loopback */
+    {"::/96", TURN_RULE_DEFAULT_DENY},            /* v4-compatible */
+    {"::ffff:0:0/96", TURN_RULE_NEVER},           /* v4-mapped */
+    {"64:ff9b::/96", TURN_RULE_ALLOW},            /* NAT64: the IPv4 address inside decides */
+    {"64:ff9b:1::/48", TURN_RULE_DEFAULT_DENY},   /* local NAT64, RFC 8215 */
+    {"100::/64", TURN_RULE_DEFAULT_DENY},         /* discard */
+    {"2001::/23", TURN_RULE_DEFAULT_DENY},        /* IETF protocol assignments */
+    {"2001::/32", TURN_RULE_NEVER},               /* Teredo, RFC 8656 §21.4 */
+    {"2001:db8::/32", TURN_RULE_DEFAULT_DENY},    /* documentation */
+    {"2002::/16", TURN_RULE_NEVER},               /* 6to4, RFC 8656 §21.4 */
+    {"3fff::/20", TURN_RULE_DEFAULT_DENY},        /* documentation, RFC 9637 */
+    {"5f00::/16", TURN_RULE_DEFAULT_DENY},        /* segment routing, RFC 9602 */
+    {"fc00::/7", TURN_RULE_DEFAULT_DENY},         /* unique local */
+    {"fe80::/10", TURN_RULE_DEFAULT_DENY},        /* link-local */
+    {"fec0::/10", TURN_RULE_DEFAULT_DENY},        /* site-local, deprecated */
+    {"ff00::/8", TURN_RULE_DEFAULT_DENY},         /* multicast */
 };
 
 void turn_policy_defaults(struct turn_policy *policy)
@@ -93,4 +94,10 @@ const struct turn_rule *turn_policy_match(const struct turn_policy *policy, cons
     if (inner.family == peer->family || !turn_rule_allows(rule))
         return rule;
     return longest(policy, &inner);
+}
+
+bool turn_policy_never(const struct turn_policy *policy, const struct addr *ip)
+{
+    const struct turn_rule *rule = turn_policy_match(policy, ip);
+    return rule && rule->kind == TURN_RULE_NEVER;
 }

@@ -43,6 +43,9 @@ enum ct_err turn_policy_add(struct turn_policy *policy, const struct addr_prefix
 const struct turn_rule *turn_policy_match(const struct turn_policy *policy,
                                           const struct addr *peer);
 
+/* Whether nothing helps this IP: neither peers nor clients are served there (RFC 8656 §21.4). */
+bool turn_policy_never(const struct turn_policy *policy, const struct addr *ip);
+
 static inline bool turn_rule_allows(const struct turn_rule *rule)
 {
     return !rule || rule->kind == TURN_RULE_ALLOW;

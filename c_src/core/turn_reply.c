@@ -4,27 +4,37 @@ enum {
     UNKNOWN_LISTED_MAX = 128
 };
 
-/* Comprehension-required attributes that we can read but whose meaning we do not serve. */
+/* Comprehension-required attributes that we can read but whose meaning we do not serve... */
 static const enum stun_attr_id not_served[] = {
+    STUN_ID_ACCESS_TOKEN,
+    /* ... or only in Binding requests to one of four addresses, RFC 5780 */
     STUN_ID_CHANGE_REQUEST,
     STUN_ID_RESPONSE_PORT,
     STUN_ID_PADDING,
-    STUN_ID_ACCESS_TOKEN,
 };
 
-static bool served(uint16_t type)
+enum {
+    NEVER_SERVED = 1, /* the first of them */
+};
+
+static size_t not_served_count(bool discovers)
+{
+    return discovers ? NEVER_SERVED : sizeof not_served / sizeof *not_served;
+}
+
+static bool served(uint16_t type, bool discovers)
 {
     enum stun_attr_id id = stun_attr_id(type);
-    for (size_t i = 0; i < sizeof not_served / sizeof *not_served; i++)
+    for (size_t i = 0; i < not_served_count(discovers); i++)
         if (id == not_served[i])
             return false;
     return id != STUN_ID_UNKNOWN;
 }
 
-size_t turn_unserved(const struct stun_msg *m)
+size_t turn_unserved(const struct stun_msg *m, bool discovers)
 {
     size_t n = m->unknown_required;
-    for (size_t i = 0; i < sizeof not_served / sizeof *not_served; i++)
+    for (size_t i = 0; i < not_served_count(discovers); i++)
         n += stun_msg_has(m, not_served[i]);
     return n;
 }
@@ -66,14 +76,14 @@ void turn_reply_error(struct turn_server *s, const struct turn_request *r, enum 
         turn_count(&s->counters, TURN_N_FORBIDDEN, 1);
 }
 
-void turn_reply_unknown(struct turn_server *s, const struct turn_request *r)
+void turn_reply_unknown(struct turn_server *s, const struct turn_request *r, bool discovers)
 {
     uint8_t types[2 * UNKNOWN_LISTED_MAX];
     struct wbuf list = wbuf_of(types, sizeof types);
     struct stun_attr attr;
     uint32_t pos = STUN_HEADER_SIZE;
     while (list.pos < sizeof types && pos < r->msg->attrs_end && stun_msg_next(r->msg, &pos, &attr))
-        if (stun_attr_required(attr.type) && !served(attr.type))
+        if (stun_attr_required(attr.type) && !served(attr.type, discovers))
             wbuf_u16(&list, attr.type);
     struct wbuf w = turn_reply_begin(s, r, STUN_ERROR);
     stun_put_error(&w, STUN_UNKNOWN_ATTRIBUTE, span_str(stun_error_reason(STUN_UNKNOWN_ATTRIBUTE)));

@@ -18,9 +18,12 @@ void turn_reply_ok(struct turn_server *s, const struct turn_request *r);
 void turn_reply_error(struct turn_server *s, const struct turn_request *r, enum stun_error code);
 
 /* 420 with every comprehension-required attribute that we do not serve (RFC 8489 §6.3.1). */
-void turn_reply_unknown(struct turn_server *s, const struct turn_request *r);
+void turn_reply_unknown(struct turn_server *s, const struct turn_request *r, bool discovers);
 
-/* How many comprehension-required attributes the message has that we do not serve. */
-size_t turn_unserved(const struct stun_msg *m);
+/*
+ * How many comprehension-required attributes the message has that we do not serve; those of RFC
+ * 5780 only where the message may discover.
+ */
+size_t turn_unserved(const struct stun_msg *m, bool discovers);
 
 #endif

@@ -4,8 +4,11 @@
 #include "core/turn_auth.h"
 #include "core/turn_chan.h"
 #include "core/turn_data.h"
+#include "core/turn_discovery.h"
 #include "core/turn_frame.h"
+#include "core/turn_mobility.h"
 #include "core/turn_perm.h"
+#include "core/turn_place.h"
 #include "core/turn_reply.h"
 #include "core/turn_state.h"
 
@@ -44,17 +47,24 @@ static bool init_tables(struct turn_server *s)
 {
     const struct turn_config *c = s->config;
     uint32_t n = c->max_allocations;
+    uint32_t moves = !c->mobility ? 0 : n < TURN_MOVES_MAX ? n : TURN_MOVES_MAX;
     return slab_init(&s->allocs, sizeof(struct turn_alloc), n) &&
            slab_init(&s->perms, sizeof(struct turn_perm),
                      pool_size(n, PERMS_PER_ALLOC, c->max_permissions)) &&
            slab_init(&s->chans, sizeof(struct turn_chan),
                      pool_size(n, CHANS_PER_ALLOC, c->max_channels)) &&
-           slab_init(&s->names, STUN_USERNAME_MAX, n) && map_init(&s->by_tuple, n);
+           slab_init(&s->seconds, sizeof(struct turn_second), n) &&
+           slab_init(&s->moves, sizeof(struct turn_move), moves) &&
+           turn_away_init(&s->away, c->mobility ? TURN_AWAY_MAX : 1) &&
+           slab_init(&s->names, STUN_USERNAME_MAX, n) && map_init(&s->by_tuple, n + moves);
 }
 
 static void free_tables(struct turn_server *s)
 {
     slab_free(&s->allocs);
+    slab_free(&s->seconds);
+    slab_free(&s->moves);
+    turn_away_free(&s->away);
     slab_free(&s->perms);
     slab_free(&s->chans);
     slab_free(&s->names);
@@ -72,8 +82,10 @@ struct turn_server *turn_server_new(const struct turn_server_setup *setup, struc
     s->commons = setup->commons;
     s->crypto = setup->crypto;
     s->io = setup->io;
+    s->worker = setup->worker;
     s->io->ops->random(s->io, &s->seed, sizeof s->seed);
     s->io->ops->random(s->io, &s->refusals.seed, sizeof s->refusals.seed);
+    s->io->ops->random(s->io, &s->away.seed, sizeof s->away.seed);
     s->io->ops->random(s->io, &s->random_state, sizeof s->random_state);
     deadline_init(&s->wheel, now.ms);
     if (!init_tables(s)) {
@@ -88,7 +100,7 @@ static struct turn_alloc *next_alloc(const struct turn_server *s, uint32_t *n)
 {
     while (*n < s->allocs.fresh) {
         struct turn_alloc *a = turn_alloc_at(s, (*n)++);
-        if (a->relay)
+        if (a->place.relay)
             return a;
     }
     return NULL;
@@ -106,14 +118,6 @@ void turn_server_free(struct turn_server *s, struct turn_now now)
 
 /* ---- dispatch ---- */
 
-static void binding(struct turn_server *s, struct turn_request *r)
-{
-    struct wbuf w = turn_reply_begin(s, r, STUN_SUCCESS);
-    stun_put_xaddr(&w, STUN_ATTR_XOR_MAPPED_ADDRESS, &r->tuple->client);
-    turn_count(&s->counters, TURN_N_BINDINGS, 1);
-    turn_reply_send(s, r, &w);
-}
-
 /* What is served as a request, and what must hold before the handler sees it. */
 static const struct method {
     uint16_t method;
@@ -121,7 +125,7 @@ static const struct method {
     bool on_allocation; /* 437 without one, 441 for another user's (RFC 8656 §5) */
     void (*handle)(struct turn_server *s, struct turn_request *r);
 } methods[] = {
-    {STUN_BINDING, false, false, binding},
+    {STUN_BINDING, false, false, turn_binding},
     {STUN_ALLOCATE, true, false, turn_allocate},
     {STUN_REFRESH, true, true, turn_refresh},
     {STUN_CREATE_PERMISSION, true, true, turn_create_permission},
@@ -146,6 +150,17 @@ static enum stun_error check_allocation(const struct turn_server *s, const struc
     return 0;
 }
 
+/* Only Binding, and only where there are addresses to answer from, has RFC 5780's attributes. */
+static bool discovers(const struct turn_server *s, const struct turn_request *r)
+{
+    return r->msg->method == STUN_BINDING && turn_discovery_serves(s->config, r->tuple);
+}
+
+static bool forward(struct turn_server *s, const struct turn_request *r)
+{
+    return turn_mobility_forward(s, r->tuple, span_of(r->msg->data, r->msg->len), r->now);
+}
+
 static void handle_request(struct turn_server *s, struct turn_request *r)
 {
     const struct method *method = find_method(r->msg->method);
@@ -156,14 +171,19 @@ static void handle_request(struct turn_server *s, struct turn_request *r)
     turn_count(&s->counters, TURN_N_REQUESTS, 1);
     if (method->authenticated) {
         r->alloc = turn_alloc_find(s, r->tuple, r->now);
+        if (turn_mobility_find(s, r) || (!r->alloc && !r->ticket_error && forward(s, r)))
+            return;
         if (!turn_auth_check(s, r))
             return;
     }
-    if (turn_unserved(r->msg)) {
-        turn_reply_unknown(s, r);
+    bool discovery = discovers(s, r);
+    if (turn_unserved(r->msg, discovery)) {
+        turn_reply_unknown(s, r, discovery);
         return;
     }
-    enum stun_error code = method->on_allocation ? check_allocation(s, r) : (enum stun_error)0;
+    enum stun_error code = r->ticket_error;
+    if (!code && method->on_allocation)
+        code = check_allocation(s, r);
     if (code)
         turn_reply_error(s, r, code);
     else
@@ -182,7 +202,8 @@ static void handle_stun(struct turn_server *s, const struct turn_tuple *tuple,
         struct turn_request r = {.tuple = tuple, .msg = &msg, .now = now};
         handle_request(s, &r);
         crypto_wipe(&r.auth, sizeof r.auth);
-    } else if (msg.cls == STUN_INDICATION && msg.method == STUN_SEND && !turn_unserved(&msg)) {
+    } else if (msg.cls == STUN_INDICATION && msg.method == STUN_SEND &&
+               !turn_unserved(&msg, false)) {
         turn_data_send(s, tuple, &msg, now);
     } else if (msg.cls != STUN_INDICATION || msg.method != STUN_BINDING) {
         /* Binding indications are keepalives: nothing to do, nothing wrong (RFC 8489 §6.3.2) */
@@ -199,13 +220,26 @@ void turn_server_from_client(struct turn_server *s, const struct turn_tuple *tup
         turn_data_channel(s, tuple, packet, now);
 }
 
+void turn_server_handed(struct turn_server *s, const struct turn_tuple *tuple,
+                        struct turn_packet *packet, struct turn_now now)
+{
+    s->handed = true;
+    turn_server_from_client(s, tuple, packet, now);
+    s->handed = false;
+}
+
 /* ---- time ---- */
 
 void turn_server_expire(struct turn_server *s, struct turn_now now)
 {
     struct deadline *d;
-    while ((d = deadline_due(&s->wheel, now.ms)))
-        turn_alloc_end(s, (struct turn_alloc *)(void *)d, TURN_END_EXPIRED, now);
+    while ((d = deadline_due(&s->wheel, now.ms))) {
+        struct turn_alloc *dual = turn_second_owner(s, d);
+        if (dual)
+            turn_place_drop(s, dual, turn_second_family(s, dual));
+        else
+            turn_alloc_end(s, (struct turn_alloc *)(void *)d, TURN_END_EXPIRED, now);
+    }
 }
 
 uint64_t turn_server_deadline(const struct turn_server *s)

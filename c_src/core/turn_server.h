@@ -20,12 +20,14 @@
     X(TURN_N_UP_BYTES, "up_bytes")         /* payload bytes of those */                         \
     X(TURN_N_DOWN_PACKETS, "down_packets") /* peer to client, relayed */                        \
     X(TURN_N_DOWN_BYTES, "down_bytes")                                                          \
+    X(TURN_N_ICMP, "icmp_errors")  /* told to clients in Data indications */                    \
     X(TURN_N_REQUESTS, "requests") /* STUN requests understood, Binding included */             \
     X(TURN_N_BINDINGS, "bindings")                                                              \
     X(TURN_N_CREATED, "allocations_created")                                                    \
     X(TURN_N_RELEASED, "allocations_released") /* by Refresh with lifetime 0 */                 \
     X(TURN_N_EXPIRED, "allocations_expired")                                                    \
     X(TURN_N_KILLED, "allocations_killed")                                                      \
+    X(TURN_N_MOVED, "allocations_moved") /* to another 5-tuple, RFC 8016 */                     \
     X(TURN_N_REFRESHES, "refreshes")                                                            \
     X(TURN_N_PERMISSIONS, "permissions")         /* permissions installed or refreshed */       \
     X(TURN_N_CHANNELS, "channels")               /* channels bound or refreshed */              \
@@ -86,6 +88,7 @@ struct turn_alloc_info {
     struct span username;
     const struct turn_tuple *tuple;
     struct addr relayed; /* what clients were told */
+    struct addr also;    /* the second one of a dual allocation; family ADDR_NONE: none */
     uint64_t age_ms;
     uint64_t expires_in_ms;
     uint64_t up_packets, up_bytes, down_packets, down_bytes;
@@ -125,6 +128,7 @@ struct turn_server_setup {
     struct turn_commons *commons;
     struct crypto *crypto; /* of the same thread */
     struct turn_io *io;
+    uint16_t worker; /* which of the relay's engines this is: tickets name it (RFC 8016) */
 };
 
 /*
@@ -140,9 +144,27 @@ void turn_server_free(struct turn_server *s, struct turn_now now);
 void turn_server_from_client(struct turn_server *s, const struct turn_tuple *tuple,
                              struct turn_packet *packet, struct turn_now now);
 
+/* A client's packet that another worker's engine handed over to this one. */
+void turn_server_handed(struct turn_server *s, const struct turn_tuple *tuple,
+                        struct turn_packet *packet, struct turn_now now);
+
 /* A datagram from a peer, arrived at the relayed transport address of allocation number `alloc`. */
 void turn_server_from_peer(struct turn_server *s, uint32_t alloc, const struct addr *peer,
                            struct turn_packet *packet, struct turn_now now);
+
+/* An ICMP error about a datagram that was sent to a peer (RFC 8656 §18.13), as the wire has it. */
+struct turn_icmp {
+    uint8_t type, code;
+    uint32_t mtu; /* of the next hop, where the error is about that; else not looked at */
+};
+
+/*
+ * The kernel has an ICMP error for the relayed transport address of `peer`'s family of allocation
+ * number `alloc`; `peer` is where the datagram was meant to go. The client is told, if it may reach
+ * that IP (§11.5), so and so often a second.
+ */
+void turn_server_icmp(struct turn_server *s, uint32_t alloc, const struct addr *peer,
+                      const struct turn_icmp *icmp, struct turn_now now);
 
 /* Ends what has expired by now. To be called at turn_server_deadline(), or a little later. */
 void turn_server_expire(struct turn_server *s, struct turn_now now);

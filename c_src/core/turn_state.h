@@ -12,6 +12,7 @@
 #include "core/slab.h"
 #include "core/stun_auth.h"
 #include "core/stun_msg.h"
+#include "core/turn_away.h"
 #include "core/turn_commons.h"
 #include "core/turn_server.h"
 
@@ -39,6 +40,26 @@ struct turn_chan {
     uint16_t number;
 };
 
+/* A relayed transport address (RFC 8656 §3.2). */
+struct turn_place {
+    struct turn_relay *relay;
+    struct addr relayed; /* what the client was told */
+    struct turn_port port;
+};
+
+/* The other one of a dual allocation, of the other family, with a lifetime of its own. */
+struct turn_second {
+    struct deadline deadline; /* first, so that it is found from there */
+    struct turn_place place;
+    uint32_t alloc;
+};
+
+/* A move to another 5-tuple that no data has come from yet (RFC 8016 §3.2.2). */
+struct turn_move {
+    struct turn_tuple tuple;
+    uint8_t tid[STUN_TID_SIZE]; /* of the Refresh that began it, to know its retransmissions */
+};
+
 struct turn_alloc {
     struct deadline deadline; /* when it expires; first, so that it is found from there */
     struct turn_tuple tuple;
@@ -46,15 +67,19 @@ struct turn_alloc {
     uint64_t user; /* turn_commons_user() of the user id */
     uint64_t created_ms;
     uint64_t up_packets, up_bytes, down_packets, down_bytes;
-    struct turn_relay *relay;
-    struct addr relayed; /* what the client was told */
-    struct turn_port port;
+    struct turn_place place;
+    uint32_t second;       /* SLAB_NONE: not dual */
+    uint32_t move;         /* SLAB_NONE: on one 5-tuple only */
+    uint32_t ticket;       /* serial number of the newest one; 0: has none */
+    uint16_t refused;      /* ADDRESS-ERROR-CODE of the other family that was asked for, or 0 */
     struct stun_key key;   /* of the credentials that made it: they outlive their expiry */
     uint8_t key_algorithm; /* enum stun_password_algorithm */
     bool has_token;
     uint8_t tid[STUN_TID_SIZE]; /* of the Allocate request, to know its retransmissions */
     uint8_t token[TURN_TOKEN_SIZE];
     uint16_t perm_count, chan_count;
+    uint16_t icmp_second; /* in which icmp_count errors were told; wraps */
+    uint8_t icmp_count;
     uint32_t perms[TURN_BUCKETS];
     uint32_t chans_by_number[TURN_BUCKETS];
     uint32_t chans_by_peer[TURN_BUCKETS];
@@ -68,7 +93,7 @@ struct turn_server {
     struct turn_commons *commons;
     struct crypto *crypto;
     struct turn_io *io;
-    struct slab allocs, perms, chans, names;
+    struct slab allocs, seconds, moves, perms, chans, names;
     struct map by_tuple;
     struct hash_seed seed;
     struct deadline_wheel wheel;
@@ -77,6 +102,10 @@ struct turn_server {
     uint64_t next_id;
     uint64_t random_state; /* of transaction ids of Data indications */
     bool draining;
+    bool handed; /* the packet at hand came from another worker */
+    uint16_t worker;
+    struct turn_away away;
+    uint8_t name[STUN_USERNAME_MAX]; /* of the request at hand, found by its USERHASH */
 };
 
 /* What the long-term credential check found (turn_auth.c). */
@@ -88,6 +117,13 @@ struct turn_auth {
     enum stun_integrity reply; /* which */
 };
 
+/* What a Refresh with a MOBILITY-TICKET does. */
+enum turn_ticket {
+    TURN_TICKET_NONE,
+    TURN_TICKET_MOVES,
+    TURN_TICKET_AGAIN /* a retransmission of what moved it */
+};
+
 /* One request on its way through the server. */
 struct turn_request {
     const struct turn_tuple *tuple;
@@ -95,6 +131,8 @@ struct turn_request {
     struct turn_alloc *alloc; /* on this 5-tuple; NULL when there is none */
     struct turn_auth auth;
     struct turn_now now;
+    enum turn_ticket ticket;
+    enum stun_error ticket_error; /* what is wrong with the MOBILITY-TICKET, or 0 */
 };
 
 static inline struct turn_alloc *turn_alloc_at(const struct turn_server *s, uint32_t number)

@@ -22,6 +22,8 @@ struct keyed {
 struct crypto {
     EVP_MD *md[CRYPTO_HASH_COUNT];
     EVP_MD_CTX *scratch;
+    EVP_CIPHER *gcm;
+    EVP_CIPHER_CTX *cipher;
     struct keyed keyed[CRYPTO_HASH_COUNT];
 };
 
@@ -43,7 +45,10 @@ struct crypto *crypto_new(void)
     struct crypto *c = calloc(1, sizeof *c);
     if (!c)
         return NULL;
-    bool ok = (c->scratch = EVP_MD_CTX_new()) != NULL;
+    c->scratch = EVP_MD_CTX_new();
+    c->gcm = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
+    c->cipher = EVP_CIPHER_CTX_new();
+    bool ok = c->scratch && c->gcm && c->cipher;
     for (int hash = 0; hash < CRYPTO_HASH_COUNT; hash++)
         ok = init_hash(c, (enum crypto_hash)hash) && ok;
     if (ok)
@@ -62,6 +67,8 @@ void crypto_free(struct crypto *c)
         EVP_MD_free(c->md[hash]);
     }
     EVP_MD_CTX_free(c->scratch);
+    EVP_CIPHER_CTX_free(c->cipher);
+    EVP_CIPHER_free(c->gcm);
     crypto_wipe(c, sizeof *c);
     free(c);
 }
@@ -148,6 +155,53 @@ enum ct_err crypto_hmac(struct crypto *c, enum crypto_hash hash, struct span key
               update(c->scratch, &inner_part, 1) && EVP_DigestFinal_ex(c->scratch, out, NULL) == 1;
     crypto_wipe(inner, sizeof inner);
     return ok ? CT_OK : CT_ECRYPTO;
+}
+
+/* ---- AES-256-GCM ---- */
+
+/* Additional data first, then the text; GCM has no padding and holds nothing back. */
+static bool run_cipher(EVP_CIPHER_CTX *ctx, struct span aad, struct span in, uint8_t *out)
+{
+    int n;
+    if (aad.len > INT32_MAX || in.len > INT32_MAX)
+        return false;
+    if (aad.len && EVP_CipherUpdate(ctx, NULL, &n, aad.data, (int)aad.len) != 1)
+        return false;
+    return !in.len || EVP_CipherUpdate(ctx, out, &n, in.data, (int)in.len) == 1;
+}
+
+enum ct_err crypto_seal(struct crypto *c, const uint8_t key[CRYPTO_KEY_SIZE],
+                        const uint8_t iv[CRYPTO_IV_SIZE], struct span aad, struct span plain,
+                        uint8_t *out)
+{
+    int n;
+    bool ok = EVP_CipherInit_ex2(c->cipher, c->gcm, key, iv, 1, NULL) == 1 &&
+              run_cipher(c->cipher, aad, plain, out) &&
+              EVP_CipherFinal_ex(c->cipher, out + plain.len, &n) == 1 &&
+              EVP_CIPHER_CTX_ctrl(c->cipher, EVP_CTRL_AEAD_GET_TAG, CRYPTO_TAG_SIZE,
+                                  out + plain.len) == 1;
+    EVP_CIPHER_CTX_reset(c->cipher);
+    return ok ? CT_OK : CT_ECRYPTO;
+}
+
+enum ct_err crypto_open(struct crypto *c, const uint8_t key[CRYPTO_KEY_SIZE],
+                        const uint8_t iv[CRYPTO_IV_SIZE], struct span aad, struct span sealed,
+                        uint8_t *out)
+{
+    uint8_t tag[CRYPTO_TAG_SIZE], none[CRYPTO_TAG_SIZE];
+    int n;
+    if (sealed.len < CRYPTO_TAG_SIZE)
+        return CT_ESHORT;
+    size_t len = sealed.len - CRYPTO_TAG_SIZE;
+    memcpy(tag, sealed.data + len, sizeof tag);
+    bool ready = EVP_CipherInit_ex2(c->cipher, c->gcm, key, iv, 0, NULL) == 1 &&
+                 run_cipher(c->cipher, aad, span_of(sealed.data, len), out) &&
+                 EVP_CIPHER_CTX_ctrl(c->cipher, EVP_CTRL_AEAD_SET_TAG, sizeof tag, tag) == 1;
+    bool ok = ready && EVP_CipherFinal_ex(c->cipher, none, &n) == 1;
+    EVP_CIPHER_CTX_reset(c->cipher);
+    if (!ok)
+        crypto_wipe(out, len);
+    return ok ? CT_OK : ready ? CT_EINTEGRITY : CT_ECRYPTO;
 }
 
 enum ct_err crypto_random(void *out, size_t n)

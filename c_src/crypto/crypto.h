@@ -25,7 +25,10 @@ enum {
     CRYPTO_MD5_SIZE = 16,
     CRYPTO_SHA1_SIZE = 20,
     CRYPTO_SHA256_SIZE = 32,
-    CRYPTO_MAX_SIZE = 32
+    CRYPTO_MAX_SIZE = 32,
+    CRYPTO_KEY_SIZE = 32, /* of AES-256-GCM, as the next two */
+    CRYPTO_IV_SIZE = 12,
+    CRYPTO_TAG_SIZE = 16,
 };
 
 struct crypto;
@@ -44,6 +47,21 @@ enum ct_err crypto_digest(struct crypto *c, enum crypto_hash hash, const struct 
 /* HMAC (RFC 2104) of the n parts under key (any length); out holds crypto_hash_size(hash) bytes. */
 enum ct_err crypto_hmac(struct crypto *c, enum crypto_hash hash, struct span key,
                         const struct span *parts, size_t n, uint8_t *out);
+
+/*
+ * AES-256-GCM (NIST SP 800-38D). Seals plain into plain.len + CRYPTO_TAG_SIZE bytes; no IV may be
+ * used twice under one key for different plaintexts.
+ */
+enum ct_err crypto_seal(struct crypto *c, const uint8_t key[CRYPTO_KEY_SIZE],
+                        const uint8_t iv[CRYPTO_IV_SIZE], struct span aad, struct span plain,
+                        uint8_t *out);
+/*
+ * The reverse: out takes sealed.len - CRYPTO_TAG_SIZE bytes, all zero on failure. CT_EINTEGRITY
+ * when anything was changed, CT_ESHORT when there is no room for a tag.
+ */
+enum ct_err crypto_open(struct crypto *c, const uint8_t key[CRYPTO_KEY_SIZE],
+                        const uint8_t iv[CRYPTO_IV_SIZE], struct span aad, struct span sealed,
+                        uint8_t *out);
 
 /* n bytes from the CSPRNG. */
 enum ct_err crypto_random(void *out, size_t n);

@@ -1,5 +1,7 @@
 #include "relay/command.h"
 
+#include "core/turn_commons.h"
+#include "crypto/crypto.h"
 #include "relay/event.h"
 #include "relay/owner.h"
 
@@ -70,10 +72,30 @@ static void join_ok(struct daemon *d, struct command *c, struct term_out *out)
     term_put_atom(out, "ok");
 }
 
+/* Their hashes hold for one realm. False when libcrypto refuses. */
+static bool rehash_users(struct daemon *d, const struct turn_config *next)
+{
+    struct turn_users *users = turn_commons_users(d->commons);
+    struct crypto *crypto;
+
+    if (!users || strcmp(d->config->turn.realm, next->realm) == 0)
+        return true;
+    crypto = crypto_new();
+    if (!crypto)
+        return false;
+    uv_mutex_lock(&d->commons_lock);
+    enum ct_err err = turn_users_rehash(users, crypto, span_str(next->realm));
+    uv_mutex_unlock(&d->commons_lock);
+    crypto_free(crypto);
+    return err == CT_OK;
+}
+
 static void join_configure(struct daemon *d, struct command *c, struct term_out *out)
 {
     struct relay_config *old = d->config;
 
+    if (!rehash_users(d, &c->its.config->turn))
+        daemon_log(d, "error", "usernames could not be hashed for the new realm");
     d->config = c->its.config;
     c->its.config = NULL;
     config_free(old);
@@ -260,6 +282,7 @@ static void configure_again(struct daemon *d, uint64_t ref, struct relay_config 
         config_free(next);
         return;
     }
+    next->turn.discovery = d->config->turn.discovery;
     next->turn.max_allocations = d->config->turn.max_allocations;
     memcpy(next->turn.nonce_key, d->config->turn.nonce_key, sizeof next->turn.nonce_key);
     ask_workers(d, ref, &request, (struct belongings){.config = next});
@@ -394,6 +417,53 @@ static bool frame_drain(struct daemon *d, struct term_in *in)
     return true;
 }
 
+static void reply_ok(struct daemon *d, uint64_t ref)
+{
+    struct term_out frame;
+
+    reply_init(&frame, ref);
+    term_put_atom(&frame, "ok");
+    control_send(&d->control, &frame);
+}
+
+/* The next n binaries; false when one is no username. */
+static bool put_users(struct daemon *d, struct crypto *crypto, struct term_in *in, int n)
+{
+    struct turn_users *users = turn_commons_users(d->commons);
+    struct span realm = span_str(d->config->turn.realm);
+    struct span name;
+
+    for (int i = 0; i < n; i++) {
+        if (!term_binary(in, &name) || name.len == 0 || name.len > STUN_USERNAME_MAX)
+            return false;
+        uv_mutex_lock(&d->commons_lock);
+        if (users)
+            (void)turn_users_put(users, crypto, realm, name);
+        uv_mutex_unlock(&d->commons_lock);
+    }
+    return true;
+}
+
+static bool frame_users(struct daemon *d, struct term_in *in)
+{
+    uint64_t ref;
+
+    if (!term_uint(in, REF_MAX, &ref))
+        return false;
+    int n = term_list(in);
+    if (n < 0)
+        return false;
+    struct crypto *crypto = crypto_new();
+    bool ok = crypto && put_users(d, crypto, in, n);
+    if (!crypto)
+        reply_error(d, ref, "no_memory");
+    else if (ok)
+        reply_ok(d, ref);
+    bool shaped = ok || !crypto;
+    crypto_free(crypto);
+    return shaped;
+}
+
 static bool frame_credit(struct daemon *d, struct term_in *in)
 {
     uint64_t n;
@@ -422,6 +492,7 @@ static const struct {
     {"kill", 3, FROM(STAGE_RUNNING), frame_kill,
      "{kill, Ref, all | {id, Binary} | {username, Binary} | {user, Binary}}"},
     {"drain", 3, FROM(STAGE_RUNNING), frame_drain, "{drain, Ref, Boolean}"},
+    {"users", 3, FROM(STAGE_RUNNING), frame_users, "{users, Ref, [Username]}"},
     {"credit", 2, FROM(STAGE_CONFIGURE) | FROM(STAGE_RUNNING), frame_credit, "{credit, N}"},
 };
 

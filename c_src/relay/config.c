@@ -1,5 +1,6 @@
 #include "relay/config.h"
 
+#include "core/turn_users.h"
 #include "crypto/crypto.h"
 
 #include <stdio.h>
@@ -33,6 +34,11 @@ static bool read_number(struct reader *r, const struct key *key)
         return false;
     *(uint32_t *)(void *)((char *)r->config + key->offset) = (uint32_t)v;
     return true;
+}
+
+static bool read_bool(struct reader *r, const struct key *key)
+{
+    return term_bool(&r->in, (bool *)((char *)r->config + key->offset));
 }
 
 /* The next binary, as a C string of one line of min to max bytes. */
@@ -204,6 +210,40 @@ static bool read_deny_peers(struct reader *r, const struct key *key)
     return read_list(r, 0, read_deny_rule);
 }
 
+static bool read_alternate(struct reader *r, const struct key *key)
+{
+    struct span text;
+
+    (void)key;
+    return term_binary(&r->in, &text) &&
+           parse_endpoint((const char *)text.data, text.len, &r->config->alternate) &&
+           !addr_is_any(&r->config->alternate);
+}
+
+int config_discovery(const struct relay_config *c)
+{
+    for (uint32_t i = 0; i < c->listen_count; i++)
+        if (c->listen[i].family == c->alternate.family)
+            return (int)i;
+    return -1;
+}
+
+/* The two must differ in both parts, and answers leave from one address. */
+static const char *alternate_problem(const struct relay_config *c)
+{
+    int first = config_discovery(c);
+
+    if (c->alternate.family == ADDR_NONE)
+        return NULL;
+    if (first < 0 || addr_is_any(&c->listen[first]))
+        return "alternate: needs a listener before it on one address of its family";
+    if (addr_ip_eq(&c->listen[first], &c->alternate))
+        return "alternate: must have another IP than the first listener of its family";
+    if (c->alternate.port && c->listen[first].port == c->alternate.port)
+        return "alternate: must have another port than the first listener of its family";
+    return NULL;
+}
+
 /* ---- keys ---- */
 
 #define TURN_OFFSET(field) offsetof(struct relay_config, turn.field)
@@ -255,8 +295,20 @@ static const struct key keys[] = {
      .offset = TURN_OFFSET(software),
      .max = TURN_SOFTWARE_MAX,
      .right = "one line of up to 127 bytes"},
+    {.name = "alternate",
+     .read = read_alternate,
+     .right = "an address \"IP:PORT\" or \"[IPv6]:PORT\", not 0.0.0.0 or ::"},
+    {.name = "keep_dscp",
+     .read = read_bool,
+     .offset = TURN_OFFSET(keep_dscp),
+     .right = "true or false"},
+    {.name = "mobility",
+     .read = read_bool,
+     .offset = TURN_OFFSET(mobility),
+     .right = "true or false"},
     NUMBER(max_allocations, 1, 1u << 24),
     NUMBER(user_quota, 0, UINT32_MAX),
+    NUMBER(userhashes, 0, TURN_USERS_LIMIT),
     NUMBER(max_permissions, 1, 4096),
     NUMBER(max_channels, 1, 4096),
     NUMBER(lifetime_default, 1, TURN_LIFETIME_LIMIT),
@@ -330,14 +382,18 @@ static bool all_there(uint32_t seen, char why[CONFIG_WHY_MAX])
 }
 
 /* What no key can see alone. */
-static bool fits_together(const struct turn_config *c, char why[CONFIG_WHY_MAX])
+static bool fits_together(const struct relay_config *config, char why[CONFIG_WHY_MAX])
 {
+    const struct turn_config *c = &config->turn;
+
     if (c->lifetime_default > c->lifetime_max) {
         snprintf(why, CONFIG_WHY_MAX, "lifetime_default: must be at most lifetime_max (%u), not %u",
                  c->lifetime_max, c->lifetime_default);
         return false;
     }
     const char *problem = turn_config_check(c);
+    if (!problem)
+        problem = alternate_problem(config);
     if (problem)
         snprintf(why, CONFIG_WHY_MAX, "%s", problem);
     return !problem;
@@ -355,7 +411,7 @@ static bool read_map(struct reader *r, char why[CONFIG_WHY_MAX])
     for (int i = 0; i < n; i++)
         if (!read_key(r, &seen, why))
             return false;
-    return all_there(seen, why) && fits_together(&r->config->turn, why);
+    return all_there(seen, why) && fits_together(r->config, why);
 }
 
 static uint32_t default_workers(void)
@@ -408,6 +464,10 @@ bool config_may_follow(const struct relay_config *old, const struct relay_config
         {"ports", a->port_min == b->port_min && a->port_max == b->port_max},
         {"workers", old->workers == next->workers},
         {"max_allocations", old->asked_allocations == next->asked_allocations},
+        {"userhashes", a->userhashes == b->userhashes},
+        {"mobility", a->mobility == b->mobility},
+        {"keep_dscp", a->keep_dscp == b->keep_dscp},
+        {"alternate", memcmp(&old->alternate, &next->alternate, sizeof old->alternate) == 0},
     };
 
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {

@@ -16,6 +16,7 @@ struct relay_config {
     struct addr listen[UDP_LISTENERS_MAX];
     uint32_t listen_count;
     uint32_t workers;
+    struct addr alternate;      /* of RFC 5780; family ADDR_NONE: none */
     uint32_t asked_allocations; /* max_allocations as it was configured */
 };
 
@@ -27,6 +28,9 @@ struct relay_config *config_read(struct term_in *in, char why[CONFIG_WHY_MAX]);
 
 /* Wiped before it is freed. NULL is fine. */
 void config_free(struct relay_config *config);
+
+/* The listener that the alternate address stands beside, as an index into listen; -1: none. */
+int config_discovery(const struct relay_config *config);
 
 /* Whether `next` may replace `old` while running; `why` as above. */
 bool config_may_follow(const struct relay_config *old, const struct relay_config *next,

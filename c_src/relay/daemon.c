@@ -171,11 +171,22 @@ static void on_event(struct daemon *d, struct worker_event *event)
     worker_event_free(event);
 }
 
+/* From one worker to another; while stopping, the other may be gone. */
+static void on_packet(struct daemon *d, struct worker_packet *packet)
+{
+    if (d->stage == STAGE_RUNNING && packet->worker < d->worker_count)
+        worker_post_packet(d->workers[packet->worker], packet);
+    else
+        free(packet);
+}
+
 static void on_mail(struct mailbox *box, struct mail *mail)
 {
     struct daemon *d = OWNER_OF(box, struct daemon, home);
 
-    if (mail->kind == MAIL_EVENT)
+    if (mail->kind == MAIL_PACKET)
+        on_packet(d, OWNER_OF(mail, struct worker_packet, mail));
+    else if (mail->kind == MAIL_EVENT)
         on_event(d, OWNER_OF(mail, struct worker_event, mail));
     else
         on_job_done(d, OWNER_OF(mail, struct job, mail));

@@ -56,10 +56,11 @@ static void put_count(struct term_out *out, const char *key, uint64_t value)
     term_put_uint(out, value);
 }
 
-/* The entries that `Allocation` and allocation events have in common. */
-enum {
-    ALLOC_ENTRIES = 15
-};
+/* How many entries `Allocation` and allocation events have in common. */
+static size_t alloc_entries(const struct turn_alloc_info *info)
+{
+    return info->also.family == ADDR_NONE ? 15 : 16;
+}
 
 static void put_alloc_entries(struct term_out *out, const struct turn_alloc_info *info,
                               unsigned worker)
@@ -76,6 +77,10 @@ static void put_alloc_entries(struct term_out *out, const struct turn_alloc_info
     term_put_atom(out, transports[info->tuple->transport]);
     term_put_atom(out, "relayed");
     term_put_addr(out, &info->relayed);
+    if (info->also.family != ADDR_NONE) {
+        term_put_atom(out, "also_relayed");
+        term_put_addr(out, &info->also);
+    }
     put_count(out, "age_ms", info->age_ms);
     put_count(out, "expires_in_ms", info->expires_in_ms);
     put_count(out, "up_packets", info->up_packets);
@@ -89,7 +94,7 @@ static void put_alloc_entries(struct term_out *out, const struct turn_alloc_info
 
 void event_put_alloc(struct term_out *out, const struct turn_alloc_info *info, unsigned worker)
 {
-    term_put_map(out, ALLOC_ENTRIES);
+    term_put_map(out, alloc_entries(info));
     put_alloc_entries(out, info, worker);
 }
 
@@ -100,7 +105,7 @@ static void put_created(struct term_out *out, const struct turn_event *event, un
 
 static void put_ended(struct term_out *out, const struct turn_event *event, unsigned worker)
 {
-    term_put_map(out, ALLOC_ENTRIES + 1);
+    term_put_map(out, alloc_entries(event->alloc) + 1);
     put_alloc_entries(out, event->alloc, worker);
     term_put_atom(out, "reason");
     term_put_atom(out, ends[event->end]);

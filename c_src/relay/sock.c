@@ -3,6 +3,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
+#ifdef __linux__
+#include <linux/errqueue.h>
+#endif
 
 enum {
     LISTENER_BUFFER = 4 << 20,
@@ -175,10 +178,20 @@ void sock_clear_error(int fd)
     (void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len);
 }
 
+/*
+ * Without DF. OMIT also has the kernel tell of "fragmentation needed" what was sent with DF a
+ * moment before, and not remember it: DONT would not tell.
+ */
+#if defined(IP_PMTUDISC_OMIT)
+#define NO_DF IP_PMTUDISC_OMIT
+#elif defined(IP_MTU_DISCOVER)
+#define NO_DF IP_PMTUDISC_DONT
+#endif
+
 void sock_dont_fragment(int fd, bool on)
 {
 #if defined(IP_MTU_DISCOVER)
-    set_option(fd, IPPROTO_IP, IP_MTU_DISCOVER, on ? IP_PMTUDISC_DO : IP_PMTUDISC_DONT);
+    set_option(fd, IPPROTO_IP, IP_MTU_DISCOVER, on ? IP_PMTUDISC_DO : NO_DF);
 #elif defined(IP_DONTFRAG)
     set_option(fd, IPPROTO_IP, IP_DONTFRAG, on);
 #else
@@ -186,3 +199,94 @@ void sock_dont_fragment(int fd, bool on)
     (void)on;
 #endif
 }
+
+void sock_tell_dscp(int fd, uint8_t family)
+{
+    if (family == ADDR_V4)
+        set_option(fd, IPPROTO_IP, IP_RECVTOS, 1);
+    else
+        set_option(fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
+}
+
+/* ---- ICMP ---- */
+
+#ifdef __linux__
+
+void sock_keep_icmp(int fd, uint8_t family)
+{
+    if (family == ADDR_V4)
+        set_option(fd, IPPROTO_IP, IP_RECVERR, 1);
+    else
+        set_option(fd, IPPROTO_IPV6, IPV6_RECVERR, 1);
+}
+
+/*
+ * What the error says in ICMP's words. A datagram with DF that is longer than the first hop takes
+ * never gets as far as ICMP: the same is told of it.
+ */
+static bool translate(const struct sock_extended_err *e, struct sock_icmp *out)
+{
+    out->type = e->ee_type;
+    out->code = e->ee_code;
+    out->mtu = e->ee_info;
+    if (e->ee_origin == SO_EE_ORIGIN_LOCAL && e->ee_errno == EMSGSIZE) {
+        out->type = out->to.family == ADDR_V4 ? 3 : 2;
+        out->code = out->to.family == ADDR_V4 ? 4 : 0;
+        return true;
+    }
+    return e->ee_origin == SO_EE_ORIGIN_ICMP || e->ee_origin == SO_EE_ORIGIN_ICMP6;
+}
+
+static bool find_error(struct msghdr *msg, struct sock_icmp *out)
+{
+    struct sock_extended_err e;
+
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+        bool v4 = c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_RECVERR;
+        bool v6 = c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_RECVERR;
+        if ((!v4 && !v6) || c->cmsg_len < CMSG_LEN(sizeof e))
+            continue;
+        memcpy(&e, CMSG_DATA(c), sizeof e);
+        return translate(&e, out);
+    }
+    return false;
+}
+
+bool sock_read_icmp(int fd, struct sock_icmp *out)
+{
+    union sock_addr to;
+    union {
+        size_t aligned; /* as a cmsghdr must be */
+        uint8_t bytes[256];
+    } control;
+
+    for (;;) {
+        struct msghdr msg = {.msg_name = &to,
+                             .msg_namelen = sizeof to,
+                             .msg_control = &control,
+                             .msg_controllen = sizeof control};
+        to.sa.sa_family = AF_UNSPEC;
+        if (recvmsg(fd, &msg, MSG_ERRQUEUE | MSG_DONTWAIT) < 0)
+            return false;
+        out->to = sock_to_addr(&to);
+        if (out->to.family != ADDR_NONE && find_error(&msg, out))
+            return true;
+    }
+}
+
+#else
+
+void sock_keep_icmp(int fd, uint8_t family)
+{
+    (void)fd;
+    (void)family;
+}
+
+bool sock_read_icmp(int fd, struct sock_icmp *out)
+{
+    (void)fd;
+    (void)out;
+    return false;
+}
+
+#endif

@@ -75,6 +75,24 @@ int sock_try_ip(const struct addr *ip);
 /* Reads and clears the socket's pending error. */
 void sock_clear_error(int fd);
 
+/*
+ * Linux: the ICMP errors about what this socket sends wait at the socket, to be read with
+ * sock_read_icmp(). Each also fails one call of the socket's with its errno.
+ */
+void sock_keep_icmp(int fd, uint8_t family);
+
+struct sock_icmp {
+    struct addr to; /* where the datagram was meant to go */
+    uint8_t type, code;
+    uint32_t mtu;
+};
+
+/* The next error, ICMP's or the like of this host's own; false when none waits. */
+bool sock_read_icmp(int fd, struct sock_icmp *out);
+
+/* Each datagram then comes with its DSCP and ECN. */
+void sock_tell_dscp(int fd, uint8_t family);
+
 /* DF on what is sent from now on (IPv4; IPv6 routers never fragment). */
 void sock_dont_fragment(int fd, bool on);
 

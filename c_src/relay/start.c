@@ -156,6 +156,34 @@ static bool bind_listeners(struct daemon *d)
     return true;
 }
 
+/*
+ * The other three sockets of RFC 5780, for every worker at the same link number. The one that
+ * differs in both IP and port comes first, as it has the port to choose where the configuration
+ * left it open.
+ */
+static bool bind_alternates(struct daemon *d)
+{
+    static const unsigned order[] = {TURN_OTHER_IP | TURN_OTHER_PORT, TURN_OTHER_IP,
+                                     TURN_OTHER_PORT};
+    struct turn_discovery *n = &d->config->turn.discovery;
+    int first = config_discovery(d->config);
+
+    if (d->config->alternate.family == ADDR_NONE || first < 0)
+        return true;
+    n->at[0] = n->at[TURN_OTHER_PORT] = d->config->listen[first];
+    n->at[TURN_OTHER_IP] = n->at[TURN_OTHER_IP | TURN_OTHER_PORT] = d->config->alternate;
+    n->at[TURN_OTHER_IP].port = n->at[0].port;
+    n->link[0] = (uint32_t)first;
+    for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
+        n->link[order[i]] = worker_links(d->workers[0]);
+        if (!bind_listener(d, &n->at[order[i]]))
+            return false;
+        n->at[TURN_OTHER_PORT].port = n->at[TURN_OTHER_IP | TURN_OTHER_PORT].port;
+    }
+    n->on = true;
+    return true;
+}
+
 /* Everything is open that needs files; threads come after it, so that it holds for them too. */
 static bool give_up_privileges(struct daemon *d)
 {
@@ -233,8 +261,8 @@ static bool tell_ready(struct daemon *d)
 }
 
 static bool (*const steps[])(struct daemon *d) = {
-    limit_workers,  limit_allocations,  make_nonce_key, try_relay_ips, build_workers,
-    bind_listeners, give_up_privileges, start_threads,  tell_ready,
+    limit_workers,  limit_allocations, make_nonce_key,     try_relay_ips, build_workers,
+    bind_listeners, bind_alternates,   give_up_privileges, start_threads, tell_ready,
 };
 
 void daemon_start(struct daemon *d)

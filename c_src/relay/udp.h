@@ -12,7 +12,8 @@
 #include <uv.h>
 
 enum {
-    UDP_LISTENERS_MAX = 16
+    UDP_LISTENERS_MAX = 16,
+    UDP_SOCKETS_MAX = UDP_LISTENERS_MAX + 3 /* with those of RFC 5780 */
 };
 
 struct udp;
@@ -23,11 +24,17 @@ const char *udp_backend(void);
 /* NULL when memory is short. The loop must outlive it. */
 struct udp *udp_new(uv_loop_t *loop);
 
+/* Before any socket: what is relayed keeps its DSCP and ECN, where the system tells them. */
+void udp_keep_dscp(struct udp *u);
+
 /*
  * Adds a listening socket, bound to `at` (sock_open_listener), which it then owns, also when it
  * fails; its link number is the count of those before it. 0 or a libuv error.
  */
 int udp_listen(struct udp *u, int fd, const struct addr *at);
+
+/* How many listening sockets there are: the link number of the next one. */
+uint32_t udp_links(const struct udp *u);
 
 /* Starts receiving; datagrams go to the engine. 0 or a libuv error. */
 int udp_start(struct udp *u, struct turn_server *server);

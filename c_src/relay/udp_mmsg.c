@@ -26,12 +26,13 @@ enum {
      */
     SLOT_STRIDE = (TURN_HEADROOM + SLOT_DATA + TURN_TAILROOM + 4095) / 4096 * 4096 + 5 * 64,
     RELAY_BURST_MAX = 32,   /* and of one relay socket */
+    ICMP_BURST = 16,        /* errors of one relay socket per turn */
     RESERVE_SIZE = 1 << 16, /* more than 50 messages of TURN_REPLY_MAX */
-    CONTROL_SIZE = CMSG_SPACE(sizeof(struct in6_pktinfo)),
+    CONTROL_SIZE = CMSG_SPACE(sizeof(struct in6_pktinfo)) + CMSG_SPACE(sizeof(int)),
 };
 _Static_assert(SLOT_STRIDE / 64 % 2 == 1, "the stride must be an odd number of cache lines");
 
-/* One control message: the local address of a datagram. */
+/* The control messages of a datagram: its local address, its DSCP and ECN. */
 union control {
     size_t aligned; /* as a cmsghdr must be */
     uint8_t bytes[CONTROL_SIZE];
@@ -53,7 +54,7 @@ struct listener {
     int fd;
     bool wildcard;
     struct batch tx;
-    union control tx_control[SLOTS]; /* of wildcard listeners: where to send from */
+    union control tx_control[SLOTS]; /* where to send from, on wildcard addresses; DSCP and ECN */
 };
 
 struct turn_relay {
@@ -76,12 +77,15 @@ struct udp {
     uint32_t tick;  /* turns of the loop */
     size_t reserved;
     uint8_t *reserve;
-    struct listener *listeners[UDP_LISTENERS_MAX];
+    struct listener *listeners[UDP_SOCKETS_MAX];
     uint32_t listener_count;
     /* to peers: each with the socket it leaves through */
     struct batch tx;
     struct turn_relay *tx_from[SLOTS];
     bool tx_unfragmented[SLOTS];
+    union control tx_control[SLOTS];
+    bool keep_dscp;
+    uint8_t tos; /* DSCP and ECN of the datagram being handled */
     /* received datagrams, one per slot; between receive calls always ready for the next */
     struct mmsghdr rx[SLOTS];
     struct iovec rx_iov[SLOTS];
@@ -114,6 +118,16 @@ static unsigned batch_note(struct batch *b, const struct addr *to, struct span d
     return i;
 }
 
+/*
+ * A call has failed. Its errno may be the ICMP error of an earlier datagram, which is told once: so
+ * this one is tried again, unless it was the buffer that is full.
+ */
+static void send_again(struct udp *u, int fd, const struct mmsghdr *m)
+{
+    if (errno == EAGAIN || sendmsg(fd, &m->msg_hdr, 0) < 0)
+        turn_count(u->counters, TURN_N_DROP_SEND, 1);
+}
+
 /* Sends messages i to i + n of a batch; what the kernel refuses is counted and forgotten. */
 static void send_run(struct udp *u, int fd, struct batch *b, unsigned i, unsigned n)
 {
@@ -124,7 +138,7 @@ static void send_run(struct udp *u, int fd, struct batch *b, unsigned i, unsigne
         ssize_t sent = sendto(fd, b->iov[i].iov_base, b->iov[i].iov_len, 0, &b->to[i].sa,
                               m->msg_hdr.msg_namelen);
         if (sent < 0)
-            turn_count(u->counters, TURN_N_DROP_SEND, 1);
+            send_again(u, fd, m);
         return;
     }
     while (done < n) {
@@ -134,9 +148,11 @@ static void send_run(struct udp *u, int fd, struct batch *b, unsigned i, unsigne
             continue;
         }
         /* A full socket buffer stops all, anything else only the datagram in front. */
-        unsigned lost = errno == EAGAIN ? n - done : 1;
-        turn_count(u->counters, TURN_N_DROP_SEND, lost);
-        done += lost;
+        if (errno == EAGAIN) {
+            turn_count(u->counters, TURN_N_DROP_SEND, n - done);
+            return;
+        }
+        send_again(u, fd, m + done++);
     }
 }
 
@@ -196,10 +212,12 @@ uint8_t *udp_reserve(struct udp *u, size_t size)
     return p;
 }
 
-static void put_control(struct msghdr *msg, int level, int type, struct span info)
+static void add_control(struct msghdr *msg, union control *control, int level, int type,
+                        struct span info)
 {
-    msg->msg_controllen = CMSG_SPACE(info.len);
-    struct cmsghdr *c = CMSG_FIRSTHDR(msg);
+    struct cmsghdr *c = (void *)(control->bytes + msg->msg_controllen);
+    msg->msg_control = control;
+    msg->msg_controllen += CMSG_SPACE(info.len);
     c->cmsg_level = level;
     c->cmsg_type = type;
     c->cmsg_len = CMSG_LEN(info.len);
@@ -209,17 +227,36 @@ static void put_control(struct msghdr *msg, int level, int type, struct span inf
 /* A reply leaves from the address that its request came to (RFC 8489 §6.3). */
 static void set_source(struct msghdr *msg, union control *control, const struct addr *from)
 {
-    msg->msg_control = control;
-    msg->msg_controllen = sizeof *control;
     if (from->family == ADDR_V4) {
         struct in_pktinfo info = {.ipi_ifindex = 0};
         memcpy(&info.ipi_spec_dst, from->ip, 4);
-        put_control(msg, IPPROTO_IP, IP_PKTINFO, span_of(&info, sizeof info));
+        add_control(msg, control, IPPROTO_IP, IP_PKTINFO, span_of(&info, sizeof info));
     } else {
         struct in6_pktinfo info = {.ipi6_ifindex = from->scope};
         memcpy(&info.ipi6_addr, from->ip, 16);
-        put_control(msg, IPPROTO_IPV6, IPV6_PKTINFO, span_of(&info, sizeof info));
+        add_control(msg, control, IPPROTO_IPV6, IPV6_PKTINFO, span_of(&info, sizeof info));
     }
+}
+
+/* What is relayed goes on as it came; the engine's own messages have neither (RFC 8656 §14). */
+static void set_dscp(struct udp *u, struct msghdr *msg, union control *control, uint8_t family,
+                     struct span data)
+{
+    bool relayed = data.data >= u->slots && data.data < u->slots + (size_t)SLOTS * SLOT_STRIDE;
+    int tos = u->tos;
+
+    if (!relayed || !tos)
+        return;
+    if (family == ADDR_V4)
+        add_control(msg, control, IPPROTO_IP, IP_TOS, span_of(&tos, sizeof tos));
+    else
+        add_control(msg, control, IPPROTO_IPV6, IPV6_TCLASS, span_of(&tos, sizeof tos));
+}
+
+static void clear_control(struct msghdr *msg)
+{
+    msg->msg_control = NULL;
+    msg->msg_controllen = 0;
 }
 
 void udp_to_client(struct udp *u, const struct turn_tuple *to, struct span data)
@@ -229,8 +266,12 @@ void udp_to_client(struct udp *u, const struct turn_tuple *to, struct span data)
     if (l->tx.count == SLOTS)
         flush_listener(l);
     unsigned i = batch_note(&l->tx, &to->client, data);
+    struct msghdr *msg = &l->tx.msg[i].msg_hdr;
+    clear_control(msg);
     if (l->wildcard)
-        set_source(&l->tx.msg[i].msg_hdr, &l->tx_control[i], &to->server);
+        set_source(msg, &l->tx_control[i], &to->server);
+    if (u->keep_dscp)
+        set_dscp(u, msg, &l->tx_control[i], to->client.family, data);
     u->noted++;
 }
 
@@ -240,6 +281,9 @@ void udp_to_peer(struct udp *u, struct turn_relay *from, const struct addr *to, 
     if (u->tx.count == SLOTS)
         flush_peers(u);
     unsigned i = batch_note(&u->tx, to, data);
+    clear_control(&u->tx.msg[i].msg_hdr);
+    if (u->keep_dscp)
+        set_dscp(u, &u->tx.msg[i].msg_hdr, &u->tx_control[i], to->family, data);
     u->tx_from[i] = from;
     u->tx_unfragmented[i] = (flags & TURN_DONT_FRAGMENT) != 0 && from->family == ADDR_V4;
     u->noted++;
@@ -321,14 +365,27 @@ static void learn_local_v6(const struct cmsghdr *c, struct addr *local)
     local->scope = link_local ? info.ipi6_ifindex : 0;
 }
 
-/* The local IP that a wildcard listener's datagram came to. */
-static void learn_local(struct msghdr *msg, struct addr *local)
+static void learn_dscp(struct udp *u, const struct cmsghdr *c)
 {
+    int value = *CMSG_DATA(c); /* one byte for IPv4, an int for IPv6 */
+
+    if (c->cmsg_level == IPPROTO_IPV6)
+        memcpy(&value, CMSG_DATA(c), sizeof value);
+    u->tos = (uint8_t)value;
+}
+
+/* The local IP that a wildcard listener's datagram came to, its DSCP and ECN. */
+static void learn_control(struct udp *u, struct msghdr *msg, struct addr *local)
+{
+    u->tos = 0;
     for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
         if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO)
             learn_local_v4(c, local);
         else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO)
             learn_local_v6(c, local);
+        else if ((c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS) ||
+                 (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_TCLASS))
+            learn_dscp(u, c);
     }
 }
 
@@ -353,15 +410,16 @@ static void listener_readable(uv_poll_t *poll, int status, int events)
         return;
     }
     struct turn_now now = now_of(u->loop);
-    struct filled in = receive(u, l->fd, LISTENER_BURST, l->wildcard);
+    bool control = l->wildcard || u->keep_dscp;
+    struct filled in = receive(u, l->fd, LISTENER_BURST, control);
     for (unsigned i = in.first; i < in.end; i++) {
         struct turn_tuple tuple = {.client = sock_to_addr(&u->rx_from[i]),
                                    .server = l->at,
                                    .link = l->link,
                                    .transport = TURN_UDP};
         struct turn_packet packet;
-        if (l->wildcard)
-            learn_local(&u->rx[i].msg_hdr, &tuple.server);
+        if (control)
+            learn_control(u, &u->rx[i].msg_hdr, &tuple.server);
         if (take(u, i, &packet))
             turn_server_from_client(u->server, &tuple, &packet, now);
     }
@@ -382,6 +440,18 @@ static void adapt_burst(struct turn_relay *r, unsigned got)
     r->tick = r->udp->tick;
 }
 
+/* Errors that wait at the socket; what is left over wakes the loop again. */
+static void tell_icmp(struct turn_relay *r)
+{
+    struct turn_now now = now_of(r->udp->loop);
+    struct sock_icmp e;
+
+    for (unsigned i = 0; i < ICMP_BURST && sock_read_icmp(r->fd, &e); i++) {
+        struct turn_icmp icmp = {.type = e.type, .code = e.code, .mtu = e.mtu};
+        turn_server_icmp(r->udp->server, r->alloc, &e.to, &icmp, now);
+    }
+}
+
 static void relay_readable(uv_poll_t *poll, int status, int events)
 {
     struct turn_relay *r = OWNER_OF(poll, struct turn_relay, poll);
@@ -389,15 +459,18 @@ static void relay_readable(uv_poll_t *poll, int status, int events)
 
     (void)events;
     if (status < 0) {
+        tell_icmp(r);
         watch_again(poll, r->fd, relay_readable);
         return;
     }
     struct turn_now now = now_of(u->loop);
-    struct filled in = receive(u, r->fd, r->burst, false);
+    struct filled in = receive(u, r->fd, r->burst, u->keep_dscp);
     adapt_burst(r, in.end - in.first);
     for (unsigned i = in.first; i < in.end; i++) {
-        struct addr peer = sock_to_addr(&u->rx_from[i]);
+        struct addr peer = sock_to_addr(&u->rx_from[i]), unused;
         struct turn_packet packet;
+        if (u->keep_dscp)
+            learn_control(u, &u->rx[i].msg_hdr, &unused);
         if (take(u, i, &packet) && r->fd >= 0)
             turn_server_from_peer(u->server, r->alloc, &peer, &packet, now);
     }
@@ -413,6 +486,9 @@ enum ct_err udp_relay_open(struct udp *u, const struct addr *at, uint32_t alloc,
 
     if (err)
         return err == EADDRINUSE ? CT_EINUSE : CT_ESYS;
+    sock_keep_icmp(fd, at->family);
+    if (u->keep_dscp)
+        sock_tell_dscp(fd, at->family);
     struct turn_relay *r = malloc(sizeof *r);
     if (!r || uv_poll_init(u->loop, &r->poll, fd) != 0) {
         free(r);
@@ -445,7 +521,7 @@ void udp_relay_close(struct udp *u, struct turn_relay *relay)
 
 int udp_listen(struct udp *u, int fd, const struct addr *at)
 {
-    struct listener *l = u->listener_count < UDP_LISTENERS_MAX ? calloc(1, sizeof *l) : NULL;
+    struct listener *l = u->listener_count < UDP_SOCKETS_MAX ? calloc(1, sizeof *l) : NULL;
 
     int err = l ? uv_poll_init(u->loop, &l->poll, fd) : UV_ENOMEM;
     if (err) {
@@ -458,9 +534,16 @@ int udp_listen(struct udp *u, int fd, const struct addr *at)
     l->link = u->listener_count;
     l->fd = fd;
     l->wildcard = addr_is_any(at);
+    if (u->keep_dscp)
+        sock_tell_dscp(fd, at->family);
     batch_init(&l->tx);
     u->listeners[u->listener_count++] = l;
     return 0;
+}
+
+uint32_t udp_links(const struct udp *u)
+{
+    return u->listener_count;
 }
 
 int udp_start(struct udp *u, struct turn_server *server)
@@ -472,6 +555,11 @@ int udp_start(struct udp *u, struct turn_server *server)
     for (uint32_t i = 0; i < u->listener_count && !err; i++)
         err = uv_poll_start(&u->listeners[i]->poll, UV_READABLE, listener_readable);
     return err;
+}
+
+void udp_keep_dscp(struct udp *u)
+{
+    u->keep_dscp = true;
 }
 
 /* ---- life ---- */

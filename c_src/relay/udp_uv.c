@@ -37,11 +37,11 @@ struct udp {
     uv_loop_t *loop;
     struct turn_server *server;
     struct turn_counters *counters;
-    struct listener *listeners[UDP_LISTENERS_MAX];
+    struct listener *listeners[UDP_SOCKETS_MAX];
     uint32_t listener_count;
     uint8_t slot[TURN_HEADROOM + SLOT_DATA + TURN_TAILROOM];
     unsigned reserved;
-    uint8_t reserve[RESERVED][TURN_REPLY_MAX];
+    uint8_t reserve[RESERVED][TURN_RESERVE_MAX];
 };
 
 const char *udp_backend(void)
@@ -225,7 +225,7 @@ int udp_listen(struct udp *u, int fd, const struct addr *at)
 {
     int shared = 0;
     socklen_t len = sizeof shared;
-    struct listener *l = u->listener_count < UDP_LISTENERS_MAX ? calloc(1, sizeof *l) : NULL;
+    struct listener *l = u->listener_count < UDP_SOCKETS_MAX ? calloc(1, sizeof *l) : NULL;
 
     int err = l ? uv_udp_init(u->loop, &l->handle) : UV_ENOMEM;
     if (err) {
@@ -246,6 +246,11 @@ int udp_listen(struct udp *u, int fd, const struct addr *at)
     return 0;
 }
 
+uint32_t udp_links(const struct udp *u)
+{
+    return u->listener_count;
+}
+
 int udp_start(struct udp *u, struct turn_server *server)
 {
     int err = 0;
@@ -255,6 +260,11 @@ int udp_start(struct udp *u, struct turn_server *server)
     for (uint32_t i = 0; i < u->listener_count && !err; i++)
         err = uv_udp_recv_start(&u->listeners[i]->handle, listener_slot, listener_received);
     return err;
+}
+
+void udp_keep_dscp(struct udp *u)
+{
+    (void)u; /* libuv does not say what a datagram had */
 }
 
 /* ---- life ---- */

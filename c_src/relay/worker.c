@@ -116,6 +116,22 @@ void worker_event_free(struct worker_event *event)
     free(event);
 }
 
+static void io_hand_over(struct turn_io *io, unsigned worker, const struct turn_tuple *tuple,
+                         struct span packet)
+{
+    struct worker *w = worker_of(io);
+    struct worker_packet *p = malloc(sizeof *p + TURN_HEADROOM + packet.len + TURN_TAILROOM);
+
+    if (!p)
+        return;
+    p->mail.kind = MAIL_PACKET;
+    p->worker = worker;
+    p->tuple = *tuple;
+    p->len = packet.len;
+    memcpy(p->bytes + TURN_HEADROOM, packet.data, packet.len);
+    mailbox_post(w->setup.home, &p->mail);
+}
+
 static void io_lock(struct turn_io *io)
 {
     uv_mutex_lock(worker_of(io)->setup.commons_lock);
@@ -133,6 +149,7 @@ static const struct turn_io_ops ops = {
     .relay_open = io_relay_open,
     .relay_close = io_relay_close,
     .random = io_random,
+    .hand_over = io_hand_over,
     .event = io_event,
     .lock = io_lock,
     .unlock = io_unlock,
@@ -254,9 +271,22 @@ static void job_done(struct worker *w, struct job *job)
     mailbox_post(w->setup.home, &job->mail);
 }
 
+static void take_packet(struct worker *w, struct worker_packet *p)
+{
+    struct turn_packet packet = {.data = p->bytes + TURN_HEADROOM, .len = p->len};
+
+    turn_server_handed(w->server, &p->tuple, &packet, now_of(&w->loop));
+    udp_flush(w->udp); /* what is to be sent may lie in it */
+    free(p);
+}
+
 static void deliver(struct mailbox *box, struct mail *mail)
 {
     struct worker *w = OWNER_OF(box, struct worker, inbox);
+    if (mail->kind == MAIL_PACKET) {
+        take_packet(w, OWNER_OF(mail, struct worker_packet, mail));
+        return;
+    }
     struct job *job = OWNER_OF(mail, struct job, mail);
 
     job->worker = w->setup.index;
@@ -267,7 +297,13 @@ static void deliver(struct mailbox *box, struct mail *mail)
 
 void worker_post(struct worker *w, struct job *job)
 {
+    job->mail.kind = MAIL_JOB_DONE;
     mailbox_post(&w->inbox, &job->mail);
+}
+
+void worker_post_packet(struct worker *w, struct worker_packet *packet)
+{
+    mailbox_post(&w->inbox, &packet->mail);
 }
 
 /* ---- life ---- */
@@ -278,8 +314,13 @@ static bool build_engine(struct worker *w)
     w->udp = udp_new(&w->loop);
     if (!w->crypto || !w->udp)
         return false;
-    struct turn_server_setup setup = {
-        .config = w->setup.config, .commons = w->setup.commons, .crypto = w->crypto, .io = &w->io};
+    if (w->setup.config->keep_dscp)
+        udp_keep_dscp(w->udp);
+    struct turn_server_setup setup = {.config = w->setup.config,
+                                      .commons = w->setup.commons,
+                                      .crypto = w->crypto,
+                                      .io = &w->io,
+                                      .worker = (uint16_t)w->setup.index};
     w->server = turn_server_new(&setup, now_of(&w->loop));
     return w->server != NULL;
 }
@@ -323,6 +364,11 @@ struct worker *worker_new(const struct worker_setup *setup)
 int worker_listen(struct worker *w, int fd, const struct addr *at)
 {
     return udp_listen(w->udp, fd, at);
+}
+
+uint32_t worker_links(const struct worker *w)
+{
+    return udp_links(w->udp);
 }
 
 static void run(void *arg)

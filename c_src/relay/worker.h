@@ -18,7 +18,17 @@ enum {
 /* What the main thread's mailbox receives from workers. */
 enum worker_mail {
     MAIL_JOB_DONE,
-    MAIL_EVENT
+    MAIL_EVENT,
+    MAIL_PACKET
+};
+
+/* A client's packet that `worker` is to handle; passes through the main thread. */
+struct worker_packet {
+    struct mail mail;
+    unsigned worker;
+    struct turn_tuple tuple;
+    size_t len;
+    uint8_t bytes[]; /* head- and tailroom included */
 };
 
 /* An event's frame, to be freed by the receiver with worker_event_free(). */
@@ -77,11 +87,17 @@ struct worker *worker_new(const struct worker_setup *setup);
 /* Before worker_start(): adds a listening socket, and owns it. 0 or a libuv error. */
 int worker_listen(struct worker *w, int fd, const struct addr *at);
 
+/* Before worker_start(): the link number that the next listening socket gets. */
+uint32_t worker_links(const struct worker *w);
+
 /* Starts the thread. 0 or a libuv error. */
 int worker_start(struct worker *w);
 
 /* Hands over a job; it comes back through `home` as MAIL_JOB_DONE. JOB_STOP must be the last. */
 void worker_post(struct worker *w, struct job *job);
+
+/* Hands over a packet, which is freed when it has been handled. Not after JOB_STOP. */
+void worker_post_packet(struct worker *w, struct worker_packet *packet);
 
 /*
  * Frees a worker that was never started or that has answered JOB_STOP, and waits for its thread.

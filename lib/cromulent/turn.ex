@@ -35,13 +35,16 @@ defmodule Cromulent.Turn do
   | `workers` | `TURN_WORKERS` | one per core | threads of the relay |
   | `allow_peers` | `TURN_ALLOW_PEERS` | none | blocks of peers that are allowed although private; the longest prefix decides |
   | `deny_peers` | `TURN_DENY_PEERS` | none | blocks of peers that are refused although public |
+  | `alternate` | `TURN_ALTERNATE` | none | a second address and port of this host, for NAT behaviour discovery (RFC 5780) |
+  | `keep_dscp` | `TURN_KEEP_DSCP` | `false` | relayed datagrams keep the DSCP and ECN that they came with; Linux |
+  | `mobility` | `TURN_MOBILITY` | `false` | clients may take an allocation to another address (RFC 8016) |
   | `opaque_usernames` | `TURN_OPAQUE_USERNAMES` | `false` | hides the user id in usernames, see `Cromulent.Turn.Credentials.opaque_user_id/2` |
   | `max_ice_servers` | `TURN_MAX_ICE_SERVERS` | 8 | servers in one payload, 1 to 32 |
   | `host` | | | the DNS name or address that clients are told |
   | `software` | | `cromulent_turn/VERSION` | SOFTWARE of RFC 8489 §14.14; empty to hide |
 
   Further options, in code and `config` only, are the limits and lifetimes of `docs/control.md`:
-  `max_allocations`, `user_quota`, `max_permissions`, `max_channels`, `lifetime_default`,
+  `max_allocations`, `user_quota`, `userhashes`, `max_permissions`, `max_channels`, `lifetime_default`,
   `lifetime_max`, `permission_lifetime`, `channel_lifetime`, `channel_quarantine`,
   `reservation_lifetime`, `nonce_lifetime`, `challenge_rate` and `challenge_burst`.
 

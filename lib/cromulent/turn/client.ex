@@ -28,6 +28,7 @@ defmodule Cromulent.Turn.Client do
     :key,
     :integrity,
     algorithms: nil,
+    anonymous: false,
     rto: @rto,
     deadline: 39_500
   ]
@@ -145,15 +146,27 @@ defmodule Cromulent.Turn.Client do
       | realm: realm,
         nonce: Stun.get(answer, :nonce),
         algorithms: algorithms,
+        anonymous: anonymous?(Stun.get(answer, :nonce)),
         integrity: integrity,
         key: Credentials.key(client.username, realm, client.password, algorithm)
     }
   end
 
+  # The second feature bit of a nonce cookie asks for USERHASH (RFC 8489 §9.2.5, §18.1).
+  defp anonymous?(<<"obMatJos2", bits::binary-size(4), _::binary>>),
+    do: match?({:ok, <<_::1, 1::1, _::22>>}, Base.decode64(bits))
+
+  defp anonymous?(_nonce), do: false
+
   defp credentials(%{key: nil}), do: []
 
   defp credentials(client) do
-    base = [username: client.username, realm: client.realm, nonce: client.nonce]
+    user =
+      if client.anonymous,
+        do: [userhash: Credentials.userhash(client.username, client.realm)],
+        else: [username: client.username]
+
+    base = user ++ [realm: client.realm, nonce: client.nonce]
 
     if client.algorithms do
       algorithm = if client.integrity == :sha256, do: :sha256, else: :md5

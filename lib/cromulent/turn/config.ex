@@ -45,7 +45,7 @@ defmodule Cromulent.Turn.Config do
           max_ice_servers: 1..32,
           allow_peers: [String.t()],
           deny_peers: [String.t()],
-          limits: %{atom() => non_neg_integer() | String.t()},
+          limits: %{atom() => non_neg_integer() | String.t() | boolean()},
           random_secret?: boolean()
         }
 
@@ -63,7 +63,8 @@ defmodule Cromulent.Turn.Config do
     :max_ice_servers
   ]
   # What the relay fixes when it starts.
-  @fixed [:provider, :listen, :external_ip, :relay_ip, :relay_ports, :workers, :max_allocations]
+  @fixed [:provider, :listen, :external_ip, :relay_ip, :relay_ports, :workers] ++
+           [:max_allocations, :userhashes, :mobility, :keep_dscp, :alternate]
   @short_secret 16
 
   @doc "The configuration that the sources of `Cromulent.Turn.Option` add up to."
@@ -135,6 +136,21 @@ defmodule Cromulent.Turn.Config do
     case Option.fetch(:listen, listen: [text]) do
       {:ok, [listener]} -> {:ok, listener}
       _ -> :error
+    end
+  end
+
+  @doc """
+  The listeners that were asked for with the ports that a relay really has: a restart keeps what clients
+  were told, where the configuration left the choice open.
+  """
+  @spec pin([listener()], [String.t()]) :: [listener()]
+  def pin(wanted, real) do
+    with true <- length(wanted) == length(real),
+         parsed = Enum.map(real, &parse_listener/1),
+         true <- Enum.all?(parsed, &match?({:ok, _}, &1)) do
+      for {:ok, listener} <- parsed, do: listener
+    else
+      _ -> wanted
     end
   end
 

@@ -6,7 +6,8 @@ defmodule Cromulent.Turn.Embedded do
   URLs of `TURN_STUN_URLS`. The address is the `host` option where it is given; else the external
   address, the listener's own, or, where it listens on every address, that of the relay. Credentials
   are made here, in one call and without asking the relay: they name the user, and hold for `ttl`
-  seconds ("A REST API for access to TURN services", draft-uberti-behave-turn-rest-00, 2.2).
+  seconds ("A REST API for access to TURN services", draft-uberti-behave-turn-rest-00, 2.2). Where the
+  option `userhashes` is set the relay is told each username; the call does not wait for it.
   """
 
   @behaviour Cromulent.Turn.Provider
@@ -22,8 +23,9 @@ defmodule Cromulent.Turn.Embedded do
             all: [Provider.ice_server() | String.t()],
             max_ice_servers: pos_integer(),
             ttl: pos_integer(),
+            secrets: (() -> [binary(), ...]),
             opaque?: boolean(),
-            secrets: (() -> [binary(), ...])
+            announce?: boolean()
           }
 
   @type error :: :not_running | :bad_user_id | {:config, String.t()}
@@ -49,10 +51,14 @@ defmodule Cromulent.Turn.Embedded do
   @impl true
   @spec offer(term(), keyword()) :: {:ok, Provider.offer()} | {:error, error()}
   def offer(user_id, opts) do
-    with {:ok, prepared} <- prepared(opts[:relay] || Relay),
+    relay = opts[:relay] || Relay
+
+    with {:ok, prepared} <- prepared(relay),
          {:ok, prepared} <- adapt(prepared, opts),
          [secret | _] = prepared.secrets.(),
          {:ok, made} <- Credentials.mint(user_id, secret, prepared.ttl, prepared.opaque?) do
+      # Clients of a relay that serves USERHASH hide their names: it must have been told them.
+      if prepared.announce?, do: Relay.announce_soon(made.username, relay)
       {:ok, %{ice_servers: fill(prepared.servers, made), expires_at: made.expires_at}}
     end
   end
@@ -77,8 +83,9 @@ defmodule Cromulent.Turn.Embedded do
       all: arrange(stun ++ turn, config.stun_urls, length(stun ++ turn ++ config.stun_urls)),
       max_ice_servers: config.max_ice_servers,
       ttl: config.ttl,
+      secrets: config.secrets,
       opaque?: config.opaque_usernames,
-      secrets: config.secrets
+      announce?: Map.get(config.limits, :userhashes, 0) > 0
     }
   end
 

@@ -12,12 +12,14 @@ defmodule Cromulent.Turn.Frame do
     :up_bytes,
     :down_packets,
     :down_bytes,
+    :icmp_errors,
     :requests,
     :bindings,
     :allocations_created,
     :allocations_released,
     :allocations_expired,
     :allocations_killed,
+    :allocations_moved,
     :refreshes,
     :permissions,
     :channels,
@@ -47,6 +49,7 @@ defmodule Cromulent.Turn.Frame do
       :server,
       :transport,
       :relayed,
+      :also_relayed,
       :age_ms,
       :expires_in_ms,
       :permissions,
@@ -56,7 +59,7 @@ defmodule Cromulent.Turn.Frame do
     event: [:reason, :peer, :rule, :own_address, :level, :message, :info, :warning, :error],
     reply: [:no_memory],
     ended: [:released, :expired, :killed, :shutdown],
-    auth: [:bad_password, :malformed_username, :wrong_realm]
+    auth: [:bad_password, :malformed_username, :wrong_realm, :unknown_userhash]
   ]
   # What bind() can say of an address.
   @errnos [

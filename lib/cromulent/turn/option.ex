@@ -25,6 +25,9 @@ defmodule Cromulent.Turn.Option do
     workers: "TURN_WORKERS",
     allow_peers: "TURN_ALLOW_PEERS",
     deny_peers: "TURN_DENY_PEERS",
+    mobility: "TURN_MOBILITY",
+    keep_dscp: "TURN_KEEP_DSCP",
+    alternate: "TURN_ALTERNATE",
     opaque_usernames: "TURN_OPAQUE_USERNAMES",
     max_ice_servers: "TURN_MAX_ICE_SERVERS"
   ]
@@ -65,7 +68,7 @@ defmodule Cromulent.Turn.Option do
 
   @doc "The options that are handed to the relay as they are."
   @spec limits() :: [name()]
-  def limits, do: [:software | @limits]
+  def limits, do: [:software, :mobility, :keep_dscp, :alternate | @limits]
 
   @doc "The environment variable of an option; nil when it has none."
   @spec variable(name()) :: String.t() | nil

@@ -9,6 +9,7 @@ defmodule Cromulent.Turn.OptionValue do
   @limits [
     max_allocations: 1..16_777_216,
     user_quota: 0..16_777_216,
+    userhashes: 0..1_048_576,
     max_permissions: 1..4096,
     max_channels: 1..4096,
     lifetime_default: 1..3600,
@@ -161,8 +162,19 @@ defmodule Cromulent.Turn.OptionValue do
     parse_integer(raw, 1..32, "must be a number of servers from 1 to 32")
   end
 
-  def parse(name, raw) when name in [:opaque_usernames, :cloudflare_shared],
-    do: parse_boolean(raw)
+  def parse(:alternate, raw) do
+    with true <- is_binary(raw),
+         {:ok, {:udp, ip, port}} <- listener("udp:" <> raw),
+         false <- Address.wildcard?(ip) do
+      {:ok, "#{Address.to_host(ip)}:#{port}"}
+    else
+      _ -> {:error, "must be IP:PORT, such as 192.0.2.11:3479, of this host and no listener's"}
+    end
+  end
+
+  def parse(name, raw)
+      when name in [:mobility, :keep_dscp, :opaque_usernames, :cloudflare_shared],
+      do: parse_boolean(raw)
 
   def parse(:http, raw) do
     case http(raw) do

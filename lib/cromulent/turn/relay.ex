@@ -16,12 +16,14 @@ defmodule Cromulent.Turn.Relay do
 
   An allocation is a map of `id`, `username`, `client`, `server` and `relayed` (addresses as
   `"ip:port"`), `transport`, `age_ms`, `expires_in_ms`, `up_packets`, `up_bytes` (client to peers),
-  `down_packets`, `down_bytes` (peers to client), `permissions`, `channels` and `worker`.
+  `down_packets`, `down_bytes` (peers to client), `permissions`, `channels` and `worker`; a dual one has
+  `also_relayed` too, its address of the other family.
   """
 
   use GenServer
 
   alias Cromulent.Turn.{
+    Announced,
     Config,
     Credentials,
     Embedded,
@@ -56,6 +58,8 @@ defmodule Cromulent.Turn.Relay do
   @credit 1024
   @refill_ms 100
   @max_ref Bitwise.bsl(1, 60)
+  # When a relay that was busy is told usernames again, in ms.
+  @retell_ms 100
 
   defstruct [
     :name,
@@ -75,6 +79,7 @@ defmodule Cromulent.Turn.Relay do
     :refill,
     :pulse,
     :pulse_timer,
+    :teller,
     status: :starting,
     drain: false,
     calls: %{},
@@ -82,6 +87,7 @@ defmodule Cromulent.Turn.Relay do
     credit: 0,
     tries: 0,
     starts: 0,
+    announced: Announced.new(),
     surprised?: false
   ]
 
@@ -159,6 +165,29 @@ defmodule Cromulent.Turn.Relay do
   @spec drain(boolean(), GenServer.server()) :: :ok | {:error, error()}
   def drain(on \\ true, server \\ __MODULE__) when is_boolean(on),
     do: call(server, {:command, :drain, [on]})
+
+  @doc """
+  Tells the relay of usernames that clients may hide in a USERHASH (RFC 8489, 14.4), which cannot be
+  inverted. `Cromulent.Turn.ice_servers/2` does it for the credentials that it makes; what issues
+  credentials by itself has to, where the option `userhashes` is set. As many as that option says are
+  remembered, the newest; a relay that takes another's place is told them again.
+  """
+  @spec announce([String.t()], GenServer.server()) :: :ok | {:error, error()}
+  def announce(usernames, server \\ __MODULE__) when is_list(usernames) do
+    unless Enum.all?(usernames, &(is_binary(&1) and byte_size(&1) in 1..508)),
+      do: raise(ArgumentError, "usernames must be binaries of 1 to 508 bytes")
+
+    usernames
+    |> Announced.portions()
+    |> Enum.find_value(:ok, fn some ->
+      with :ok <- call(server, {:announce, some}), do: nil
+    end)
+  end
+
+  @doc false
+  # The same for one username, without waiting: the relay has been told before a client can use it.
+  @spec announce_soon(String.t(), GenServer.server()) :: :ok
+  def announce_soon(username, server), do: GenServer.cast(server, {:announce, username})
 
   @doc """
   Its counters since it started: `allocations` (now), `uptime_ms`, `counters` (a map of totals over
@@ -287,6 +316,11 @@ defmodule Cromulent.Turn.Relay do
     command(state, from, name, args, then)
   end
 
+  def handle_call({:announce, usernames}, from, state) do
+    announced = Announced.remember(state.announced, usernames, room(state))
+    command(%{state | announced: announced}, from, :users, [usernames], [])
+  end
+
   # One at a time: each is made from the configuration in force.
   def handle_call({:configure, opts}, from, state) do
     with {:ok, config} <- Config.update(state.config, opts),
@@ -296,6 +330,12 @@ defmodule Cromulent.Turn.Relay do
       true -> {:reply, {:error, :busy}, state}
       error -> {:reply, error, state}
     end
+  end
+
+  @impl true
+  def handle_cast({:announce, username}, state) do
+    announced = Announced.owe(state.announced, [username], room(state))
+    {:noreply, tell(%{state | announced: announced})}
   end
 
   @impl true
@@ -323,12 +363,16 @@ defmodule Cromulent.Turn.Relay do
   def handle_info({:pulse, timer}, %{pulse_timer: timer, status: :up} = state),
     do: {:noreply, feel(state)}
 
+  def handle_info({:tell, timer}, %{teller: timer} = state),
+    do: {:noreply, tell(%{state | teller: nil})}
+
   # What a port or a timer of the past still had to say.
   def handle_info({port, _}, state) when is_port(port), do: {:noreply, state}
   def handle_info({:EXIT, port, _}, state) when is_port(port), do: {:noreply, state}
 
-  def handle_info({timeout, _}, state) when timeout in [:start_timeout, :start, :refill, :pulse],
-    do: {:noreply, state}
+  def handle_info({timeout, _}, state)
+      when timeout in [:start_timeout, :start, :refill, :pulse, :tell],
+      do: {:noreply, state}
 
   def handle_info(message, %{surprised?: false} = state) do
     Logger.warning(
@@ -383,27 +427,16 @@ defmodule Cromulent.Turn.Relay do
         fault: nil,
         credit: 0,
         refill: nil,
-        listen: pinned(state.listen, info.listen)
+        listen: Config.pin(state.listen, info.listen)
     }
 
     keep(state, os_pid: state.info.os_pid)
     publish(state)
-    announce(state)
-    state |> grant() |> restore_drain() |> feel_later()
+    tell_up(state)
+    state |> grant() |> restore_drain() |> announce_again() |> feel_later()
   end
 
-  # A restart keeps the ports that clients were told, where the configuration left the choice open.
-  defp pinned(wanted, real) do
-    with true <- length(wanted) == length(real),
-         parsed = Enum.map(real, &Config.parse_listener/1),
-         true <- Enum.all?(parsed, &match?({:ok, _}, &1)) do
-      for {:ok, listener} <- parsed, do: listener
-    else
-      _ -> wanted
-    end
-  end
-
-  defp announce(state) do
+  defp tell_up(state) do
     again? = state.starts > 1
     down_ms = if again?, do: state.up_at - state.down_at, else: 0
     metadata = Map.take(state.info, [:os_pid, :listen, :version])
@@ -421,6 +454,35 @@ defmodule Cromulent.Turn.Relay do
     {state, ref} = next_ref(state)
     Program.write(state.port, Frame.encode({:drain, ref, true}))
     state
+  end
+
+  # ---- usernames ----
+
+  # To a relay that knows nobody yet.
+  defp announce_again(state) do
+    announced = Announced.owe_all(state.announced, System.os_time(:second))
+    tell(%{state | announced: announced, teller: nil})
+  end
+
+  defp room(state), do: Map.get(state.config.limits, :userhashes, 0)
+
+  # What it does not take now, it is told a little later.
+  defp tell(%{status: :up, teller: nil} = state) do
+    case Announced.next(state.announced) do
+      {[], _} -> state
+      {usernames, announced} -> tell(state, usernames, announced)
+    end
+  end
+
+  defp tell(state), do: state
+
+  defp tell(state, usernames, announced) do
+    {state, ref} = next_ref(state)
+
+    case Program.write(state.port, Frame.encode({:users, ref, usernames})) do
+      :ok -> tell(%{state | announced: announced})
+      {:error, _} -> %{state | teller: timer(:tell, @retell_ms)}
+    end
   end
 
   # ---- frames ----

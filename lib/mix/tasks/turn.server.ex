@@ -17,6 +17,9 @@ defmodule Mix.Tasks.Turn.Server do
   | `--workers N` | | `TURN_WORKERS` |
   | `--allow-peer CIDR` | repeatable | `TURN_ALLOW_PEERS` |
   | `--deny-peer CIDR` | repeatable | `TURN_DENY_PEERS` |
+  | `--alternate IP:PORT` | second address and port, for RFC 5780 | `TURN_ALTERNATE` |
+  | `--keep-dscp` | what is relayed keeps its DSCP and ECN | `TURN_KEEP_DSCP` |
+  | `--mobility` | tickets of RFC 8016 | `TURN_MOBILITY` |
 
   Once every listener is bound, it prints one line on standard output:
 
@@ -44,7 +47,10 @@ defmodule Mix.Tasks.Turn.Server do
     ports: :string,
     workers: :string,
     allow_peer: [:string, :keep],
-    deny_peer: [:string, :keep]
+    deny_peer: [:string, :keep],
+    mobility: :boolean,
+    keep_dscp: :boolean,
+    alternate: :string
   ]
   @renamed [ports: :relay_ports, allow_peer: :allow_peers, deny_peer: :deny_peers]
 

@@ -94,6 +94,23 @@ static void io_random(struct turn_io *io, void *out, size_t n)
     }
 }
 
+/* At once, and its answer comes from here: all workers send by the same addresses. */
+static void io_hand_over(struct turn_io *io, unsigned worker, const struct turn_tuple *tuple,
+                         struct span data)
+{
+    struct engine *e = engine_of(io), *other = &e->others[worker];
+    uint8_t *buffer = malloc(TURN_HEADROOM + data.len + TURN_TAILROOM);
+    struct turn_packet packet = {.data = buffer + TURN_HEADROOM, .len = data.len};
+    CHECK(e->others && !e->locked && worker != e->worker);
+    e->handed++;
+    memcpy(packet.data, data.data, data.len);
+    size_t before = other->to_clients;
+    turn_server_handed(other->server, tuple, &packet, e->now);
+    for (; before < other->to_clients; before++)
+        e->to_client[e->to_clients++ % ENGINE_OUT_MAX] = other->to_client[before % ENGINE_OUT_MAX];
+    free(buffer);
+}
+
 static void io_event(struct turn_io *io, const struct turn_event *event)
 {
     struct engine *e = engine_of(io);
@@ -134,6 +151,7 @@ static const struct turn_io_ops ops = {
     .relay_open = io_relay_open,
     .relay_close = io_relay_close,
     .random = io_random,
+    .hand_over = io_hand_over,
     .event = io_event,
     .lock = io_lock,
     .unlock = io_unlock,
@@ -182,8 +200,11 @@ void engine_start(struct engine *e)
     e->crypto = crypto_new();
     e->commons = turn_commons_new(&e->config);
     CHECK(e->crypto && e->commons);
-    struct turn_server_setup setup = {
-        .config = &e->config, .commons = e->commons, .crypto = e->crypto, .io = &e->io};
+    struct turn_server_setup setup = {.config = &e->config,
+                                      .commons = e->commons,
+                                      .crypto = e->crypto,
+                                      .io = &e->io,
+                                      .worker = e->worker};
     e->server = turn_server_new(&setup, e->now);
     CHECK(e->server != NULL);
 }
@@ -309,7 +330,12 @@ void client_send(struct client *c, const void *data, size_t len)
 
 static void put_credentials(struct client *c, struct wbuf *w)
 {
-    stun_put(w, STUN_ATTR_USERNAME, c->username, strlen(c->username));
+    uint8_t hash[32];
+    CHECK_EQ(stun_userhash(c->e->crypto, span_str(c->username), span_str(c->realm), hash), CT_OK);
+    if (c->hashed)
+        stun_put(w, STUN_ATTR_USERHASH, hash, sizeof hash);
+    else
+        stun_put(w, STUN_ATTR_USERNAME, c->username, strlen(c->username));
     stun_put(w, STUN_ATTR_REALM, c->realm, strlen(c->realm));
     stun_put(w, STUN_ATTR_NONCE, c->nonce, strlen(c->nonce));
     if (c->algorithms) {

@@ -40,6 +40,9 @@ struct engine {
     struct crypto *crypto;
     struct turn_server *server;
     struct turn_now now;
+    uint16_t worker;       /* before engine_start() */
+    struct engine *others; /* engines that packets may be handed to, by number */
+    unsigned handed;       /* how many were */
     struct turn_relay relays[ENGINE_RELAYS_MAX];
     struct sent to_client[ENGINE_OUT_MAX], to_peer[ENGINE_OUT_MAX];
     size_t to_clients, to_peers; /* how many since engine_clear() */
@@ -51,7 +54,7 @@ struct engine {
     enum turn_end last_end;
     char last_reason[32];
     uint64_t ended_up_bytes, ended_down_bytes;
-    uint8_t scratch[TURN_REPLY_MAX];
+    uint8_t scratch[TURN_RESERVE_MAX];
 };
 
 /*
@@ -81,6 +84,7 @@ struct client {
     enum stun_integrity integrity;
     bool algorithms; /* sends PASSWORD-ALGORITHMS and PASSWORD-ALGORITHM (SHA-256) */
     bool fingerprint;
+    bool hashed;                /* USERHASH instead of USERNAME */
     uint8_t tid[STUN_TID_SIZE]; /* of the last request */
     struct addr relayed;        /* after a successful client_allocate() */
     uint8_t reply[ENGINE_BYTES_MAX];

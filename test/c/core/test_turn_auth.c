@@ -354,6 +354,215 @@ static void test_refusals_are_limited(void)
     engine_stop(&e);
 }
 
+/* ---- USERHASH ---- */
+
+static void begin_hashed(uint32_t userhashes)
+{
+    engine_init(&e);
+    e.config.userhashes = userhashes;
+    engine_start(&e);
+}
+
+static void tell(const char *username)
+{
+    CHECK_EQ(turn_users_put(turn_commons_users(e.commons), e.crypto, span_str(e.config.realm),
+                            span_str(username)),
+             CT_OK);
+}
+
+/* STUN-LTC-06, 22, 23: announced with bit 1, served for whom we were told; USERNAME still works. */
+static void test_userhash(void)
+{
+    begin_hashed(4);
+    struct client c = client_at(&e, "203.0.113.7:5000", "alice");
+    c.hashed = true;
+    CHECK_EQ(client_allocate(&c), 401);
+    CHECK(memcmp(c.nonce, "obMatJos2wAAA", 13) == 0);
+    CHECK_STR(e.last_reason, "unknown_userhash");
+    tell(c.username);
+    CHECK_EQ(client_allocate(&c), 0);
+    CHECK(!stun_msg_has(&c.msg, STUN_ID_USERHASH) && !stun_msg_has(&c.msg, STUN_ID_USERNAME));
+    CHECK_EQ(client_permit(&c, "198.51.100.1:1"), 0);
+    c.hashed = false;
+    CHECK_EQ(client_refresh(&c, 600), 0);
+    struct client named = client_at(&e, "203.0.113.7:5001", "bob");
+    CHECK_EQ(client_allocate(&named), 0);
+    engine_stop(&e);
+}
+
+/* What a refusal looks like, but for the nonce and the transaction. */
+static size_t shape_of(const struct client *c, uint16_t types[16])
+{
+    struct stun_attr attr;
+    uint32_t pos = STUN_HEADER_SIZE;
+    size_t n = 0;
+    while (n < 16 && stun_msg_next(&c->msg, &pos, &attr))
+        types[n++] = attr.type;
+    return n;
+}
+
+/* STUN-LTC-12: an unknown hash and a wrong password are answered alike. */
+static void test_unknown_userhash(void)
+{
+    begin_hashed(4);
+    uint16_t unknown[16] = {0}, wrong[16] = {0};
+    struct client c = client_at(&e, "203.0.113.7:5000", "alice");
+    struct client d = client_with(&e, "203.0.113.7:5001", "1700003600:bob", "south");
+    c.hashed = d.hashed = true;
+    tell(d.username);
+    CHECK_EQ(client_allocate(&c), 401);
+    CHECK_EQ(client_allocate(&d), 401);
+    CHECK_STR(e.last_reason, "bad_password");
+    CHECK_EQ(c.reply_len, d.reply_len);
+    CHECK_EQ(shape_of(&c, unknown), shape_of(&d, wrong));
+    CHECK_BYTES(unknown, wrong, sizeof wrong);
+    CHECK(stun_msg_has(&c.msg, STUN_ID_PASSWORD_ALGORITHMS));
+    CHECK(!stun_msg_has(&c.msg, STUN_ID_MESSAGE_INTEGRITY));
+    /* the stand-in for an unknown user opens no door */
+    struct client stand_in = client_with(&e, "203.0.113.7:5002", "0:", "north");
+    stand_in.hashed = true;
+    CHECK_EQ(client_allocate(&stand_in), 401);
+    engine_stop(&e);
+}
+
+/* STUN-LTC-05, 06: without room for usernames the bit is not set and no hash is known. */
+static void test_userhash_off(void)
+{
+    begin_hashed(0);
+    struct client c = client_at(&e, "203.0.113.7:5000", "alice");
+    CHECK_EQ(client_allocate(&c), 0);
+    CHECK(memcmp(c.nonce, "obMatJos2gAAA", 13) == 0);
+    c.hashed = true; /* its own allocation's user is known all the same */
+    CHECK_EQ(client_refresh(&c, 600), 0);
+    c.tuple.client.port++;
+    c.nonce[0] = 0;
+    CHECK_EQ(client_allocate(&c), 401);
+    engine_stop(&e);
+}
+
+/* STUN-ATTR-17, STUN-LTC-22: a USERHASH of another length is malformed. */
+static void test_userhash_length(void)
+{
+    begin_hashed(4);
+    for (size_t len = 31; len <= 33; len += 2) {
+        struct client c = client_at(&e, "203.0.113.7:5000", "alice");
+        CHECK_EQ(send_allocate(&c), 401);
+        take_challenge(&c);
+        uint8_t bytes[512], zeros[33] = {0};
+        struct wbuf w = wbuf_of(bytes, sizeof bytes);
+        client_new_tid(&c);
+        stun_begin(&w, stun_type(STUN_ALLOCATE, STUN_REQUEST), c.tid);
+        stun_put(&w, STUN_ATTR_USERHASH, zeros, len);
+        stun_put(&w, STUN_ATTR_REALM, c.realm, strlen(c.realm));
+        stun_put(&w, STUN_ATTR_NONCE, c.nonce, strlen(c.nonce));
+        CHECK_EQ(stun_put_integrity(&w, e.crypto, STUN_INTEGRITY_SHA1, &c.key), CT_OK);
+        size_t before = e.to_clients;
+        client_send(&c, bytes, w.pos);
+        struct stun_msg m;
+        const struct sent *s = &e.to_client[before % ENGINE_OUT_MAX];
+        CHECK_EQ(e.to_clients, before + 1);
+        CHECK_EQ(stun_msg_decode(&m, s->bytes, s->len, NULL), CT_OK);
+        CHECK_EQ(stun_msg_bytes(&m, STUN_ID_ERROR_CODE).data[3], 0);
+    }
+    engine_stop(&e);
+}
+
+/* Its user stays known to an allocation that outlives the table, and a realm change moves all. */
+static void test_forgotten_userhash(void)
+{
+    begin_hashed(2);
+    struct client c = client_at(&e, "203.0.113.7:5000", "alice");
+    c.hashed = true;
+    tell(c.username);
+    CHECK_EQ(client_allocate(&c), 0);
+    tell("1:x");
+    tell("1:y");
+    CHECK_EQ(client_refresh(&c, 600), 0);
+    c.tuple.client.port++;
+    c.nonce[0] = 0;
+    CHECK_EQ(client_allocate(&c), 401);
+    tell(c.username);
+    struct turn_config other = e.config;
+    snprintf(other.realm, sizeof other.realm, "example.net");
+    CHECK_EQ(turn_users_rehash(turn_commons_users(e.commons), e.crypto, span_str(other.realm)),
+             CT_OK);
+    turn_server_configure(e.server, &other);
+    c.nonce[0] = 0;
+    CHECK_EQ(send_allocate(&c), 401);
+    take_challenge(&c);
+    CHECK_STR(c.realm, "example.net");
+    CHECK_EQ(send_allocate(&c), 401); /* the key is of the old realm, but the user was found */
+    CHECK_STR(e.last_reason, "bad_password");
+    engine_stop(&e);
+}
+
+/* STUN-LTC-21: quotes around username and realm, NULs behind them. */
+static void test_stripping(void)
+{
+    begin();
+    for (size_t i = 0; i < 2; i++) {
+        struct client c = client_at(&e, "203.0.113.7:5000", "george");
+        c.tuple.client.port = (uint16_t)(5000 + i);
+        char plain[128];
+        snprintf(plain, sizeof plain, "%.100s", c.username);
+        snprintf(c.username, sizeof c.username, "%s%s%s", i ? "" : "\"", plain, i ? "" : "\"");
+        CHECK_EQ(send_allocate(&c), 401);
+        take_challenge(&c);
+        snprintf(c.realm, sizeof c.realm, i ? "example.org" : "\"example.org\"");
+        CHECK_EQ(send_allocate(&c), 0);
+        snprintf(c.username, sizeof c.username, "%s", plain);
+        snprintf(c.realm, sizeof c.realm, "example.org");
+        CHECK_EQ(client_refresh(&c, 600), 0); /* the same user */
+    }
+    struct client c = client_at(&e, "203.0.113.7:5100", "george");
+    CHECK_EQ(send_allocate(&c), 401);
+    take_challenge(&c);
+    uint8_t bytes[512];
+    struct wbuf w = wbuf_of(bytes, sizeof bytes);
+    size_t before = e.to_clients;
+    client_new_tid(&c);
+    stun_begin(&w, stun_type(STUN_ALLOCATE, STUN_REQUEST), c.tid);
+    stun_put_u32(&w, STUN_ATTR_REQUESTED_TRANSPORT, 17u << 24);
+    stun_put(&w, STUN_ATTR_USERNAME, c.username, strlen(c.username) + 1);
+    stun_put(&w, STUN_ATTR_REALM, c.realm, strlen(c.realm) + 1);
+    stun_put(&w, STUN_ATTR_NONCE, c.nonce, strlen(c.nonce));
+    CHECK_EQ(stun_put_integrity(&w, e.crypto, STUN_INTEGRITY_SHA1, &c.key), CT_OK);
+    client_send(&c, bytes, w.pos);
+    struct stun_msg m;
+    const struct sent *s = &e.to_client[before % ENGINE_OUT_MAX];
+    CHECK_EQ(stun_msg_decode(&m, s->bytes, s->len, NULL), CT_OK);
+    CHECK_EQ(m.cls, STUN_SUCCESS);
+    engine_stop(&e);
+}
+
+/*
+ * STUN-LTC-15, 28: the order of §9.2.4. Each request is wrong in its own way and in every later
+ * one; the first check answers.
+ */
+static void test_order_of_checks(void)
+{
+    begin_hashed(4);
+    struct client c = client_with(&e, "203.0.113.7:5000", "1700003600:alice", "south");
+    c.hashed = true;
+    snprintf(c.realm, sizeof c.realm, "example.org");
+    CHECK_EQ(send_allocate(&c), 401); /* no integrity */
+    CHECK_EQ(engine_counter(&e, TURN_N_CHALLENGES), 1);
+    snprintf(c.nonce, sizeof c.nonce, "obMatJos2wAAAstale");
+    CHECK_EQ(allocate_with_algorithms(&c, NULL, 0, "\0\2\0\0", 4), 400); /* half a pair */
+    CHECK_EQ(e.auth_failed, 0);
+    CHECK_EQ(send_allocate(&c), 401); /* unknown user */
+    CHECK_STR(e.last_reason, "unknown_userhash");
+    tell(c.username);
+    CHECK_EQ(send_allocate(&c), 401); /* wrong password */
+    CHECK_STR(e.last_reason, "bad_password");
+    struct client right = client_at(&e, "203.0.113.7:5000", "alice");
+    snprintf(right.realm, sizeof right.realm, "example.org");
+    snprintf(right.nonce, sizeof right.nonce, "obMatJos2wAAAstale");
+    CHECK_EQ(send_allocate(&right), 438); /* the nonce, last */
+    CHECK_EQ(engine_counter(&e, TURN_N_STALE), 1);
+    engine_stop(&e);
+}
+
 int main(void)
 {
     const struct check_test tests[] = {
@@ -370,6 +579,13 @@ int main(void)
         CHECK_TEST(test_secret_rotation),
         CHECK_TEST(test_other_users),
         CHECK_TEST(test_refusals_are_limited),
+        CHECK_TEST(test_userhash),
+        CHECK_TEST(test_unknown_userhash),
+        CHECK_TEST(test_userhash_off),
+        CHECK_TEST(test_userhash_length),
+        CHECK_TEST(test_forgotten_userhash),
+        CHECK_TEST(test_stripping),
+        CHECK_TEST(test_order_of_checks),
     };
     return CHECK_RUN(tests);
 }

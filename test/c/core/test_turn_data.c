@@ -215,6 +215,100 @@ static void test_external_address(void)
     engine_stop(&e);
 }
 
+/* ---- ICMP ---- */
+
+static void icmp(const char *peer, uint8_t type, uint8_t code)
+{
+    struct turn_icmp error = {.type = type, .code = code, .mtu = 1280};
+    struct addr to = addr_of(peer);
+    turn_server_icmp(e.server, e.relays[0].alloc, &to, &error, e.now);
+}
+
+/* Whether the last thing to the client is a Data indication with exactly this. */
+static bool told(const char *peer, const uint8_t want[8])
+{
+    struct stun_msg m;
+    struct addr at, named = addr_of(peer);
+    const struct sent *s = &e.to_client[(e.to_clients - 1) % ENGINE_OUT_MAX];
+    return e.to_clients && stun_msg_decode(&m, s->bytes, s->len, NULL) == CT_OK &&
+           m.type == stun_type(STUN_DATA, STUN_INDICATION) && !stun_msg_has(&m, STUN_ID_DATA) &&
+           stun_msg_addr(&m, STUN_ID_XOR_PEER_ADDRESS, &at) == CT_OK && addr_eq(&at, &named) &&
+           span_eq(stun_msg_bytes(&m, STUN_ID_ICMP), span_of(want, 8));
+}
+
+/* TURN-ICMP-01, 06, 07, 08: which errors are told, and how they read. */
+static void test_icmp(void)
+{
+    static const struct {
+        const char *peer;
+        uint8_t type, code;
+        uint8_t want[8]; /* all zero: not told */
+    } cases[] = {
+        {"198.51.100.1:77", 3, 3, {0, 0, 3, 3, 0, 0, 0, 0}},
+        {"198.51.100.1:77", 3, 4, {0, 0, 3, 4, 0, 0, 5, 0}},
+        {"198.51.100.1:0", 11, 0, {0, 0, 11, 0, 0, 0, 0, 0}},
+        {"198.51.100.1:77", 0, 0, {0}},
+        {"198.51.100.1:77", 5, 1, {0}},
+        {"198.51.100.1:77", 12, 0, {0}},
+        {"[2001:db8:1::1]:77", 1, 4, {0, 0, 1, 4, 0, 0, 0, 0}},
+        {"[2001:db8:1::1]:77", 2, 0, {0, 0, 2, 0, 0, 0, 5, 0}},
+        {"[2001:db8:1::1]:77", 3, 0, {0, 0, 3, 0, 0, 0, 0, 0}},
+        {"[2001:db8:1::1]:77", 4, 1, {0}},
+        {"[2001:db8:1::1]:77", 128, 0, {0}},
+    };
+    engine_init(&e);
+    engine_start(&e);
+    struct client c = client_at(&e, "203.0.113.7:1", "alice");
+    struct attrs a;
+    attrs_init(&a);
+    attrs_u32(&a, STUN_ATTR_ADDITIONAL_ADDRESS_FAMILY, 2u << 24);
+    CHECK_EQ(client_allocate_with(&c, &a), 0);
+    CHECK_EQ(client_bind(&c, 0x4000, "198.51.100.1:77"), 0);
+    CHECK_EQ(client_permit(&c, "[2001:db8:1::1]:1"), 0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        engine_clear(&e);
+        icmp(cases[i].peer, cases[i].type, cases[i].code);
+        CHECK_EQ(e.to_clients, cases[i].want[2] != 0);
+        if (e.to_clients)
+            CHECK(told(cases[i].peer, cases[i].want));
+    }
+    engine_stop(&e);
+}
+
+/* TURN-ICMP-04, 05, 09: the permission for the peer decides, and nothing ends by it. */
+static void test_icmp_permission(void)
+{
+    struct client c = begin();
+    icmp("198.51.100.2:9", 3, 1);
+    CHECK_EQ(e.to_clients, 0);
+    icmp("198.51.100.1:9", 3, 1);
+    CHECK_EQ(e.to_clients, 1);
+    CHECK_EQ(engine_counter(&e, TURN_N_ICMP), 1);
+    peer_send(&c, "198.51.100.1:9", "still");
+    CHECK(got_indication(&c, "198.51.100.1:9", "still"));
+    engine_pass(&e, 300 * 1000);
+    engine_clear(&e);
+    icmp("198.51.100.1:9", 3, 1);
+    CHECK_EQ(e.to_clients, 0);
+    CHECK_EQ(engine_counter(&e, TURN_N_DROP_NO_PERMISSION), 2);
+    engine_stop(&e);
+}
+
+/* TURN-ICMP-10: so and so many a second, and then again. */
+static void test_icmp_rate(void)
+{
+    begin();
+    for (int second = 0; second < 3; second++) {
+        engine_clear(&e);
+        for (int i = 0; i < 100; i++)
+            icmp("198.51.100.1:9", 3, 3);
+        CHECK_EQ(e.to_clients, 16);
+        engine_pass(&e, 1000);
+    }
+    CHECK_EQ(engine_counter(&e, TURN_N_DROP_RATE), 3 * 84);
+    engine_stop(&e);
+}
+
 int main(void)
 {
     const struct check_test tests[] = {
@@ -225,6 +319,9 @@ int main(void)
         CHECK_TEST(test_channel_data),
         CHECK_TEST(test_large_datagrams),
         CHECK_TEST(test_external_address),
+        CHECK_TEST(test_icmp),
+        CHECK_TEST(test_icmp_permission),
+        CHECK_TEST(test_icmp_rate),
     };
     return CHECK_RUN(tests);
 }

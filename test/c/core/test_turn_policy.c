@@ -40,6 +40,7 @@ static const char *const denied[][2] = {
     {"10.0.0.0", "10.255.255.255"},
     {"100.64.0.0", "100.127.255.255"},
     {"127.0.0.0", "127.255.255.255"},
+    {"168.63.129.16", "168.63.129.16"},
     {"169.254.0.0", "169.254.255.255"},
     {"172.16.0.0", "172.31.255.255"},
     {"192.0.0.0", "192.0.0.255"},
@@ -137,6 +138,7 @@ static void test_edges_by_hand(void)
     static const char *const refused[] = {
         "0.0.0.0",
         "127.0.0.1",
+        "168.63.129.16",
         "169.254.169.254",
         "255.255.255.255",
         "::",
@@ -147,6 +149,7 @@ static void test_edges_by_hand(void)
         "::ffff:127.0.0.1",
         "64:ff9b::127.0.0.1",
         "64:ff9b::10.0.0.1",
+        "64:ff9b::168.63.129.16",
         "64:ff9b::169.254.169.254",
         "64:ff9b:1::8.8.8.8",
         "2001:0:1::1",
@@ -281,9 +284,15 @@ static void test_never_means_never(void)
     add("2001::/32", TURN_RULE_ALLOW);
     add("2002::/16", TURN_RULE_ALLOW);
     for (size_t i = 0; i < COUNT(tunnels); i++) {
+        struct addr ip;
+        CHECK_EQ(addr_parse(tunnels[i], strlen(tunnels[i]), &ip), CT_OK);
         add(tunnels[i], TURN_RULE_ALLOW); /* a whole address */
-        CHECK(!allows(tunnels[i]));
+        CHECK(!allows(tunnels[i]) && turn_policy_never(&policy, &ip));
     }
+    struct addr banned;
+    add("9.9.9.9", TURN_RULE_DENY);
+    CHECK_EQ(addr_parse("9.9.9.9", 7, &banned), CT_OK);
+    CHECK(!allows("9.9.9.9") && !turn_policy_never(&policy, &banned));
 }
 
 /* ---- IPv4 inside IPv6 ---- */

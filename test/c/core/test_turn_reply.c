@@ -57,7 +57,8 @@ static void test_unserved(void)
     stun_put(&w, 0xFF00, NULL, 0);
     stun_put(&w, STUN_ATTR_LIFETIME, "abcd", 4);
     CHECK_EQ(stun_msg_decode(&m, bytes, w.pos, NULL), CT_OK);
-    CHECK_EQ(turn_unserved(&m), 2);
+    CHECK_EQ(turn_unserved(&m, false), 2);
+    CHECK_EQ(turn_unserved(&m, true), 1);
 }
 
 int main(void)

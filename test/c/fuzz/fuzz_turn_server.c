@@ -33,6 +33,8 @@ struct game {
     struct rbuf in;
     struct player players[CLIENTS];
     uint8_t token[TURN_TOKEN_SIZE]; /* the last reservation */
+    uint8_t ticket[64];             /* the last ticket; empty at first */
+    size_t ticket_len;
 };
 
 /* ---- credentials, made once ---- */
@@ -129,7 +131,7 @@ static void put_attr(struct game *g, struct wbuf *w)
 {
     struct addr peer;
     struct span bytes;
-    switch (rbuf_u8(&g->in) % 12) {
+    switch (rbuf_u8(&g->in) % 16) {
     case 0:
         stun_put_u32(w, STUN_ATTR_REQUESTED_TRANSPORT, 17u << 24);
         break;
@@ -160,6 +162,19 @@ static void put_attr(struct game *g, struct wbuf *w)
         bytes = some_payload(g);
         stun_put(w, STUN_ATTR_DATA, bytes.data, bytes.len);
         break;
+    case 12:
+        stun_put_u32(w, STUN_ATTR_ADDITIONAL_ADDRESS_FAMILY, 2u << 24);
+        break;
+    case 13:
+        stun_put(w, STUN_ATTR_MOBILITY_TICKET, g->ticket, g->ticket_len);
+        break;
+    case 14:
+        stun_put_u32(w, STUN_ATTR_CHANGE_REQUEST, rbuf_u8(&g->in) % 8);
+        break;
+    case 15:
+        bytes = some_payload(g);
+        stun_put(w, STUN_ATTR_PADDING, bytes.data, bytes.len);
+        break;
     default:
         bytes = some_bytes(g, 40);
         stun_put(w, rbuf_u16(&g->in), bytes.data, bytes.len);
@@ -176,7 +191,7 @@ static void put_attrs(struct game *g, struct wbuf *w)
 struct manner {
     unsigned user, algorithm, secret;
     enum stun_integrity integrity;
-    bool anonymous, wrong_key, fingerprint, same_tid;
+    bool anonymous, wrong_key, fingerprint, same_tid, hashed;
     struct stun_key key;
 };
 
@@ -190,6 +205,7 @@ static struct manner some_manner(struct game *g)
         .secret = a >> 4 & 1,
         .fingerprint = a >> 5 & 1,
         .same_tid = a >> 6 & 1,
+        .hashed = a >> 7 & 1,
         .anonymous = b == 1,
         .wrong_key = b == 2,
     };
@@ -205,7 +221,13 @@ static void put_credentials(struct game *g, const struct player *p, const struct
     const char *username = all_keys(g->w.crypto)->username[m->user];
     if (m->anonymous)
         return;
-    stun_put(w, STUN_ATTR_USERNAME, username, strlen(username));
+    uint8_t hash[TURN_USERHASH_SIZE];
+    MUST(stun_userhash(g->w.crypto, span_str(username), span_str(g->w.config->realm), hash) ==
+         CT_OK);
+    if (m->hashed)
+        stun_put(w, STUN_ATTR_USERHASH, hash, sizeof hash);
+    else
+        stun_put(w, STUN_ATTR_USERNAME, username, strlen(username));
     stun_put(w, STUN_ATTR_REALM, g->w.config->realm, strlen(g->w.config->realm));
     stun_put(w, STUN_ATTR_NONCE, p->nonce, p->nonce_len);
     if (m->algorithm) {
@@ -245,6 +267,10 @@ static void learn(struct game *g, struct player *p, const struct stun_msg *reply
     (void)stun_msg_addr(reply, STUN_ID_XOR_RELAYED_ADDRESS, &p->relayed);
     if (token.len == TURN_TOKEN_SIZE)
         memcpy(g->token, token.data, token.len);
+    struct span ticket = stun_msg_bytes(reply, STUN_ID_MOBILITY_TICKET);
+    MUST(ticket.len <= sizeof g->ticket);
+    if (ticket.len)
+        memcpy(g->ticket, ticket.data, g->ticket_len = ticket.len);
     if (!nonce.data)
         return;
     MUST(nonce.len <= sizeof p->nonce);
@@ -353,6 +379,14 @@ static void from_peer(struct game *g)
     world_from_peer(&g->w, relay, &peer, some_payload(g));
 }
 
+static void icmp_error(struct game *g)
+{
+    const struct turn_relay *relay = &g->w.relays[rbuf_u8(&g->in) % WORLD_RELAYS];
+    struct addr peer = some_peer(g);
+    struct turn_icmp icmp = {.type = rbuf_u8(&g->in), .code = rbuf_u8(&g->in), .mtu = 1280};
+    world_icmp(&g->w, relay, &peer, &icmp);
+}
+
 /* ---- time and operators ---- */
 
 static void pass(struct game *g)
@@ -392,8 +426,8 @@ static void operate(struct game *g)
 }
 
 static void (*const steps[])(struct game *g) = {
-    request, request,   request, request, request,   indication, channel_data, noise,
-    again,   overheard, broken,  pass,    from_peer, from_peer,  kill_some,    operate,
+    request,   request, request, request,   request,   indication, channel_data, noise,      again,
+    overheard, broken,  pass,    from_peer, from_peer, kill_some,  operate,      icmp_error,
 };
 
 static void open_players(struct game *g)
@@ -411,12 +445,22 @@ static void open_players(struct game *g)
     }
 }
 
+/* One more than there is room for. */
+static void tell_users(struct world *w)
+{
+    struct turn_users *users = turn_commons_users(w->commons);
+    for (size_t i = 0; users && i < USERS; i++)
+        MUST(turn_users_put(users, w->crypto, span_str(w->config->realm),
+                            span_str(all_keys(w->crypto)->username[i])) == CT_OK);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct game g;
     g = (struct game){.in = rbuf_of(data, size)};
     open_players(&g);
     world_open(&g.w, rbuf_u8(&g.in));
+    tell_users(&g.w);
     for (unsigned i = 0; i < STEPS_MAX && rbuf_left(&g.in); i++) {
         steps[rbuf_u8(&g.in) % (sizeof steps / sizeof *steps)](&g);
         world_check(&g.w);

@@ -15,7 +15,7 @@ static struct world *world_of(struct turn_io *io)
 static uint8_t *io_reserve(struct turn_io *io, size_t size)
 {
     struct world *w = world_of(io);
-    MUST(!w->locked && size <= TURN_REPLY_MAX);
+    MUST(!w->locked && size <= TURN_RESERVE_MAX);
     memset(w->reserved, 0xEE, sizeof w->reserved);
     return w->reserved;
 }
@@ -47,7 +47,7 @@ static void io_to_client(struct turn_io *io, const struct turn_tuple *to, struct
     MUST(stun_msg_decode(&m, data.data, data.len, NULL) == CT_OK);
     MUST(w->from_peer ? m.type == stun_type(STUN_DATA, STUN_INDICATION)
                       : m.cls == STUN_SUCCESS || m.cls == STUN_ERROR);
-    MUST(w->from_peer || data.len <= TURN_REPLY_MAX);
+    MUST(w->from_peer || data.len <= TURN_RESERVE_MAX);
     memcpy(w->reply, data.data, data.len);
     w->reply_len = data.len;
 }
@@ -120,6 +120,17 @@ static void io_random(struct turn_io *io, void *out, size_t n)
     }
 }
 
+/* There is one worker, and nobody else makes tickets. */
+static void io_hand_over(struct turn_io *io, unsigned worker, const struct turn_tuple *tuple,
+                         struct span packet)
+{
+    (void)io;
+    (void)worker;
+    (void)tuple;
+    (void)packet;
+    abort();
+}
+
 static void io_event(struct turn_io *io, const struct turn_event *event)
 {
     struct world *w = world_of(io);
@@ -150,6 +161,7 @@ static const struct turn_io_ops ops = {
     .relay_open = io_relay_open,
     .relay_close = io_relay_close,
     .random = io_random,
+    .hand_over = io_hand_over,
     .event = io_event,
     .lock = io_lock,
     .unlock = io_unlock,
@@ -188,6 +200,14 @@ static void fill_config(struct turn_config *c, uint8_t flavour)
     c->max_channels = flavour & 4 ? 2 : 6;
     c->user_quota = flavour & 8 ? 2 : 0;
     c->challenge_rate = flavour & 16 ? 1 : 0;
+    c->userhashes = flavour & 32 ? 3 : 0;
+    c->mobility = flavour & 64;
+    c->discovery.on = flavour & 128;
+    for (uint32_t i = 0; i < TURN_DISCOVERY_PLACES; i++) {
+        c->discovery.at[i] = addr_of(i & TURN_OTHER_IP ? "192.0.2.2" : "192.0.2.1");
+        c->discovery.at[i].port = i & TURN_OTHER_PORT ? 3479 : 3478;
+        c->discovery.link[i] = i;
+    }
     c->challenge_burst = 3;
     memset(c->nonce_key, 7, sizeof c->nonce_key);
     rule(c, "198.51.100.0/24", TURN_RULE_ALLOW);
@@ -285,6 +305,16 @@ void world_from_peer(struct world *w, const struct turn_relay *relay, const stru
     packet_done(w, &e);
 }
 
+void world_icmp(struct world *w, const struct turn_relay *relay, const struct addr *peer,
+                const struct turn_icmp *icmp)
+{
+    if (!relay->open || relay->at.family != peer->family)
+        return;
+    w->from_peer = true;
+    turn_server_icmp(w->server, relay->alloc, peer, icmp, w->now);
+    w->from_peer = false;
+}
+
 void world_pass(struct world *w, uint64_t ms, bool punctual)
 {
     uint64_t end = w->now.ms + ms, start = w->now.ms, unix_s = w->now.unix_s;
@@ -302,7 +332,7 @@ void world_pass(struct world *w, uint64_t ms, bool punctual)
 /* ---- the engine's own tables ---- */
 
 struct totals {
-    uint32_t allocs, perms, chans, names;
+    uint32_t allocs, seconds, moves, perms, chans, names;
 };
 
 static bool has_perm(const struct turn_server *s, const struct turn_alloc *a, uint32_t number)
@@ -336,23 +366,47 @@ static void check_lists(const struct turn_server *s, const struct turn_alloc *a,
     t->chans += by_number;
 }
 
+static void check_place(const struct world *w, const struct turn_place *p, uint32_t alloc)
+{
+    MUST(p->relay->open && p->relay->alloc == alloc && p->relay->at.port == p->port.port);
+    MUST(turn_commons_port_used(w->commons, p->port) && p->relayed.port == p->port.port);
+}
+
+/* The other place is of the other family, and never the one that lives longer. */
+static void check_second(const struct world *w, const struct turn_alloc *a, uint32_t alloc,
+                         struct totals *t)
+{
+    const struct turn_second *second = slab_at(&w->server->seconds, a->second);
+    MUST(second->alloc == alloc && second->deadline.next);
+    MUST(second->place.relayed.family != a->place.relayed.family);
+    MUST(second->deadline.at <= a->deadline.at);
+    check_place(w, &second->place, alloc);
+    t->seconds++;
+}
+
 static void check_tables(const struct world *w)
 {
     const struct turn_server *s = w->server;
     struct totals t = {0};
     for (uint32_t n = 0; n < s->allocs.fresh; n++) {
         const struct turn_alloc *a = turn_alloc_at(s, n);
-        if (!a->relay)
+        if (!a->place.relay)
             continue;
         const struct turn_alloc *found = turn_alloc_find(s, &a->tuple, w->now);
-        MUST(a->relay->open && a->relay->alloc == n && a->deadline.next);
+        MUST(a->deadline.next);
+        check_place(w, &a->place, n);
+        if (a->second != SLAB_NONE)
+            check_second(w, a, n, &t);
         MUST(found == (turn_alloc_live(a, w->now) ? a : NULL));
-        MUST(turn_commons_port_used(w->commons, a->port) && a->relay->at.port == a->port.port);
         check_lists(s, a, &t);
         t.allocs++;
+        t.moves += a->move != SLAB_NONE;
         t.names += a->long_name != SLAB_NONE;
     }
-    MUST(t.allocs == s->allocs.used && t.allocs == s->by_tuple.used && t.allocs == s->wheel.count);
+    MUST(t.allocs == s->allocs.used && t.allocs + t.moves == s->by_tuple.used);
+    MUST(t.moves == s->moves.used);
+    MUST(t.seconds == s->seconds.used && t.allocs + t.seconds == s->wheel.count);
+    MUST(t.allocs + t.seconds == w->open);
     MUST(t.perms == s->perms.used && t.chans == s->chans.used && t.names == s->names.used);
 }
 
@@ -383,7 +437,7 @@ void world_check(struct world *w)
     struct census census = {.visitor = {count}, .world = w};
     uint32_t allocations = turn_server_allocations(w->server);
     turn_server_list(w->server, &census.visitor, w->now);
-    MUST(allocations == w->open && allocations == w->created - w->ended);
+    MUST(allocations == w->created - w->ended);
     MUST(counter(w, TURN_N_CREATED) == w->created);
     MUST(counter(w, TURN_N_RELEASED) + counter(w, TURN_N_EXPIRED) + counter(w, TURN_N_KILLED) ==
          w->ended);
@@ -394,6 +448,9 @@ void world_check(struct world *w)
 
 void world_configure(struct world *w, unsigned which)
 {
+    struct turn_users *users = turn_commons_users(w->commons);
     w->config = &w->configs[which % 2];
+    if (users)
+        MUST(turn_users_rehash(users, w->crypto, span_str(w->config->realm)) == CT_OK);
     turn_server_configure(w->server, w->config);
 }

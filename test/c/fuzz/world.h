@@ -38,7 +38,7 @@ struct world {
     unsigned refuse_ports; /* so many times relay_open fails from here on */
     enum ct_err refuse_with;
     uint64_t random_state;
-    uint8_t reserved[TURN_REPLY_MAX];
+    uint8_t reserved[TURN_RESERVE_MAX];
     /* the packet being handled, head- and tailroom included */
     const uint8_t *packet_start, *packet_end;
     bool from_peer;
@@ -56,6 +56,10 @@ void world_close(struct world *w);
 void world_from_client(struct world *w, const struct turn_tuple *tuple, struct span bytes);
 void world_from_peer(struct world *w, const struct turn_relay *relay, const struct addr *peer,
                      struct span bytes);
+
+/* An ICMP error about what this relay sent to a peer. */
+void world_icmp(struct world *w, const struct turn_relay *relay, const struct addr *peer,
+                const struct turn_icmp *icmp);
 
 /* Lets time pass; the engine is told at its deadline only when it is `punctual`. */
 void world_pass(struct world *w, uint64_t ms, bool punctual);

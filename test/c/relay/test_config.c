@@ -133,6 +133,9 @@ static void put_everything(struct map *m)
     put_texts(key(m, "allow_peers"), (const char *const[]){"10.0.0.0/8"}, 1);
     put_texts(key(m, "deny_peers"), (const char *const[]){"2001:db8::/32"}, 1);
     term_put_text(key(m, "software"), "");
+    term_put_text(key(m, "alternate"), "127.0.0.2:0");
+    term_put_atom(key(m, "mobility"), "true");
+    term_put_atom(key(m, "keep_dscp"), "true");
 }
 
 /* The keys of one integer: with a value that none has by default. */
@@ -144,6 +147,7 @@ static const struct {
     {"workers", offsetof(struct relay_config, workers), 64},
     {"max_allocations", offsetof(struct relay_config, turn.max_allocations), 1u << 24},
     {"user_quota", offsetof(struct relay_config, turn.user_quota), UINT32_MAX},
+    {"userhashes", offsetof(struct relay_config, turn.userhashes), 1u << 20},
     {"max_permissions", offsetof(struct relay_config, turn.max_permissions), 4096},
     {"max_channels", offsetof(struct relay_config, turn.max_channels), 4096},
     {"lifetime_default", offsetof(struct relay_config, turn.lifetime_default), 3600},
@@ -188,6 +192,9 @@ static void test_every_key(void)
     CHECK_EQ(c->turn.port_min, 20000);
     CHECK_EQ(c->turn.port_max, 20001);
     CHECK_STR(c->turn.software, "");
+    check_addr(&c->alternate, "127.0.0.2:0");
+    CHECK_EQ(config_discovery(c), 0);
+    CHECK(c->turn.mobility && c->turn.keep_dscp);
     const struct turn_rule *rules = c->turn.policy.rules + c->turn.policy.count;
     CHECK_EQ(rules[-2].kind, TURN_RULE_ALLOW);
     CHECK_EQ(rules[-1].kind, TURN_RULE_DENY);
@@ -322,6 +329,45 @@ static void test_what_may_follow(void)
     config_free(next);
 }
 
+/* The alternate address beside the first listener of its family. */
+static void test_alternate(void)
+{
+    static const struct {
+        const char *listen, *alternate, *want;
+    } cases[] = {
+        {"udp:127.0.0.1:3478", "127.0.0.1:3479",
+         "alternate: must have another IP than the first listener of its family"},
+        {"udp:127.0.0.1:3478", "127.0.0.2:3478",
+         "alternate: must have another port than the first listener of its family"},
+        {"udp:127.0.0.1:3478", "[::1]:3479",
+         "alternate: needs a listener before it on one address of its family"},
+        {"udp:0.0.0.0:3478", "127.0.0.2:3479",
+         "alternate: needs a listener before it on one address of its family"},
+        {"udp:127.0.0.1:3478", "0.0.0.0:3479",
+         "alternate: must be an address \"IP:PORT\" or \"[IPv6]:PORT\", not 0.0.0.0 or ::, not "
+         "\"0.0.0.0:3479\""},
+        {"udp:127.0.0.1:3478", "127.0.0.2:3479", ""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char why[CONFIG_WHY_MAX];
+        struct map m;
+
+        map_init(&m);
+        put_texts(key(&m, "listen"), &cases[i].listen, 1);
+        term_put_text(key(&m, "realm"), "r");
+        put_texts(key(&m, "secrets"), (const char *const[]){"s"}, 1);
+        struct term_out *out = key(&m, "relays");
+        term_put_list(out, 1);
+        put_pair(out, "127.0.0.1", "192.0.2.1");
+        term_put_nil(out);
+        term_put_text(key(&m, "alternate"), cases[i].alternate);
+        struct relay_config *c = read_map(&m, why);
+        CHECK_STR(why, cases[i].want);
+        CHECK((c != NULL) == (*cases[i].want == '\0'));
+        config_free(c);
+    }
+}
+
 int main(void)
 {
     const struct check_test tests[] = {
@@ -333,6 +379,7 @@ int main(void)
         CHECK_TEST(test_names_what_is_missing),
         CHECK_TEST(test_relays_have_no_port),
         CHECK_TEST(test_what_may_follow),
+        CHECK_TEST(test_alternate),
     };
     return CHECK_RUN(tests);
 }

@@ -106,6 +106,20 @@ static void test_allocations(void)
     term_out_free(&out);
 }
 
+/* A dual allocation shows its other address, and only then. */
+static void test_dual(void)
+{
+    struct turn_alloc_info info = sample();
+    struct turn_event event = {.kind = TURN_EV_ALLOCATION_CREATED, .alloc = &info, .tuple = &tuple};
+    struct term_out out;
+
+    info.also = addr_v4((const uint8_t[]){192, 0, 2, 9}, 50001);
+    put(&out, &event);
+    CHECK_EQ(entries(&out, "allocation_created"), 16);
+    check_entry(&out, "also_relayed", "192.0.2.9:50001");
+    term_out_free(&out);
+}
+
 static void test_ends(void)
 {
     static const char *const names[] = {"released", "expired", "killed", "shutdown"};
@@ -210,6 +224,7 @@ int main(void)
 {
     const struct check_test tests[] = {
         CHECK_TEST(test_allocations),
+        CHECK_TEST(test_dual),
         CHECK_TEST(test_ends),
         CHECK_TEST(test_forbidden_peers),
         CHECK_TEST(test_failed_credentials),

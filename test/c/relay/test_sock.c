@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
 static struct addr addr_of(const char *text)
@@ -113,6 +114,12 @@ static void test_ips_that_are_not_ours(void)
 }
 
 #ifdef IP_MTU_DISCOVER
+#ifdef IP_PMTUDISC_OMIT
+#define WITHOUT_DF IP_PMTUDISC_OMIT
+#else
+#define WITHOUT_DF IP_PMTUDISC_DONT
+#endif
+
 static int discovery(int fd)
 {
     int v = -1;
@@ -128,15 +135,57 @@ static void test_fragmentation(void)
     int fd = -1, listener = -1;
 
     CHECK_EQ(sock_open_relay(&at, &fd), 0);
-    CHECK_EQ(discovery(fd), IP_PMTUDISC_DONT);
+    CHECK_EQ(discovery(fd), WITHOUT_DF);
     sock_dont_fragment(fd, true);
     CHECK_EQ(discovery(fd), IP_PMTUDISC_DO);
     sock_dont_fragment(fd, false);
-    CHECK_EQ(discovery(fd), IP_PMTUDISC_DONT);
+    CHECK_EQ(discovery(fd), WITHOUT_DF);
     close(fd);
     CHECK_EQ(sock_open_listener(&at2, SOCK_ALONE, &listener), 0);
-    CHECK_EQ(discovery(listener), IP_PMTUDISC_DONT);
+    CHECK_EQ(discovery(listener), WITHOUT_DF);
     close(listener);
+}
+#endif
+
+#ifdef __linux__
+/* Waits for at most two seconds. */
+static bool read_icmp(int fd, struct sock_icmp *e)
+{
+    struct pollfd p = {.fd = fd, .events = 0};
+
+    return poll(&p, 1, 2000) == 1 && (p.revents & POLLERR) && sock_read_icmp(fd, e);
+}
+
+/* A closed port answers; the error is there to be read, fails one call, and then all is as before.
+ */
+static void check_closed_port(const char *ip, uint8_t type, uint8_t code)
+{
+    struct addr at = addr_of(ip), closed = at;
+    struct sock_icmp e = {.type = 0};
+    union sock_addr sa;
+    int fd = -1, other = -1;
+
+    CHECK_EQ(sock_open_listener(&closed, SOCK_ALONE, &other), 0);
+    close(other);
+    CHECK_EQ(sock_open_relay(&at, &fd), 0);
+    sock_keep_icmp(fd, at.family);
+    CHECK(!sock_read_icmp(fd, &e));
+    socklen_t len = sock_from_addr(&sa, &closed);
+    CHECK_EQ(sendto(fd, "x", 1, 0, &sa.sa, len), 1);
+    CHECK(read_icmp(fd, &e));
+    CHECK_EQ(e.type, type);
+    CHECK_EQ(e.code, code);
+    CHECK(addr_eq(&e.to, &closed));
+    CHECK(!sock_read_icmp(fd, &e));
+    sock_clear_error(fd);
+    CHECK_EQ(sendto(fd, "x", 1, 0, &sa.sa, len), 1);
+    close(fd);
+}
+
+static void test_icmp(void)
+{
+    check_closed_port("127.0.0.1", 3, 3);
+    check_closed_port("::1", 1, 4);
 }
 #endif
 
@@ -151,6 +200,9 @@ int main(void)
         CHECK_TEST(test_ips_that_are_not_ours),
 #ifdef IP_MTU_DISCOVER
         CHECK_TEST(test_fragmentation),
+#endif
+#ifdef __linux__
+        CHECK_TEST(test_icmp),
 #endif
     };
     return CHECK_RUN(tests);

@@ -205,4 +205,11 @@ defmodule Cromulent.Turn.ConfigTest do
     assert Config.parse_listener("tcp:127.0.0.1:1") == :error
     assert Option.fetch(:listen, listen: ["udp:127.0.0.1:x"]) != :unset
   end
+
+  test "listeners keep the ports that they really have" do
+    wanted = [{:udp, {127, 0, 0, 1}, 0}]
+    assert Config.pin(wanted, ["udp:127.0.0.1:4711"]) == [{:udp, {127, 0, 0, 1}, 4711}]
+    assert Config.pin(wanted, []) == wanted
+    assert Config.pin(wanted, ["what is it?"]) == wanted
+  end
 end

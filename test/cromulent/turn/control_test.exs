@@ -129,6 +129,10 @@ defmodule Cromulent.Turn.ControlTest do
              "lifetime_default: must be an integer from 1 to 3600, not 700000"},
             {:max_allocations, 1_000_000_000_000_000_000_000,
              "max_allocations: must be an integer from 1 to 16777216, not a large integer"},
+            {:userhashes, 1_048_577,
+             "userhashes: must be an integer from 0 to 1048576, not 1048577"},
+            {:mobility, 1, "mobility: must be true or false, not 1"},
+            {:keep_dscp, "true", ~s(keep_dscp: must be true or false, not "true")},
             {:colour, "red", "colour: not a key of the configuration"}
           ] do
         assert refused(&Map.put(&1, key, value)) == text
@@ -200,6 +204,9 @@ defmodule Cromulent.Turn.ControlTest do
             {{:drain, 1, :maybe}, "drain: must be {drain, Ref, Boolean}"},
             {{:list, Bitwise.bsl(1, 64), 1}, "list: must be {list, Ref, Limit}"},
             {{:credit, -1}, "credit: must be {credit, N}"},
+            {{:users, 1, :all}, "users: must be {users, Ref, [Username]}"},
+            {{:users, 1, ["1:a", ""]}, "users: must be {users, Ref, [Username]}"},
+            {{:users, 1, ["1:a", 2]}, "users: must be {users, Ref, [Username]}"},
             {{:configure, :one, %{}}, "configure: must be {configure, Ref, Config}"},
             {{:kill, 1, :some},
              "kill: must be {kill, Ref, all | {id, Binary} | {username, Binary} | {user, Binary}}"},

@@ -167,7 +167,7 @@ defmodule Cromulent.Turn.OptionTest do
   end
 
   test "limits are numbers in their range" do
-    for name <- Option.limits() -- [:software] do
+    for name <- Option.limits() -- [:software, :mobility, :keep_dscp, :alternate] do
       assert Option.fetch(name, [{name, 1}]) == {:ok, 1}
       assert refused(name, -1) =~ "must be a number from"
       assert refused(name, "x") =~ "must be a number from"
@@ -175,6 +175,32 @@ defmodule Cromulent.Turn.OptionTest do
 
     assert Option.fetch(:software, software: "") == {:ok, ""}
     refused(:software, String.duplicate("s", 128))
+  end
+
+  test "the alternate address is one address and a port" do
+    for {raw, value} <- [
+          {"192.0.2.1:3479", "192.0.2.1:3479"},
+          {"[2001:DB8::1]:0", "[2001:db8::1]:0"}
+        ],
+        do: assert(Option.fetch(:alternate, alternate: raw) == {:ok, value})
+
+    for wrong <- ["", "192.0.2.1", "0.0.0.0:3479", "[::]:1", "udp:192.0.2.1:1", 7],
+        do: assert(refused(:alternate, wrong) =~ "must be IP:PORT")
+  end
+
+  test "switches are on or off" do
+    for name <- [:mobility, :keep_dscp] do
+      for {raw, value} <- [
+            {true, true},
+            {"true", true},
+            {"1", true},
+            {false, false},
+            {"0", false}
+          ],
+          do: assert(Option.fetch(name, [{name, raw}]) == {:ok, value})
+
+      for wrong <- ["yes", 2, ""], do: assert(refused(name, wrong) =~ "must be true or false")
+    end
   end
 
   test "providers are names or modules" do

@@ -25,7 +25,9 @@ defmodule Cromulent.Turn.OptionValueTest do
           stun_urls: "stun:a",
           http: {:finch, Pool},
           metered_url: "https://app.metered.live/",
-          opaque_usernames: "1"
+          opaque_usernames: "1",
+          alternate: "[2001:DB8::1]:3479",
+          keep_dscp: "true"
         ] do
       assert {:ok, value} = OptionValue.parse(name, raw)
       assert OptionValue.parse(name, value) == {:ok, value}
@@ -34,6 +36,7 @@ defmodule Cromulent.Turn.OptionValueTest do
 
   test "limits are those of the relay" do
     assert :user_quota in OptionValue.limits()
-    assert Option.limits() == [:software | OptionValue.limits()]
+    own = [:software, :mobility, :keep_dscp, :alternate]
+    assert Option.limits() == own ++ OptionValue.limits()
   end
 end

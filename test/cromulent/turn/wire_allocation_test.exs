@@ -115,9 +115,7 @@ defmodule Cromulent.Turn.WireAllocationTest do
     end
 
     test "ends when no port is left, and goes on when one is free again" do
-      relay = start_relay(relay_ip: "127.0.0.1", relay_ports: free_ports(2))
-      {first, {_, port}} = allocated(relay)
-      {_second, {_, other}} = allocated(relay)
+      {relay, first, {_, port}, {_, other}} = start_with_two_ports()
       assert port != other
       assert allocate_code(relay, [@udp]) == 508
       {:ok, 0, _} = Client.refresh(first, 0)
@@ -142,10 +140,23 @@ defmodule Cromulent.Turn.WireAllocationTest do
       assert {:ok, 600, _} = Client.refresh(client)
     end
 
-    # Ports that nobody has at this moment.
-    defp free_ports(count) do
-      from = Enum.random(20_000..30_000)
+    # A relay of two ports, and what its first client has. Ports that are free now may be another program's
+    # before the relay asks for them, and then it passes them over: so it is tried with others.
+    defp start_with_two_ports(tries \\ 10) do
+      relay = start_relay(relay_ip: "127.0.0.1", relay_ports: free_ports(2))
+      opened = for _ <- 1..2, do: Client.allocate(client(relay))
 
+      case opened do
+        [{:ok, one, first}, {:ok, other, _second}] -> {relay, first, one.relayed, other.relayed}
+        _ when tries > 1 -> start_with_two_ports(tries - 1)
+        _ -> flunk("no two free ports: #{inspect(opened)}")
+      end
+    end
+
+    # Ports that nobody has at this moment: below those that Linux gives to clients, above those that
+    # other tests ask for.
+    defp free_ports(count) do
+      from = Enum.random(32_000..(32_768 - count))
       opened = for port <- from..(from + count - 1), do: :gen_udp.open(port, ip: {127, 0, 0, 1})
       for {:ok, socket} <- opened, do: :gen_udp.close(socket)
 

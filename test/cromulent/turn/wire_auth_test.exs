@@ -6,9 +6,11 @@ defmodule Cromulent.Turn.WireAuthTest do
   import Cromulent.Turn.Helpers
   import Cromulent.Turn.Wire
 
-  alias Cromulent.Turn.{Client, Credentials, Stun}
+  alias Cromulent.Turn.{Client, Credentials, Embedded, OsProcess, Relay, Stun}
 
   @udp {:requested_transport, :udp}
+
+  defp password(username), do: Base.encode64(:crypto.mac(:hmac, :sha, secret(), username))
 
   # One for each test: an allocation outlives its client's socket, and the next client may get the same port.
   setup do: {:ok, relay: start_relay()}
@@ -187,6 +189,15 @@ defmodule Cromulent.Turn.WireAuthTest do
       assert request_code(weak, :allocate, [@udp]) == 438
     end
 
+    test "are those of \"George\" in quotes and with a NUL behind them", %{relay: relay} do
+      for wrap <- [&"\"#{&1}\"", &(&1 <> <<0>>)] do
+        client = challenged(relay)
+        quoted = %{client | username: wrap.(client.username), realm: wrap.(client.realm)}
+        assert request_code(quoted, :allocate, [@udp]) == 200
+        assert request_code(client, :refresh, []) == 200
+      end
+    end
+
     test "are asked for before 420", %{relay: relay} do
       assert allocate_code(relay, [@udp, {0x7F00, ""}]) == 420
     end
@@ -203,6 +214,92 @@ defmodule Cromulent.Turn.WireAuthTest do
       assert_receive {:udp, ^socket, _, _, answer}, 2_000
       assert {:ok, %Stun{class: :success} = answer} = Stun.decode(answer)
       assert Stun.get(answer, :lifetime) == 600
+    end
+  end
+
+  describe "USERHASH" do
+    setup do
+      relay = start_relay(userhashes: 100)
+      {:ok, relay: relay, client: challenged(relay)}
+    end
+
+    test "stands for a username that the relay was told", %{relay: relay, client: client} do
+      assert <<"obMatJos2wAAA", _::binary>> = client.nonce
+      assert client.anonymous
+      {message, _} = Client.prepare(client, :allocate, [@udp])
+      assert Stun.get(message, :username) == nil
+      assert byte_size(Stun.get(message, :userhash)) == 32
+
+      {answer, _} = once(client, :allocate, [@udp])
+      assert code(answer) == 401
+      assert :ok = Relay.announce([client.username], relay.pid)
+      assert request_code(client, :allocate, [@udp]) == 200
+      assert request_code(client, :refresh, []) == 200
+      assert {:ok, [%{username: username}]} = Relay.list(10, relay.pid)
+      assert username == client.username
+    end
+
+    test "is not the only way in", %{client: client} do
+      assert request_code(%{client | anonymous: false}, :allocate, [@udp]) == 200
+    end
+
+    test "follows the realm", %{relay: relay, client: client} do
+      :ok = Relay.announce([client.username], relay.pid)
+      :ok = Relay.configure([realm: "example.net"], relay.pid)
+      client = challenged(relay, username: client.username, password: client.password)
+      assert client.realm == "example.net"
+      assert request_code(client, :allocate, [@udp]) == 200
+    end
+
+    test "is known to the next relay too, as far as there was room", %{client: client} do
+      relay = start_relay(userhashes: 2)
+      forgotten = "4000000000:forgotten"
+      :ok = Relay.announce([forgotten, "1:expired", client.username], relay.pid)
+
+      ExUnit.CaptureLog.capture_log(fn ->
+        OsProcess.kill(relay.os_pid)
+        up? = fn -> match?({:ok, %{restarts: 1, status: :up}}, Relay.info(relay.pid)) end
+        eventually(up?, 10_000)
+      end)
+
+      again = relay(relay.pid)
+      known = challenged(again, username: client.username, password: client.password)
+      assert known.anonymous
+      assert request_code(known, :allocate, [@udp]) == 200
+
+      made = [username: forgotten, password: password(forgotten)]
+      {answer, _} = once(challenged(again, made), :allocate, [@udp])
+      assert code(answer) == 401
+    end
+
+    test "is known in the end although the relay was busy" do
+      relay = start_relay(userhashes: 4000)
+      # A stopped process reads nothing, until it goes on.
+      System.cmd("kill", ["-STOP", "#{relay.os_pid}"])
+      long = String.duplicate("x", 480)
+      for n <- 1..2000, do: :ok = Relay.announce_soon("4000000000:#{long}#{n}", relay.pid)
+      late = "4000000000:late"
+      :ok = Relay.announce_soon(late, relay.pid)
+      assert Relay.drain(false, relay.pid) == {:error, :busy}
+      System.cmd("kill", ["-CONT", "#{relay.os_pid}"])
+
+      client = challenged(relay, username: late, password: password(late))
+      assert client.anonymous
+      eventually(fn -> client |> once(:allocate, [@udp]) |> elem(0) |> code() == 200 end, 10_000)
+    end
+
+    test "needs no telling for credentials made here, whatever they call the user" do
+      name = :"relay_#{System.unique_integer([:positive])}"
+      {:ok, pid} = start_supervised({Relay, [name: name] ++ options(userhashes: 10)})
+
+      for opts <- [[], [opaque_usernames: true]] do
+        {:ok, servers} = Embedded.get_ice_servers("carol", [relay: name] ++ opts)
+        %{username: username, credential: password} = List.last(servers)
+        assert String.ends_with?(username, ":carol") == (opts == [])
+        client = challenged(relay(pid), username: username, password: password)
+        assert client.anonymous
+        assert request_code(client, :allocate, [@udp]) == 200
+      end
     end
   end
 end

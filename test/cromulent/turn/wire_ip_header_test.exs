@@ -1,0 +1,119 @@
+defmodule Cromulent.Turn.WireIpHeaderTest do
+  # What the IP header of a relayed datagram says of DSCP and ECN (RFC 8656 §13, §14). The sockets here are plain
+  # ones, which the system tells of it.
+  use ExUnit.Case, async: true
+
+  import Cromulent.Turn.Helpers
+
+  alias Cromulent.Turn.{Client, Credentials, Stun}
+
+  # Expedited forwarding and ECT(0); CS1 and ECT(1).
+  @marks [0xB8 + 2, 0x20 + 1]
+
+  @loopback %{inet: {127, 0, 0, 1}, inet6: {0, 0, 0, 0, 0, 0, 0, 1}}
+
+  # Tells the mark of each datagram that comes; sends with the one that was set.
+  defp marked_socket(family) do
+    told = if family == :inet, do: [recvtos: true], else: [recvtclass: true]
+    opts = [:binary, family, ip: @loopback[family], active: true]
+    {:ok, socket} = :gen_udp.open(0, opts ++ told)
+    {:ok, address} = :inet.sockname(socket)
+    {socket, address}
+  end
+
+  defp mark(socket, :inet, tos), do: :ok = :inet.setopts(socket, tos: tos)
+  defp mark(socket, :inet6, tos), do: :ok = :inet.setopts(socket, tclass: tos)
+
+  defp recv(socket) do
+    receive do
+      {:udp, ^socket, _, _, [{_, tos}], data} -> {tos, data}
+    after
+      5_000 -> flunk("nothing came")
+    end
+  end
+
+  # A client whose socket is not connected: on connected ones Erlang may tell the mark of an earlier datagram.
+  defp allocated_with_marks(relay, family, peer) do
+    made = Credentials.generate("alice", secret())
+    {socket, _} = marked_socket(family)
+    server = address_of(relay, family)
+    key = [username: made.username, password: made.credential]
+    client = struct!(Client, [socket: socket, server: server] ++ key)
+    asked = [requested_transport: :udp] ++ family_of(peer)
+    {:error, challenge} = ask(client, :allocate, asked)
+    client = Client.learn(client, challenge)
+    {:success, answer} = ask(client, :allocate, asked)
+    {:success, _} = ask(client, :create_permission, xor_peer_address: peer)
+    {client, Stun.get(answer, :xor_relayed_address)}
+  end
+
+  defp ask(client, method, attributes) do
+    {message, opts} = Client.prepare(client, method, attributes)
+    send_packet(client, Stun.encode(message, opts))
+    {_, packet} = recv(client.socket)
+    {:ok, answer} = Stun.decode(packet)
+    {answer.class, answer}
+  end
+
+  defp send_packet(%{server: {ip, port}} = client, packet),
+    do: :ok = :gen_udp.send(client.socket, ip, port, packet)
+
+  defp address_of(relay, :inet), do: relay.address
+  defp address_of(relay, :inet6), do: relay.address6
+
+  defp family_of({ip, _}),
+    do: [requested_address_family: if(tuple_size(ip) == 4, do: :ipv4, else: :ipv6)]
+
+  defp up(client, peer, data) do
+    message = Stun.new(:indication, :send, xor_peer_address: peer, data: data)
+    send_packet(client, Stun.encode(message))
+  end
+
+  defp one_worker(opts), do: start_relay([workers: 1] ++ opts)
+
+  for {from, to} <- [inet: :inet, inet6: :inet6, inet: :inet6, inet6: :inet] do
+    test "is copied both ways where it is to be kept, #{from} to #{to}" do
+      relay = one_worker(keep_dscp: true)
+      {socket, peer} = marked_socket(unquote(to))
+      {client, {ip, port}} = allocated_with_marks(relay, unquote(from), peer)
+
+      # one datagram's mark is not the next one's
+      for tos <- @marks ++ [0] ++ @marks do
+        mark(client.socket, unquote(from), tos)
+        up(client, peer, "up")
+        assert recv(socket) == {tos, "up"}
+        mark(socket, unquote(to), tos)
+        :ok = :gen_udp.send(socket, ip, port, "down")
+        assert {^tos, packet} = recv(client.socket)
+        assert packet =~ "down"
+      end
+
+      # the relay's own answers have none
+      mark(client.socket, unquote(from), 0xB8)
+      send_packet(client, Stun.encode(Stun.new(:request, :binding)))
+      assert {0, _} = recv(client.socket)
+    end
+  end
+
+  test "is that of best effort otherwise" do
+    relay = one_worker([])
+    {socket, peer} = marked_socket(:inet)
+    {client, {ip, port}} = allocated_with_marks(relay, :inet, peer)
+    mark(client.socket, :inet, 0xBA)
+    up(client, peer, "up")
+    assert recv(socket) == {0, "up"}
+    mark(socket, :inet, 0xBA)
+    :ok = :gen_udp.send(socket, ip, port, "down")
+    assert {0, _} = recv(client.socket)
+  end
+
+  test "on a wildcard address too" do
+    relay = one_worker(keep_dscp: true, listen: ["udp:0.0.0.0:0", "udp:[::]:0"])
+    {_, port} = relay.address
+    {socket, peer} = marked_socket(:inet)
+    {client, _} = allocated_with_marks(%{relay | address: {{127, 0, 0, 2}, port}}, :inet, peer)
+    mark(client.socket, :inet, 0xB8)
+    up(client, peer, "up")
+    assert recv(socket) == {0xB8, "up"}
+  end
+end

@@ -1,0 +1,65 @@
+defmodule Cromulent.Turn.WireMobilityTest do
+  # Mobility (RFC 8016) as a client sees it: one allocation, one socket after the other. The engine's own tests
+  # have what goes wrong.
+  use ExUnit.Case, async: true
+
+  import Cromulent.Turn.Helpers
+  import Cromulent.Turn.Wire
+
+  alias Cromulent.Turn.{Client, Relay, Stun}
+
+  @udp {:requested_transport, :udp}
+  @wanted {:mobility_ticket, ""}
+
+  # The same user at a new socket.
+  defp elsewhere(relay, client) do
+    {:ok, new} = Client.open(relay.address, Map.to_list(Map.take(client, [:username, :password])))
+    new
+  end
+
+  test "a ticket takes an allocation from socket to socket, whichever worker it meets" do
+    relay = start_relay(mobility: true, workers: 4)
+    {socket, peer} = peer()
+    client = challenged(relay)
+    {answer, _} = once(client, :allocate, [@udp, @wanted])
+    {ip, port} = relayed = Stun.get(answer, :xor_relayed_address)
+    ticket = Stun.get(answer, :mobility_ticket)
+    {:ok, client} = Client.bind(client, 0x4000, peer)
+
+    Enum.reduce(1..12, {client, ticket}, fn n, {old, ticket} ->
+      new = elsewhere(relay, client)
+      {:ok, answer, new} = Client.request(new, :refresh, mobility_ticket: ticket)
+      next = Stun.get(answer, :mobility_ticket)
+      assert is_binary(next) and next != ticket
+
+      :ok = :gen_udp.send(socket, ip, port, "before")
+      assert Client.recv(old, 5_000) == {:ok, {:channel, 0x4000, "before"}}
+      :ok = Client.send_to(new, 0x4000, "moved #{n}")
+      assert peer_recv(socket, 5_000) == {relayed, "moved #{n}"}
+      :ok = :gen_udp.send(socket, ip, port, "after")
+      assert Client.recv(new, 5_000) == {:ok, {:channel, 0x4000, "after"}}
+      assert {:error, {:refused, 437, _}, _} = Client.refresh(old)
+      {new, next}
+    end)
+
+    assert {:ok, [_one]} = Relay.list(10, relay.pid)
+    assert {:ok, %{counters: %{allocations_moved: 12}}} = Relay.stats(relay.pid)
+  end
+
+  test "is forbidden where the option is not set" do
+    relay = start_relay()
+    assert allocate_code(relay, [@udp, @wanted]) == 405
+    assert allocate_code(relay, [@udp]) == 200
+  end
+
+  test "takes no tickets but its own" do
+    relay = start_relay(mobility: true)
+    assert allocate_code(relay, [@udp, {:mobility_ticket, "mine"}]) == 400
+    {answer, _} = once(challenged(relay), :allocate, [@udp, @wanted])
+    ticket = Stun.get(answer, :mobility_ticket)
+    <<first, rest::binary>> = ticket
+    bent = <<Bitwise.bxor(first, 1), rest::binary>>
+    assert request_code(challenged(relay), :refresh, mobility_ticket: bent) == 400
+    assert request_code(challenged(relay, user: "bob"), :refresh, mobility_ticket: ticket) == 441
+  end
+end
