@@ -133,7 +133,13 @@ defmodule Cromulent.Turn.MixProject do
   def application do
     [
       mod: {Cromulent.Turn.Application, []},
-      extra_applications: [:logger, :crypto, inets: :optional]
+      extra_applications: [
+        :logger,
+        :crypto,
+        inets: :optional,
+        ssl: :optional,
+        public_key: :optional
+      ]
     ]
   end
 

@@ -77,17 +77,45 @@ static bool parse_endpoint(const char *text, size_t len, struct addr *out)
                                   : text[0] == '[' && text[len - 1] != ']';
 }
 
+static const struct {
+    const char *scheme;
+    enum turn_transport transport;
+} transports[] = {{"udp", TURN_UDP}, {"tcp", TURN_TCP}};
+
+const char *config_scheme(enum turn_transport transport)
+{
+    for (size_t i = 0; i < sizeof transports / sizeof *transports; i++)
+        if (transports[i].transport == transport)
+            return transports[i].scheme;
+    return "";
+}
+
+/* Takes the scheme and its colon off the front of a listener. */
+static bool take_scheme(struct span *text, enum turn_transport *transport)
+{
+    const uint8_t *colon = memchr(text->data, ':', text->len);
+    size_t n = colon ? (size_t)(colon - text->data) : 0;
+
+    for (size_t i = 0; i < sizeof transports / sizeof *transports; i++) {
+        if (!colon || !span_eq(span_of(text->data, n), span_str(transports[i].scheme)))
+            continue;
+        *transport = transports[i].transport;
+        *text = span_of(colon + 1, text->len - n - 1);
+        return true;
+    }
+    return false;
+}
+
 static bool read_listener(struct reader *r)
 {
-    const struct span scheme = span_str("udp:");
     struct relay_config *c = r->config;
     struct span text;
 
-    if (c->listen_count == UDP_LISTENERS_MAX || !term_binary(&r->in, &text) ||
-        text.len < scheme.len || !span_eq(span_of(text.data, scheme.len), scheme))
+    if (c->listen_count == UDP_LISTENERS_MAX || !term_binary(&r->in, &text))
         return false;
-    if (!parse_endpoint((const char *)text.data + scheme.len, text.len - scheme.len,
-                        &c->listen[c->listen_count]))
+    struct relay_listener *l = &c->listen[c->listen_count];
+    if (!take_scheme(&text, &l->transport) ||
+        !parse_endpoint((const char *)text.data, text.len, &l->at))
         return false;
     c->listen_count++;
     return true;
@@ -207,6 +235,11 @@ static bool read_deny_peers(struct reader *r, const struct key *key)
 /* ---- keys ---- */
 
 #define TURN_OFFSET(field) offsetof(struct relay_config, turn.field)
+#define STREAM_NUMBER(field, from, to)                                   \
+    {                                                                    \
+        .name = #field, .read = read_number, .min = (from), .max = (to), \
+        .offset = offsetof(struct relay_config, stream.field)            \
+    }
 #define NUMBER(field, from, to)                                                           \
     {                                                                                     \
         .name = #field, .read = read_number, .offset = TURN_OFFSET(field), .min = (from), \
@@ -217,7 +250,7 @@ static const struct key keys[] = {
     {.name = "listen",
      .read = read_listen,
      .required = true,
-     .right = "a list of 1 to 16 addresses \"udp:IP:PORT\" or \"udp:[IPv6]:PORT\""},
+     .right = "a list of 1 to 16 addresses like \"udp:IP:PORT\" or \"tcp:[IPv6]:PORT\""},
     {.name = "realm",
      .read = read_line,
      .required = true,
@@ -268,12 +301,15 @@ static const struct key keys[] = {
     NUMBER(nonce_lifetime, 1, TURN_LIFETIME_LIMIT),
     NUMBER(challenge_rate, 0, 1000000),
     NUMBER(challenge_burst, 1, 1000000),
+    STREAM_NUMBER(max_connections, 1, 1u << 20),
+    STREAM_NUMBER(source_connections, 1, 1u << 20),
+    STREAM_NUMBER(connection_idle, 1, 3600),
 };
 
 enum {
     KEYS = sizeof keys / sizeof *keys
 };
-_Static_assert(KEYS <= 32, "one bit of `seen` per key");
+_Static_assert(KEYS <= 64, "one bit of `seen` per key");
 
 static const struct key *find_key(const char *name)
 {
@@ -295,7 +331,7 @@ static void explain(const struct key *key, const struct reader *r, char why[CONF
              key->secret ? "" : ", not ", key->secret ? "" : value);
 }
 
-static bool read_key(struct reader *r, uint32_t *seen, char why[CONFIG_WHY_MAX])
+static bool read_key(struct reader *r, uint64_t *seen, char why[CONFIG_WHY_MAX])
 {
     char name[TERM_ATOM_MAX], shown[TERM_SHOW_MAX];
     const struct key *key = NULL;
@@ -307,7 +343,7 @@ static bool read_key(struct reader *r, uint32_t *seen, char why[CONFIG_WHY_MAX])
         snprintf(why, CONFIG_WHY_MAX, "%s: not a key of the configuration", shown);
         return false;
     }
-    uint32_t bit = 1u << (key - keys);
+    uint64_t bit = UINT64_C(1) << (key - keys);
     r->culprit = r->in;
     r->right = key->right;
     if (!(*seen & bit) && key->read(r, key)) {
@@ -318,10 +354,10 @@ static bool read_key(struct reader *r, uint32_t *seen, char why[CONFIG_WHY_MAX])
     return false;
 }
 
-static bool all_there(uint32_t seen, char why[CONFIG_WHY_MAX])
+static bool all_there(uint64_t seen, char why[CONFIG_WHY_MAX])
 {
     for (size_t i = 0; i < KEYS; i++) {
-        if (!keys[i].required || seen & 1u << i)
+        if (!keys[i].required || seen & UINT64_C(1) << i)
             continue;
         snprintf(why, CONFIG_WHY_MAX, "%s: missing, must be %s", keys[i].name, keys[i].right);
         return false;
@@ -345,7 +381,7 @@ static bool fits_together(const struct turn_config *c, char why[CONFIG_WHY_MAX])
 
 static bool read_map(struct reader *r, char why[CONFIG_WHY_MAX])
 {
-    uint32_t seen = 0;
+    uint64_t seen = 0;
     int n = term_map(&r->in);
 
     if (n < 0) {
@@ -374,6 +410,8 @@ struct relay_config *config_read(struct term_in *in, char why[CONFIG_WHY_MAX])
         return NULL;
     }
     turn_config_defaults(&c->turn);
+    c->stream = (struct stream_config){
+        .max_connections = 8192, .source_connections = 1024, .connection_idle = 30};
     c->workers = default_workers();
     struct reader r = {.config = c, .in = *in};
     if (!read_map(&r, why)) {
@@ -381,6 +419,7 @@ struct relay_config *config_read(struct term_in *in, char why[CONFIG_WHY_MAX])
         return NULL;
     }
     c->asked_allocations = c->turn.max_allocations;
+    c->asked_connections = c->stream.max_connections;
     *in = r.in;
     return c;
 }
@@ -408,6 +447,7 @@ bool config_may_follow(const struct relay_config *old, const struct relay_config
         {"ports", a->port_min == b->port_min && a->port_max == b->port_max},
         {"workers", old->workers == next->workers},
         {"max_allocations", old->asked_allocations == next->asked_allocations},
+        {"max_connections", old->asked_connections == next->asked_connections},
     };
 
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {

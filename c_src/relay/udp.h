@@ -41,6 +41,12 @@ enum ct_err udp_relay_open(struct udp *u, const struct addr *at, uint32_t alloc,
                            struct turn_relay **out);
 void udp_relay_close(struct udp *u, struct turn_relay *relay);
 
+/*
+ * Sends what the effects queued: to be called before memory is used again that they were given, but
+ * for what the datagrams came in.
+ */
+void udp_send(struct udp *u);
+
 /* Sends what the effects queued. To be called before the loop waits. */
 void udp_flush(struct udp *u);
 

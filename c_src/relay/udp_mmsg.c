@@ -178,6 +178,11 @@ static void send_noted(struct udp *u)
     u->reserved = 0;
 }
 
+void udp_send(struct udp *u)
+{
+    send_noted(u);
+}
+
 void udp_flush(struct udp *u)
 {
     send_noted(u);

@@ -61,6 +61,11 @@ static void send_one(struct udp *u, uv_udp_t *handle, const struct addr *to, str
         turn_count(u->counters, TURN_N_DROP_SEND, 1);
 }
 
+void udp_send(struct udp *u)
+{
+    (void)u;
+}
+
 void udp_flush(struct udp *u)
 {
     (void)u;

@@ -4,6 +4,7 @@
 #include "relay/event.h"
 #include "relay/now.h"
 #include "relay/owner.h"
+#include "relay/stream.h"
 #include "relay/udp.h"
 
 #include <stdlib.h>
@@ -32,6 +33,7 @@ struct worker {
     uv_check_t check;
     struct crypto *crypto;
     struct udp *udp;
+    struct streams *streams;
     struct turn_server *server;
     struct random_pool pool;
     struct job *stop; /* answered when all handles are closed */
@@ -51,7 +53,12 @@ static uint8_t *io_reserve(struct turn_io *io, size_t size)
 
 static void io_to_client(struct turn_io *io, const struct turn_tuple *to, struct span data)
 {
-    udp_to_client(worker_of(io)->udp, to, data);
+    struct worker *w = worker_of(io);
+
+    if (to->transport == TURN_UDP)
+        udp_to_client(w->udp, to, data);
+    else
+        streams_to_client(w->streams, to, data);
 }
 
 static void io_to_peer(struct turn_io *io, struct turn_relay *from, const struct addr *to,
@@ -148,11 +155,21 @@ static void arm(struct worker *w)
 {
     uint64_t now = uv_now(&w->loop);
     uint64_t deadline = turn_server_deadline(w->server);
+    uint64_t streams = streams_deadline(w->streams);
 
+    deadline = deadline < streams ? deadline : streams;
     if (deadline >= w->armed)
         return;
     w->armed = deadline;
     uv_timer_start(&w->timer, on_timer, deadline > now ? deadline - now : 1, 0);
+}
+
+/* What one turn of the loop has brought leaves together. */
+static void flush(struct worker *w)
+{
+    streams_flush(w->streams);
+    udp_flush(w->udp);
+    arm(w);
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -161,17 +178,14 @@ static void on_timer(uv_timer_t *timer)
 
     w->armed = UINT64_MAX;
     turn_server_expire(w->server, now_of(&w->loop));
-    udp_flush(w->udp);
-    arm(w);
+    streams_expire(w->streams);
+    flush(w);
 }
 
 /* The loop has seen all that was readable. */
 static void on_check(uv_check_t *check)
 {
-    struct worker *w = OWNER_OF(check, struct worker, check);
-
-    udp_flush(w->udp);
-    arm(w);
+    flush(OWNER_OF(check, struct worker, check));
 }
 
 /* ---- jobs ---- */
@@ -179,6 +193,7 @@ static void on_check(uv_check_t *check)
 static void job_configure(struct worker *w, struct job *job)
 {
     turn_server_configure(w->server, job->request->config);
+    streams_configure(w->streams, job->request->streams);
 }
 
 static void job_stats(struct worker *w, struct job *job)
@@ -230,6 +245,8 @@ static void close_all(struct worker *w)
 {
     turn_server_free(w->server, now_of(&w->loop));
     w->server = NULL;
+    if (w->streams)
+        streams_close(w->streams);
     if (w->udp)
         udp_close(w->udp);
     uv_close((uv_handle_t *)&w->timer, NULL);
@@ -278,6 +295,11 @@ static bool build_engine(struct worker *w)
     w->udp = udp_new(&w->loop);
     if (!w->crypto || !w->udp)
         return false;
+    const struct streams_setup streams = {
+        .loop = &w->loop, .config = w->setup.streams, .gate = w->setup.gate, .udp = w->udp};
+    w->streams = streams_new(&streams);
+    if (!w->streams)
+        return false;
     struct turn_server_setup setup = {
         .config = w->setup.config, .commons = w->setup.commons, .crypto = w->crypto, .io = &w->io};
     w->server = turn_server_new(&setup, now_of(&w->loop));
@@ -286,6 +308,7 @@ static bool build_engine(struct worker *w)
 
 static void free_engine(struct worker *w)
 {
+    streams_free(w->streams);
     udp_free(w->udp);
     crypto_free(w->crypto);
     crypto_wipe(&w->pool, sizeof w->pool);
@@ -320,9 +343,9 @@ struct worker *worker_new(const struct worker_setup *setup)
     return w;
 }
 
-int worker_listen(struct worker *w, int fd, const struct addr *at)
+int worker_listen(struct worker *w, int fd, const struct addr *at, enum turn_transport transport)
 {
-    return udp_listen(w->udp, fd, at);
+    return transport == TURN_UDP ? udp_listen(w->udp, fd, at) : streams_listen(w->streams, fd, at);
 }
 
 static void run(void *arg)
@@ -338,6 +361,8 @@ int worker_start(struct worker *w)
     uv_check_start(&w->check, on_check);
     arm(w);
     int err = udp_start(w->udp, w->server);
+    if (!err)
+        err = streams_start(w->streams, w->server);
     if (!err)
         err = uv_thread_create(&w->thread, run, w);
     w->started = !err;

@@ -41,7 +41,8 @@ defmodule Cromulent.Turn do
   Further options, in code and `config` only, are the limits and lifetimes of `docs/control.md`:
   `max_allocations`, `user_quota`, `max_permissions`, `max_channels`, `lifetime_default`,
   `lifetime_max`, `permission_lifetime`, `channel_lifetime`, `channel_quarantine`,
-  `reservation_lifetime`, `nonce_lifetime`, `challenge_rate` and `challenge_burst`.
+  `reservation_lifetime`, `nonce_lifetime`, `challenge_rate`, `challenge_burst`, `max_connections`,
+  `source_connections` and `connection_idle`.
 
   A secret that is empty or still reads `${...}` is refused: a relay with a known secret is an open
   one. Secrets reach the relay over its control channel, never by its command line or environment, and

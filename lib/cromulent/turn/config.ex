@@ -22,7 +22,7 @@ defmodule Cromulent.Turn.Config do
     random_secret?: false
   ]
 
-  @type listener :: {:udp, :inet.ip_address(), :inet.port_number()}
+  @type listener :: {:udp | :tcp, :inet.ip_address(), :inet.port_number()}
 
   @typedoc """
   `secrets` is a function, so that neither a log nor a crash report can print what it gives; the
@@ -113,7 +113,7 @@ defmodule Cromulent.Turn.Config do
 
   @doc "`udp:IP:PORT`, as `TURN_LISTEN` and the relay write it."
   @spec format_listener(listener()) :: String.t()
-  def format_listener({:udp, ip, port}), do: "udp:#{Address.to_host(ip)}:#{port}"
+  def format_listener({transport, ip, port}), do: "#{transport}:#{Address.to_host(ip)}:#{port}"
 
   @doc "The listener of such a text."
   @spec parse_listener(String.t()) :: {:ok, listener()} | :error

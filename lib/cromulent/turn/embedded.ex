@@ -45,11 +45,11 @@ defmodule Cromulent.Turn.Embedded do
   @spec offer(Config.t(), [String.t()]) :: offer()
   def offer(%Config{} = config, listen) do
     hosts = listen |> Enum.flat_map(&hosts(&1, config)) |> Enum.uniq()
-    own = for host <- hosts, do: "stun:" <> host
+    own = for {:udp, host} <- hosts, do: "stun:" <> host
 
     %{
       stun: StunServers.entries(Enum.uniq(own ++ config.stun_urls)),
-      turn: for(host <- hosts, do: "turn:" <> host <> "?transport=udp"),
+      turn: Enum.map(hosts, &turn_url/1),
       ttl: config.ttl,
       secrets: config.secrets
     }
@@ -73,11 +73,14 @@ defmodule Cromulent.Turn.Embedded do
 
   defp entry(url, made), do: %{urls: url, username: made.username, credential: made.credential}
 
-  # `host:port` of each address at which clients reach this listener.
+  # The transport and `host:port` of each address at which clients reach this listener.
   defp hosts(text, config) do
-    {:ok, {:udp, ip, port}} = Config.parse_listener(text)
-    for host <- reached_at(ip, config), do: "#{host}:#{port}"
+    {:ok, {transport, ip, port}} = Config.parse_listener(text)
+    for host <- reached_at(ip, config), do: {transport, "#{host}:#{port}"}
   end
+
+  # RFC 7065 §3.1
+  defp turn_url({transport, host}), do: "turn:#{host}?transport=#{transport}"
 
   defp reached_at(_ip, %{host: host}) when is_binary(host) do
     case Address.parse(host) do

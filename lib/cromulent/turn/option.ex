@@ -41,7 +41,10 @@ defmodule Cromulent.Turn.Option do
     reservation_lifetime: 1..3600,
     nonce_lifetime: 1..3600,
     challenge_rate: 0..1_000_000,
-    challenge_burst: 0..1_000_000
+    challenge_burst: 0..1_000_000,
+    max_connections: 1..1_048_576,
+    source_connections: 1..1_048_576,
+    connection_idle: 1..3600
   ]
 
   @secrets_most 8
@@ -189,8 +192,7 @@ defmodule Cromulent.Turn.Option do
       raw,
       @listeners_most,
       &listener/1,
-      ~s(must be udp:IP:PORT, such as ) <>
-        ~s("udp:0.0.0.0:3478" or "udp:[::]:3478"; only udp so far)
+      ~s(must be udp:IP:PORT or tcp:IP:PORT, such as "udp:0.0.0.0:3478" or "tcp:[::]:3478")
     )
   end
 
@@ -330,14 +332,15 @@ defmodule Cromulent.Turn.Option do
     if length(values) <= most, do: :ok, else: {:error, "must be at most #{most} #{what}"}
   end
 
-  defp listener({:udp, ip, port}) when port in 0..65_535 do
-    with {:ok, ip} <- Address.parse(ip), do: {:ok, {:udp, ip, port}}
+  defp listener({transport, ip, port}) when transport in [:udp, :tcp] and port in 0..65_535 do
+    with {:ok, ip} <- Address.parse(ip), do: {:ok, {transport, ip, port}}
   end
 
-  defp listener("udp:" <> rest) do
-    with [_, host, port] <- Regex.run(~r/^(\[[^\]]+\]|[^:\[\]]+):(\d{1,5})$/, rest),
+  defp listener(text) when is_binary(text) do
+    with [_, scheme, host, port] <-
+           Regex.run(~r/^(udp|tcp):(\[[^\]]+\]|[^:\[\]]+):(\d{1,5})$/, text),
          {:ok, ip} <- Address.parse(host) do
-      listener({:udp, ip, String.to_integer(port)})
+      listener({String.to_existing_atom(scheme), ip, String.to_integer(port)})
     else
       _ -> :error
     end

@@ -135,8 +135,9 @@ defmodule Mix.Tasks.Turn.Check do
     opts = Keyword.take(flags, [:secret, :realm])
     config = checked(Config.new(opts, :flag))
 
-    for {:udp, ip, port} <- listeners(config, opts) do
+    for {transport, ip, port} <- listeners(config, opts) do
       %{
+        transport: transport,
         address: {reached(ip), port},
         credentials: {:secret, fn -> hd(config.secrets.()) end},
         realm: config.realm

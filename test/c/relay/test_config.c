@@ -114,7 +114,7 @@ static void test_defaults(void)
 
 static void put_everything(struct map *m)
 {
-    static const char *const listen[] = {"udp:127.0.0.1:0", "udp:[::1]:3478", "udp:0.0.0.0:65535"};
+    static const char *const listen[] = {"udp:127.0.0.1:0", "tcp:[::1]:3478", "udp:0.0.0.0:65535"};
     static const char *const secrets[] = {"first", "second"};
     struct term_out *out;
 
@@ -175,9 +175,12 @@ static void test_every_key(void)
     if (!c)
         return;
     CHECK_EQ(c->listen_count, 3);
-    check_addr(&c->listen[0], "127.0.0.1:0");
-    check_addr(&c->listen[1], "[::1]:3478");
-    check_addr(&c->listen[2], "0.0.0.0:65535");
+    CHECK_EQ(c->listen[0].transport, TURN_UDP);
+    CHECK_EQ(c->listen[1].transport, TURN_TCP);
+    CHECK_STR(config_scheme(c->listen[1].transport), "tcp");
+    check_addr(&c->listen[0].at, "127.0.0.1:0");
+    check_addr(&c->listen[1].at, "[::1]:3478");
+    check_addr(&c->listen[2].at, "0.0.0.0:65535");
     CHECK_STR(c->turn.realm, "a realm");
     CHECK_EQ(c->turn.secret_count, 2);
     CHECK_EQ(c->turn.secrets[1].len, 6);
@@ -224,6 +227,8 @@ static void test_listeners(void)
 {
     static const char *const wrong[] = {"udp:",
                                         "udp:127.0.0.1",
+                                        "tcp",
+                                        "sctp:127.0.0.1:1",
                                         "127.0.0.1:3478",
                                         "udp:::1",
                                         "udp:[::1]",
@@ -239,8 +244,8 @@ static void test_listeners(void)
         map_init(&m);
         put_texts(key(&m, "listen"), &wrong[i], 1);
         snprintf(want, sizeof want,
-                 "listen: must be a list of 1 to 16 addresses \"udp:IP:PORT\" or "
-                 "\"udp:[IPv6]:PORT\", not \"%s\"",
+                 "listen: must be a list of 1 to 16 addresses like \"udp:IP:PORT\" or "
+                 "\"tcp:[IPv6]:PORT\", not \"%s\"",
                  wrong[i]);
         check_refused(&m, want);
     }
@@ -261,8 +266,9 @@ static void test_names_what_is_missing(void)
     struct map m;
 
     map_init(&m);
-    check_refused(&m, "listen: missing, must be a list of 1 to 16 addresses \"udp:IP:PORT\" or "
-                      "\"udp:[IPv6]:PORT\"");
+    check_refused(&m,
+                  "listen: missing, must be a list of 1 to 16 addresses like \"udp:IP:PORT\" or "
+                  "\"tcp:[IPv6]:PORT\"");
 }
 
 static void test_relays_have_no_port(void)
@@ -315,7 +321,7 @@ static void test_what_may_follow(void)
     next->turn.relays[0].external.ip[0]++;
     CHECK(!config_may_follow(old, next, why));
     CHECK_STR(why, "relays: must be what it was, a change needs a restart");
-    next->listen[0].port++;
+    next->listen[0].at.port++;
     CHECK(!config_may_follow(old, next, why));
     CHECK_STR(why, "listen: must be what it was, a change needs a restart");
     config_free(old);

@@ -202,7 +202,7 @@ defmodule Cromulent.Turn.ConfigTest do
       assert Config.format_listener(listener) == text
     end
 
-    assert Config.parse_listener("tcp:127.0.0.1:1") == :error
+    assert Config.parse_listener("sctp:127.0.0.1:1") == :error
     assert Option.fetch(:listen, listen: ["udp:127.0.0.1:x"]) != :unset
   end
 end

@@ -30,6 +30,14 @@ defmodule Cromulent.Turn.EmbeddedTest do
       assert {_, ["turn:192.0.2.8:3478?transport=udp"]} = urls(opts, ["udp:0.0.0.0:3478"])
     end
 
+    test "name the transport of their listener" do
+      listen = ["tcp:127.0.0.1:3478", "udp:127.0.0.1:3479"]
+
+      assert urls([relay_ip: "127.0.0.1"], listen) ==
+               {["stun:127.0.0.1:3479"],
+                ["turn:127.0.0.1:3478?transport=tcp", "turn:127.0.0.1:3479?transport=udp"]}
+    end
+
     test "are the external ones behind NAT" do
       opts = [relay_ip: "10.0.0.8", external_ip: "203.0.113.5"]
       told = ["turn:203.0.113.5:3478?transport=udp"]
