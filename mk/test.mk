@@ -21,7 +21,7 @@ $(OBJ)/relay.a: $(RELAY_TEST_OBJS) $(OBJ)/sources
 	$(archive)
 
 $(OUT)/test/relay/%: $(OBJ)/test/relay/%.o $(OBJ)/helpers.a $(OBJ)/relay.a $(OBJ)/core.a
-	$(call link,$(RELAY_LDFLAGS),$^ $(UV_LIBS) $(EI_LIBS) $(CRYPTO_LIBS))
+	$(call link,$(RELAY_LDFLAGS),$^ $(UV_LIBS) $(EI_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS))
 $(OUT)/test/%: $(OBJ)/test/%.o $(OBJ)/helpers.a $(OBJ)/core.a
 	$(call link,$(RELAY_LDFLAGS),$^ $(CRYPTO_LIBS))
 

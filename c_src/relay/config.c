@@ -10,6 +10,11 @@ struct reader {
     struct term_in in;
     struct term_in culprit; /* the term that a refusal is about */
     const char *right;      /* what it should have been */
+    struct span cert, key;  /* views of the frame */
+};
+
+enum {
+    PEM_MAX = 64 * 1024
 };
 
 /* One key of the map. */
@@ -80,7 +85,7 @@ static bool parse_endpoint(const char *text, size_t len, struct addr *out)
 static const struct {
     const char *scheme;
     enum turn_transport transport;
-} transports[] = {{"udp", TURN_UDP}, {"tcp", TURN_TCP}};
+} transports[] = {{"udp", TURN_UDP}, {"tcp", TURN_TCP}, {"tls", TURN_TLS}};
 
 const char *config_scheme(enum turn_transport transport)
 {
@@ -232,6 +237,48 @@ static bool read_deny_peers(struct reader *r, const struct key *key)
     return read_list(r, 0, read_deny_rule);
 }
 
+/* ---- TLS ---- */
+
+/* PEM text is parsed when all keys are read: a certificate and its key belong together. */
+static bool read_pem(struct reader *r, struct span *out)
+{
+    return term_binary(&r->in, out) && out->len > 0 && out->len <= PEM_MAX;
+}
+
+static bool read_cert(struct reader *r, const struct key *key)
+{
+    (void)key;
+    return read_pem(r, &r->cert);
+}
+
+static bool read_tls_key(struct reader *r, const struct key *key)
+{
+    (void)key;
+    return read_pem(r, &r->key);
+}
+
+static bool needs_tls(const struct relay_config *c)
+{
+    for (uint32_t i = 0; i < c->listen_count; i++)
+        if (c->listen[i].transport == TURN_TLS)
+            return true;
+    return false;
+}
+
+static bool build_tls(struct reader *r, char why[CONFIG_WHY_MAX])
+{
+    if (r->cert.len && r->key.len) {
+        r->config->stream.tls = tls_context_new(r->cert, r->key, why);
+        return r->config->stream.tls != NULL;
+    }
+    const char *missing = r->key.len ? "cert" : r->cert.len || needs_tls(r->config) ? "key" : NULL;
+    if (missing)
+        snprintf(why, CONFIG_WHY_MAX,
+                 "%s: missing, a certificate and its key are given together, and tls: needs them",
+                 missing);
+    return !missing;
+}
+
 /* ---- keys ---- */
 
 #define TURN_OFFSET(field) offsetof(struct relay_config, turn.field)
@@ -304,6 +351,10 @@ static const struct key keys[] = {
     STREAM_NUMBER(max_connections, 1, 1u << 20),
     STREAM_NUMBER(source_connections, 1, 1u << 20),
     STREAM_NUMBER(connection_idle, 1, 3600),
+    STREAM_NUMBER(handshake_rate, 0, 1000000),
+    STREAM_NUMBER(handshake_burst, 1, 1000000),
+    {.name = "cert", .read = read_cert, .right = "PEM text of at most 64 KiB", .secret = true},
+    {.name = "key", .read = read_tls_key, .right = "PEM text of at most 64 KiB", .secret = true},
 };
 
 enum {
@@ -391,7 +442,7 @@ static bool read_map(struct reader *r, char why[CONFIG_WHY_MAX])
     for (int i = 0; i < n; i++)
         if (!read_key(r, &seen, why))
             return false;
-    return all_there(seen, why) && fits_together(&r->config->turn, why);
+    return all_there(seen, why) && fits_together(&r->config->turn, why) && build_tls(r, why);
 }
 
 static uint32_t default_workers(void)
@@ -411,7 +462,12 @@ struct relay_config *config_read(struct term_in *in, char why[CONFIG_WHY_MAX])
     }
     turn_config_defaults(&c->turn);
     c->stream = (struct stream_config){
-        .max_connections = 8192, .source_connections = 1024, .connection_idle = 30};
+        .max_connections = 8192,
+        .source_connections = 1024,
+        .connection_idle = 30,
+        .handshake_rate = 100,
+        .handshake_burst = 400,
+    };
     c->workers = default_workers();
     struct reader r = {.config = c, .in = *in};
     if (!read_map(&r, why)) {
@@ -428,6 +484,7 @@ void config_free(struct relay_config *config)
 {
     if (!config)
         return;
+    tls_context_free(config->stream.tls);
     crypto_wipe(config, sizeof *config);
     free(config);
 }

@@ -73,11 +73,31 @@ static void write_queue(struct conn *c, struct queue *q)
     }
 }
 
+/* Encrypts what waits, in as few records as can be, once everything before it has been sent. */
+static void encrypt(struct conn *c)
+{
+    if (c->phase != CONN_OPEN || queue_len(&c->wire))
+        return;
+    if (!tls_write(c->tls, queue_bytes(&c->frames)))
+        conn_doom(c, TURN_N_CONN_BROKEN);
+    queue_drop(&c->frames, &c->s->large, queue_len(&c->frames));
+}
+
+static void flush_tls(struct conn *c)
+{
+    write_queue(c, &c->wire);
+    encrypt(c);
+    write_queue(c, &c->wire);
+}
+
 void conn_flush(struct conn *c)
 {
-    write_queue(c, &c->frames);
+    if (c->tls)
+        flush_tls(c);
+    else
+        write_queue(c, &c->frames);
     if (!c->doomed)
-        want(c, queue_len(&c->frames) > 0);
+        want(c, queue_len(&c->frames) + queue_len(&c->wire) > 0);
 }
 
 /* ChannelData on streams is padded to four bytes (RFC 8656 §12.5); STUN messages already are. */
@@ -86,9 +106,17 @@ static size_t padding(struct span frame)
     return stun_padded(frame.len) - frame.len;
 }
 
+/* A response's first byte has the upper bit of the class (RFC 8489 §5). */
+static bool is_reply(struct span frame)
+{
+    return frame.len > 0 && frame.data[0] == 1;
+}
+
 static bool queue_frame(struct conn *c, struct span frame)
 {
-    return queue_put(&c->frames, &c->s->large, CONN_QUEUE_MAX, frame, padding(frame));
+    size_t most = is_reply(frame) ? CONN_REPLIES_MAX : CONN_QUEUE_MAX;
+
+    return queue_put(&c->frames, &c->s->large, most, frame, padding(frame));
 }
 
 void conn_send(struct conn *c, struct span frame)
@@ -175,14 +203,110 @@ static size_t unpack_part(struct conn *c)
     return w.pos;
 }
 
+/* ---- TLS ---- */
+
+/* What a handshake costs is limited per source. */
+static void start_tls(struct conn *c)
+{
+    const struct stream_config *config = c->s->config;
+    const struct ratelimit_rule rule = {config->handshake_rate, config->handshake_burst};
+    uint64_t now = uv_now(c->s->loop);
+
+    if (config->tls && (!rule.rate || ratelimit_take(&c->s->handshakes, &rule, &c->source, now)))
+        c->tls = tls_new(config->tls, &c->wire, &c->s->large);
+    if (!c->tls)
+        conn_doom(c, TURN_N_CONN_REFUSED);
+    c->phase = CONN_HANDSHAKE;
+    c->tuple.transport = TURN_TLS;
+}
+
+static void shake_hands(struct conn *c)
+{
+    enum tls_result r = tls_handshake(c->tls);
+
+    if (r == TLS_DONE) {
+        c->phase = CONN_OPEN;
+        turn_count(c->s->counters, TURN_N_HANDSHAKES, 1);
+    } else if (r != TLS_MORE) {
+        conn_doom(c, TURN_N_CONN_BROKEN);
+    }
+}
+
+/* Appends data to the input until there is no more, or no room for it. */
+static enum tls_result decrypt(struct conn *c, size_t *have)
+{
+    enum tls_result r = TLS_DONE;
+
+    while (r == TLS_DONE && *have < CONN_INPUT) {
+        size_t n = 0;
+        r = tls_read(c->tls, c->s->input + *have, CONN_INPUT - *have, &n);
+        *have += n;
+    }
+    return r;
+}
+
+static void take_data(struct conn *c)
+{
+    enum tls_result r = TLS_DONE;
+
+    while (r == TLS_DONE && !c->doomed) {
+        size_t have = unpack_part(c);
+        r = decrypt(c, &have);
+        forget_part(c);
+        take_input(c, have);
+    }
+    if (r == TLS_CLOSED)
+        hang_up(c);
+    else if (r == TLS_FAILED)
+        conn_doom(c, TURN_N_CONN_BROKEN);
+}
+
+static void take_ciphertext(struct conn *c, struct span bytes)
+{
+    tls_feed(c->tls, bytes);
+    if (c->phase == CONN_HANDSHAKE)
+        shake_hands(c);
+    if (c->phase == CONN_OPEN)
+        take_data(c);
+    /* the session may have something to say on its own */
+    if (queue_len(&c->wire))
+        mark_dirty(c);
+}
+
+/* ---- what is read ---- */
+
+/* The first byte has come: which of the two it is. */
+static void tell_apart(struct conn *c, uint8_t first)
+{
+    if (first == TLS_FIRST_BYTE && c->s->config->tls)
+        start_tls(c);
+    else
+        c->phase = CONN_OPEN;
+}
+
+static void take_bytes(struct conn *c, uint8_t *data, size_t len)
+{
+    if (c->phase == CONN_FIRST)
+        tell_apart(c, data[0]);
+    if (c->doomed)
+        return;
+    if (c->tls)
+        take_ciphertext(c, span_of(data, len));
+    else
+        take_input(c, len);
+}
+
+/* TLS keeps the beginnings of its records itself, and decrypts to where frames are read. */
 static void on_readable(struct conn *c)
 {
-    size_t have = unpack_part(c);
-    ssize_t n = recv(c->fd, c->s->input + have, CONN_READ_MAX, 0);
+    size_t have = c->tls ? 0 : unpack_part(c);
+    uint8_t *data = c->tls ? c->s->cipher : c->s->input;
+    ssize_t n = recv(c->fd, data + have, CONN_READ_MAX, 0);
 
     if (n > 0) {
-        forget_part(c);
-        take_input(c, have + (size_t)n);
+        if (!c->tls)
+            forget_part(c);
+        take_bytes(c, data, have + (size_t)n);
     } else if (n == 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)) {
         hang_up(c);
     }
@@ -204,7 +328,16 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 
 /* ---- life ---- */
 
-bool conn_open(struct streams *s, int fd, const struct turn_tuple *tuple, const struct addr *source)
+uint64_t conn_deadline(const struct conn *c)
+{
+    uint64_t idle_ms = (uint64_t)c->s->config->connection_idle * 1000;
+
+    if (c->phase != CONN_OPEN && idle_ms > CONN_HANDSHAKE_MS)
+        idle_ms = CONN_HANDSHAKE_MS;
+    return c->heard_ms + idle_ms;
+}
+
+bool conn_open(struct streams *s, int fd, const struct turn_tuple *tuple)
 {
     uint32_t number = slab_take(&s->conns);
 
@@ -218,12 +351,13 @@ bool conn_open(struct streams *s, int fd, const struct turn_tuple *tuple, const 
     c->s = s;
     c->open = true;
     c->fd = fd;
-    c->source = *source;
+    c->source = tuple->client;
     c->tuple = *tuple;
     c->tuple.link = number;
     c->heard_ms = uv_now(s->loop);
-    deadline_set(&s->wheel, &c->deadline,
-                 c->heard_ms + (uint64_t)s->config->connection_idle * 1000);
+    deadline_set(&s->wheel, &c->deadline, conn_deadline(c));
+    if (tuple->transport == TURN_TLS)
+        start_tls(c);
     uv_poll_start(&c->poll, UV_READABLE, on_poll);
     return true;
 }
@@ -243,8 +377,14 @@ void conn_close(struct conn *c)
     deadline_clear(&s->wheel, &c->deadline);
     if (s->server)
         turn_server_gone(s->server, &c->tuple, now_of(s->loop));
+    if (c->tls) {
+        tls_close(c->tls);
+        write_queue(c, &c->wire);
+    }
+    tls_free(c->tls);
     forget_part(c);
     queue_drop(&c->frames, &s->large, queue_len(&c->frames));
+    queue_drop(&c->wire, &s->large, queue_len(&c->wire));
     gate_leave(s->gate, &c->source);
     uv_close((uv_handle_t *)&c->poll, closed);
     close(c->fd);

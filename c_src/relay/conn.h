@@ -8,6 +8,7 @@
 #define CT_RELAY_CONN_H
 
 #include "core/deadline.h"
+#include "core/ratelimit.h"
 #include "core/slab.h"
 #include "relay/queue.h"
 #include "relay/stream.h"
@@ -21,14 +22,29 @@ enum {
     CONN_INPUT = CONN_FRAME_MAX + CONN_READ_MAX,
     /* Frames that wait for a client: more than the longest one, which must fit. */
     CONN_QUEUE_MAX = 66 * 1024,
+    /* Answers may wait too when media has taken all that: nobody asks again over a connection. */
+    CONN_REPLIES_MAX = 70 * 1024,
+    /* With what encryption adds, and an alert. */
     CONN_QUEUE_SIZE = 72 * 1024,
     CONN_LISTENERS_MAX = UDP_LISTENERS_MAX,
+    CONN_HANDSHAKE_MS = 10000, /* until STUN may be spoken */
 };
+
+enum conn_phase {
+    CONN_FIRST,     /* the first byte tells TLS from STUN (RFC 7983 §7) */
+    CONN_HANDSHAKE, /* of TLS */
+    CONN_OPEN
+};
+
+_Static_assert(CONN_REPLIES_MAX + (CONN_REPLIES_MAX / TLS_RECORD_MAX + 1) * TLS_RECORD_OVERHEAD <
+                   CONN_QUEUE_SIZE,
+               "an empty queue takes all that waits, encrypted");
 
 struct conn_listener {
     uv_poll_t poll;
     struct streams *s;
     struct addr at;
+    enum turn_transport transport;
     int fd;
 };
 
@@ -42,6 +58,9 @@ struct conn {
     uint64_t heard_ms;       /* when its last whole frame came */
     struct queue part;       /* the beginning of a frame */
     struct queue frames;     /* on their way to the client */
+    struct tls *tls;         /* NULL: none */
+    struct queue wire;       /* of TLS: encrypted, frames go through here */
+    enum conn_phase phase;
     int fd;
     bool open;       /* false from conn_close() on */
     bool part_large; /* `part` lies in a large buffer */
@@ -64,14 +83,19 @@ struct streams {
     struct conn *dirty;
     struct pool small, large; /* CONN_FRAME_SMALL, CONN_QUEUE_SIZE */
     struct deadline_wheel wheel;
-    uint8_t *input; /* CONN_INPUT bytes: what is being worked on, of whatever connection */
+    struct ratelimit handshakes;
+    uint8_t *input;  /* CONN_INPUT bytes: what is being worked on, of whatever connection */
+    uint8_t *cipher; /* CONN_READ_MAX bytes: what is to be decrypted to there */
 };
 
 /*
- * Takes over an accepted socket, counted at the gate as `source`. On failure nothing has happened.
+ * Takes over an accepted socket, counted at the gate as the client's, which is to speak
+ * tuple->transport: TURN_TCP may still turn out to be TURN_TLS. On failure nothing has happened.
  */
-bool conn_open(struct streams *s, int fd, const struct turn_tuple *tuple,
-               const struct addr *source);
+bool conn_open(struct streams *s, int fd, const struct turn_tuple *tuple);
+
+/* When it is to be closed if nothing more comes from it. */
+uint64_t conn_deadline(const struct conn *c);
 
 /* Queues one frame for the client, or counts it as dropped. */
 void conn_send(struct conn *c, struct span frame);

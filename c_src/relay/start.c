@@ -54,6 +54,13 @@ static void listener_text(const struct relay_listener *l, char out[LISTENER_TEXT
 
 /* ---- steps: each returns false when it has failed the daemon ---- */
 
+static bool load_tls(struct daemon *d)
+{
+    (void)d;
+    tls_init();
+    return true;
+}
+
 static bool limit_workers(struct daemon *d)
 {
     if (d->config->workers == 1 || sock_can_share())
@@ -264,8 +271,8 @@ static bool tell_ready(struct daemon *d)
 }
 
 static bool (*const steps[])(struct daemon *d) = {
-    limit_workers,  limit_descriptors,  make_nonce_key, try_relay_ips, build_workers,
-    bind_listeners, give_up_privileges, start_threads,  tell_ready,
+    load_tls,      limit_workers,  limit_descriptors,  make_nonce_key, try_relay_ips,
+    build_workers, bind_listeners, give_up_privileges, start_threads,  tell_ready,
 };
 
 void daemon_start(struct daemon *d)

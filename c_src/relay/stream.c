@@ -1,5 +1,6 @@
 #include "relay/stream.h"
 
+#include "crypto/crypto.h"
 #include "relay/conn.h"
 #include "relay/now.h"
 #include "relay/owner.h"
@@ -25,13 +26,14 @@ static void refuse(struct streams *s, int fd)
 static void admit(struct conn_listener *l, int fd, const struct addr *client)
 {
     struct streams *s = l->s;
-    struct turn_tuple tuple = {.client = *client, .server = l->at, .transport = TURN_TCP};
+    struct turn_tuple tuple = {
+        .client = *client, .server = l->at, .transport = (uint8_t)l->transport};
 
     if (!gate_enter(s->gate, client, s->config->source_connections)) {
         refuse(s, fd);
         return;
     }
-    if (sock_local(fd, &tuple.server) != 0 || !conn_open(s, fd, &tuple, client)) {
+    if (sock_local(fd, &tuple.server) != 0 || !conn_open(s, fd, &tuple)) {
         gate_leave(s->gate, client);
         refuse(s, fd);
         return;
@@ -106,13 +108,12 @@ void streams_flush(struct streams *s)
 /* Later, when it has an allocation or something to say; else now. */
 static void look_at(struct conn *c, struct turn_now now)
 {
-    uint64_t idle_ms = (uint64_t)c->s->config->connection_idle * 1000;
-    bool holds = turn_server_holds(c->s->server, &c->tuple, now);
-
-    if (!holds && now.ms - c->heard_ms >= idle_ms)
+    if (turn_server_holds(c->s->server, &c->tuple, now))
+        c->heard_ms = now.ms;
+    if (conn_deadline(c) <= now.ms)
         conn_doom(c, TURN_N_CONN_IDLE);
     else
-        deadline_set(&c->s->wheel, &c->deadline, (holds ? now.ms : c->heard_ms) + idle_ms);
+        deadline_set(&c->s->wheel, &c->deadline, conn_deadline(c));
 }
 
 void streams_expire(struct streams *s)
@@ -140,7 +141,7 @@ static void listener_closed(uv_handle_t *poll)
     free(OWNER_OF(poll, struct conn_listener, poll));
 }
 
-int streams_listen(struct streams *s, int fd, const struct addr *at)
+int streams_listen(struct streams *s, int fd, const struct addr *at, enum turn_transport transport)
 {
     struct conn_listener *l = s->listener_count < CONN_LISTENERS_MAX ? calloc(1, sizeof *l) : NULL;
     int err = l ? uv_poll_init(s->loop, &l->poll, fd) : UV_ENOMEM;
@@ -152,6 +153,7 @@ int streams_listen(struct streams *s, int fd, const struct addr *at)
     }
     l->s = s;
     l->at = *at;
+    l->transport = transport;
     l->fd = fd;
     s->listeners[s->listener_count++] = l;
     if (s->spare_fd < 0)
@@ -185,7 +187,9 @@ struct streams *streams_new(const struct streams_setup *setup)
     pool_init(&s->large, CONN_QUEUE_SIZE, LARGE_BUFFERS);
     deadline_init(&s->wheel, uv_now(setup->loop));
     s->input = malloc(CONN_INPUT);
-    if (!slab_init(&s->conns, sizeof(struct conn), s->config->max_connections) || !s->input) {
+    s->cipher = malloc(CONN_READ_MAX);
+    if (!slab_init(&s->conns, sizeof(struct conn), s->config->max_connections) || !s->input ||
+        !s->cipher || crypto_random(&s->handshakes.seed, sizeof s->handshakes.seed) != CT_OK) {
         streams_free(s);
         return NULL;
     }
@@ -224,5 +228,6 @@ void streams_free(struct streams *s)
     pool_free(&s->small);
     pool_free(&s->large);
     free(s->input);
+    free(s->cipher);
     free(s);
 }

@@ -1,6 +1,6 @@
 /*
- * A worker's connections: listeners of TCP, and what is accepted there. All functions belong to the
- * loop's thread.
+ * A worker's connections: listeners of TCP and TLS, and what is accepted there. All functions
+ * belong to the loop's thread.
  *
  * A connection carries STUN messages and ChannelData one after the other (RFC 8489 §6.2.2, RFC 8656
  * §12.5). What comes in is always read; what goes out and finds the client not reading is dropped
@@ -11,6 +11,7 @@
 
 #include "core/turn_server.h"
 #include "relay/gate.h"
+#include "relay/tls.h"
 #include "relay/udp.h"
 
 #include <uv.h>
@@ -20,6 +21,9 @@ struct stream_config {
     uint32_t max_connections;    /* in the whole relay; fixed when it starts */
     uint32_t source_connections; /* per source */
     uint32_t connection_idle;    /* seconds that one without allocation may be silent */
+    uint32_t handshake_rate;     /* handshakes per second, source and worker, 0: no limit */
+    uint32_t handshake_burst;
+    struct tls_context *tls; /* NULL: no certificate, no TLS */
 };
 
 struct streams;
@@ -36,9 +40,10 @@ struct streams *streams_new(const struct streams_setup *setup);
 
 /*
  * Adds a listening socket, bound to `at` (sock_open_acceptor), which it then owns, also when it
- * fails. 0 or a libuv error.
+ * fails. 0 or a libuv error. With TURN_TLS it takes nothing else; with TURN_TCP the first byte of a
+ * connection tells, if there is a certificate.
  */
-int streams_listen(struct streams *s, int fd, const struct addr *at);
+int streams_listen(struct streams *s, int fd, const struct addr *at, enum turn_transport transport);
 
 /* Starts to accept; frames go to the engine. 0 or a libuv error. */
 int streams_start(struct streams *s, struct turn_server *server);

@@ -345,7 +345,8 @@ struct worker *worker_new(const struct worker_setup *setup)
 
 int worker_listen(struct worker *w, int fd, const struct addr *at, enum turn_transport transport)
 {
-    return transport == TURN_UDP ? udp_listen(w->udp, fd, at) : streams_listen(w->streams, fd, at);
+    return transport == TURN_UDP ? udp_listen(w->udp, fd, at)
+                                 : streams_listen(w->streams, fd, at, transport);
 }
 
 static void run(void *arg)

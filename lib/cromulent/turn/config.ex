@@ -4,7 +4,7 @@ defmodule Cromulent.Turn.Config do
 
   alias Cromulent.Turn.{Address, Option}
 
-  @derive {Inspect, except: [:secrets]}
+  @derive {Inspect, except: [:secrets, :key]}
   @enforce_keys [:secrets, :realm, :listen, :relays]
   defstruct [
     :secrets,
@@ -13,6 +13,8 @@ defmodule Cromulent.Turn.Config do
     :relays,
     :host,
     :workers,
+    :cert,
+    :key,
     ports: {49_152, 65_535},
     ttl: 3600,
     stun_urls: [],
@@ -22,12 +24,13 @@ defmodule Cromulent.Turn.Config do
     random_secret?: false
   ]
 
-  @type listener :: {:udp | :tcp, :inet.ip_address(), :inet.port_number()}
+  @type listener :: {:udp | :tcp | :tls, :inet.ip_address(), :inet.port_number()}
 
   @typedoc """
   `secrets` is a function, so that neither a log nor a crash report can print what it gives; the
   first one signs new credentials. `relays` are pairs of the address that is bound and the one that
-  clients are told. `ttl` is in seconds. `workers` nil: one per core.
+  clients are told. `ttl` is in seconds. `workers` nil: one per core. `cert` and `key` are PEM texts, nil
+  without TLS; `key` is a function, like `secrets`.
   """
   @type t :: %__MODULE__{
           secrets: (() -> [binary(), ...]),
@@ -36,6 +39,8 @@ defmodule Cromulent.Turn.Config do
           relays: [{:inet.ip_address(), :inet.ip_address()}, ...],
           host: String.t() | nil,
           workers: pos_integer() | nil,
+          cert: String.t() | nil,
+          key: (() -> String.t()) | nil,
           ports: {:inet.port_number(), :inet.port_number()},
           ttl: pos_integer(),
           stun_urls: [String.t()],
@@ -49,7 +54,16 @@ defmodule Cromulent.Turn.Config do
   @default_port 3478
   @simple [:realm, :host, :workers, :ttl, :stun_urls, :allow_peers, :deny_peers]
   # What the relay fixes when it starts.
-  @fixed [:provider, :listen, :external_ip, :relay_ip, :relay_ports, :workers, :max_allocations]
+  @fixed [
+    :provider,
+    :listen,
+    :external_ip,
+    :relay_ip,
+    :relay_ports,
+    :workers,
+    :max_allocations,
+    :max_connections
+  ]
   @short_secret 16
 
   @doc "The configuration that the sources of `Cromulent.Turn.Option` add up to."
@@ -60,10 +74,14 @@ defmodule Cromulent.Turn.Config do
          {:ok, limits} <- collect(Option.limits(), opts, style),
          {:ok, secret} <- secret(opts, style),
          {:ok, listen} <- listen(opts, style),
+         {:ok, tls} <- tls(%{cert: nil, key: nil}, opts, style),
+         :ok <- check_tls(listen, tls, opts, style),
          {:ok, relays} <- relays(opts, style),
          {:ok, ports} <- or_default(Option.fetch(:relay_ports, opts, style), {49_152, 65_535}) do
       fixed = %{realm: @realm, listen: listen, relays: relays, ports: ports, limits: limits}
-      {:ok, struct!(__MODULE__, fixed |> Map.merge(simple) |> Map.merge(secret))}
+
+      {:ok,
+       struct!(__MODULE__, fixed |> Map.merge(simple) |> Map.merge(secret) |> Map.merge(tls))}
     end
   end
 
@@ -74,9 +92,11 @@ defmodule Cromulent.Turn.Config do
          :ok <- check_changeable(opts),
          {:ok, simple} <- collect_given(@simple, opts),
          {:ok, limits} <- collect_given(Option.limits(), opts),
-         {:ok, secret} <- if(opts[:secret], do: secret(opts, :option), else: {:ok, %{}}) do
+         {:ok, secret} <- if(opts[:secret], do: secret(opts, :option), else: {:ok, %{}}),
+         {:ok, tls} <- if(tls?(opts), do: tls(config, opts, :option), else: {:ok, %{}}) do
       limits = Map.merge(config.limits, limits)
-      {:ok, struct!(config, simple |> Map.merge(secret) |> Map.put(:limits, limits))}
+      changes = simple |> Map.merge(secret) |> Map.merge(tls)
+      {:ok, struct!(config, Map.put(changes, :limits, limits))}
     end
   end
 
@@ -108,7 +128,8 @@ defmodule Cromulent.Turn.Config do
     }
 
     workers = if config.workers, do: %{workers: config.workers}, else: %{}
-    required |> Map.merge(workers) |> Map.merge(config.limits)
+    tls = if config.cert, do: %{cert: config.cert, key: config.key.()}, else: %{}
+    required |> Map.merge(workers) |> Map.merge(tls) |> Map.merge(config.limits)
   end
 
   @doc "`udp:IP:PORT`, as `TURN_LISTEN` and the relay write it."
@@ -146,13 +167,16 @@ defmodule Cromulent.Turn.Config do
     end
   end
 
-  @doc "Options whose secret, if any, can no longer be printed."
+  @doc "Options whose secret and key, if any, can no longer be printed."
   @spec seal_opts(keyword()) :: keyword()
   def seal_opts(opts) do
-    case opts[:secret] do
-      secret when secret == nil or is_function(secret) -> opts
-      secret -> Keyword.put(opts, :secret, seal(secret))
-    end
+    Enum.map(opts, fn
+      {name, value} when name in [:secret, :key] and value != nil and not is_function(value) ->
+        {name, seal(value)}
+
+      option ->
+        option
+    end)
   end
 
   defp seal(value), do: fn -> value end
@@ -187,6 +211,27 @@ defmodule Cromulent.Turn.Config do
       :unset -> {:ok, %{secrets: boot_secret(), random_secret?: true}}
       error -> error
     end
+  end
+
+  # A certificate and its key come together; a new certificate may keep the key that is in use.
+  defp tls(old, opts, style) do
+    with {:ok, cert} <- or_default(Option.fetch(:cert, opts, style), old.cert),
+         {:ok, key} <- or_default(Option.fetch(:key, opts, style), old.key && old.key.()) do
+      case {cert, key} do
+        {nil, nil} -> {:ok, %{cert: nil, key: nil}}
+        {nil, _key} -> Option.refuse(:key, opts, style, "needs the certificate (cert) too")
+        {_cert, nil} -> Option.refuse(:cert, opts, style, "needs its private key (key) too")
+        {cert, key} -> {:ok, %{cert: cert, key: seal(key)}}
+      end
+    end
+  end
+
+  defp tls?(opts), do: opts[:cert] != nil or opts[:key] != nil
+
+  defp check_tls(listen, tls, opts, style) do
+    if tls.cert == nil and List.keymember?(listen, :tls, 0),
+      do: Option.refuse(:listen, opts, style, "tls: needs a certificate and its key (cert, key)"),
+      else: :ok
   end
 
   defp listen(opts, style) do

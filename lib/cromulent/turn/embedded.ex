@@ -49,7 +49,7 @@ defmodule Cromulent.Turn.Embedded do
 
     %{
       stun: StunServers.entries(Enum.uniq(own ++ config.stun_urls)),
-      turn: Enum.map(hosts, &turn_url/1),
+      turn: Enum.flat_map(hosts, &turn_urls(&1, config)),
       ttl: config.ttl,
       secrets: config.secrets
     }
@@ -79,8 +79,13 @@ defmodule Cromulent.Turn.Embedded do
     for host <- reached_at(ip, config), do: {transport, "#{host}:#{port}"}
   end
 
-  # RFC 7065 §3.1
-  defp turn_url({transport, host}), do: "turn:#{host}?transport=#{transport}"
+  # RFC 7065 §3.1. With a certificate a TCP listener speaks TLS too.
+  defp turn_urls({:udp, host}, _config), do: ["turn:#{host}?transport=udp"]
+  defp turn_urls({:tls, host}, _config), do: ["turns:#{host}?transport=tcp"]
+  defp turn_urls({:tcp, host}, %{cert: nil}), do: ["turn:#{host}?transport=tcp"]
+
+  defp turn_urls({:tcp, host}, _config),
+    do: ["turn:#{host}?transport=tcp", "turns:#{host}?transport=tcp"]
 
   defp reached_at(_ip, %{host: host}) when is_binary(host) do
     case Address.parse(host) do

@@ -54,6 +54,7 @@ defmodule Cromulent.Turn.Frame do
       :server,
       :transport,
       :tcp,
+      :tls,
       :relayed,
       :age_ms,
       :expires_in_ms,

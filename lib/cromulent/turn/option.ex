@@ -17,6 +17,8 @@ defmodule Cromulent.Turn.Option do
     secret: "TURN_SECRET",
     realm: "TURN_REALM",
     listen: "TURN_LISTEN",
+    cert: "TURN_TLS_CERT",
+    key: "TURN_TLS_KEY",
     external_ip: "TURN_EXTERNAL_IP",
     relay_ip: "TURN_RELAY_IP",
     relay_ports: "TURN_RELAY_PORTS",
@@ -44,12 +46,15 @@ defmodule Cromulent.Turn.Option do
     challenge_burst: 0..1_000_000,
     max_connections: 1..1_048_576,
     source_connections: 1..1_048_576,
-    connection_idle: 1..3600
+    connection_idle: 1..3600,
+    handshake_rate: 0..1_000_000,
+    handshake_burst: 1..1_000_000
   ]
 
   @secrets_most 8
   @secret_most 256
   @listeners_most 16
+  @pem_most 64 * 1024
   @relays_most 8
 
   @names Keyword.keys(@variables) ++ [:host, :software] ++ Keyword.keys(@limits)
@@ -135,9 +140,10 @@ defmodule Cromulent.Turn.Option do
     end
   end
 
-  # A secret is never shown, not even a wrong one.
+  # A secret is never shown, not even a wrong one; of a key only the name of its file.
   defp error(name, source, raw, expected) do
-    shown = if name == :secret, do: "", else: show(raw)
+    hidden? = name == :secret or (name == :key and not file?(raw))
+    shown = if hidden?, do: "", else: show(raw)
     {:error, {:config, describe(source, shown) <> ": " <> expected}}
   end
 
@@ -192,9 +198,15 @@ defmodule Cromulent.Turn.Option do
       raw,
       @listeners_most,
       &listener/1,
-      ~s(must be udp:IP:PORT or tcp:IP:PORT, such as "udp:0.0.0.0:3478" or "tcp:[::]:3478")
+      ~s(must be udp:IP:PORT, or with tcp: or tls:, such as "udp:0.0.0.0:3478" or "tcp:[::]:3478")
     )
   end
+
+  defp parse(name, raw) when name in [:cert, :key] and is_function(raw, 0),
+    do: parse(name, raw.())
+
+  defp parse(:cert, raw), do: pem(raw, ~r/-----BEGIN (X509 |TRUSTED )?CERTIFICATE-----/)
+  defp parse(:key, raw), do: pem(raw, ~r/-----BEGIN ([A-Z]+ )?PRIVATE KEY-----/)
 
   defp parse(:relay_ip, raw) do
     parse_list(
@@ -301,6 +313,41 @@ defmodule Cromulent.Turn.Option do
   defp split(raw) when is_binary(raw), do: raw |> String.split(",") |> Enum.map(&String.trim/1)
   defp split(raw), do: [raw]
 
+  # ---- PEM ----
+
+  # The text itself, or what is in the file of that name now.
+  defp pem(raw, begin) do
+    cond do
+      not is_binary(raw) ->
+        {:error, "must be a file in PEM form, or such text itself"}
+
+      file?(raw) ->
+        read_pem(raw, begin)
+
+      raw =~ begin and byte_size(raw) <= @pem_most ->
+        {:ok, raw}
+
+      true ->
+        {:error, "is not in the PEM form that is wanted here, or longer than 64 KiB"}
+    end
+  end
+
+  defp read_pem(path, begin) do
+    case File.read(path) do
+      {:ok, text} ->
+        if text =~ begin and byte_size(text) <= @pem_most,
+          do: {:ok, text},
+          else:
+            {:error,
+             "that file is not in the PEM form that is wanted here, or longer than 64 KiB"}
+
+      {:error, reason} ->
+        {:error, "cannot be read: #{:file.format_error(reason)}"}
+    end
+  end
+
+  defp file?(raw), do: is_binary(raw) and not String.contains?(raw, ["-----", "\n"])
+
   # ---- single values ----
 
   defp secret_fault(secret) do
@@ -332,13 +379,14 @@ defmodule Cromulent.Turn.Option do
     if length(values) <= most, do: :ok, else: {:error, "must be at most #{most} #{what}"}
   end
 
-  defp listener({transport, ip, port}) when transport in [:udp, :tcp] and port in 0..65_535 do
+  defp listener({transport, ip, port})
+       when transport in [:udp, :tcp, :tls] and port in 0..65_535 do
     with {:ok, ip} <- Address.parse(ip), do: {:ok, {transport, ip, port}}
   end
 
   defp listener(text) when is_binary(text) do
     with [_, scheme, host, port] <-
-           Regex.run(~r/^(udp|tcp):(\[[^\]]+\]|[^:\[\]]+):(\d{1,5})$/, text),
+           Regex.run(~r/^(udp|tcp|tls):(\[[^\]]+\]|[^:\[\]]+):(\d{1,5})$/, text),
          {:ok, ip} <- Address.parse(host) do
       listener({String.to_existing_atom(scheme), ip, String.to_integer(port)})
     else

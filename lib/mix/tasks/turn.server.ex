@@ -8,7 +8,9 @@ defmodule Mix.Tasks.Turn.Server do
 
   | flag | | else |
   |---|---|---|
-  | `--listen udp:IP:PORT` | repeatable; port 0 takes a free one | `TURN_LISTEN` |
+  | `--listen udp:IP:PORT` | repeatable, also with `tcp:` and `tls:`; port 0 takes a free one | `TURN_LISTEN` |
+  | `--cert FILE` | certificate and chain in PEM form; `tls:` needs it, and with it `tcp:` speaks TLS too | `TURN_TLS_CERT` |
+  | `--key FILE` | its private key in PEM form | `TURN_TLS_KEY` |
   | `--relay-ip IP` | repeatable | `TURN_RELAY_IP` |
   | `--external-ip IP` | repeatable; or `EXTERNAL/LOCAL` | `TURN_EXTERNAL_IP` |
   | `--realm R` | | `TURN_REALM` |
@@ -44,7 +46,9 @@ defmodule Mix.Tasks.Turn.Server do
     ports: :string,
     workers: :string,
     allow_peer: [:string, :keep],
-    deny_peer: [:string, :keep]
+    deny_peer: [:string, :keep],
+    cert: :string,
+    key: :string
   ]
   @renamed [ports: :relay_ports, allow_peer: :allow_peers, deny_peer: :deny_peers]
 

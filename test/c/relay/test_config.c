@@ -36,15 +36,20 @@ static void put_pair(struct term_out *out, const char *a, const char *b)
 }
 
 /* What cannot be left out. */
-static void put_required(struct map *m)
+static void put_but_listen(struct map *m)
 {
-    put_texts(key(m, "listen"), (const char *const[]){"udp:127.0.0.1:3478"}, 1);
     term_put_text(key(m, "realm"), "r");
     put_texts(key(m, "secrets"), (const char *const[]){"s"}, 1);
     struct term_out *out = key(m, "relays");
     term_put_list(out, 1);
     put_pair(out, "127.0.0.1", "192.0.2.1");
     term_put_nil(out);
+}
+
+static void put_required(struct map *m)
+{
+    put_texts(key(m, "listen"), (const char *const[]){"udp:127.0.0.1:3478"}, 1);
+    put_but_listen(m);
 }
 
 /* Reads the map, and frees it. */
@@ -235,8 +240,7 @@ static void test_listeners(void)
                                         "udp:::1:3478",
                                         "udp:localhost:1",
                                         "udp:127.0.0.1:",
-                                        "udp:127.0.0.1:65536",
-                                        "tls:127.0.0.1:1"};
+                                        "udp:127.0.0.1:65536"};
     char want[CONFIG_WHY_MAX];
 
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
@@ -249,6 +253,38 @@ static void test_listeners(void)
                  wrong[i]);
         check_refused(&m, want);
     }
+}
+
+/* A certificate and its key come together; what is in them is for test_tls.c. */
+static void test_certificates(void)
+{
+    static const char *const secure = "tls:127.0.0.1:5349";
+    struct map m;
+
+    map_init(&m);
+    put_required(&m);
+    term_put_text(key(&m, "cert"), "x");
+    check_refused(&m, "key: missing, a certificate and its key are given together, and tls: needs "
+                      "them");
+    map_init(&m);
+    put_required(&m);
+    term_put_text(key(&m, "key"), "x");
+    check_refused(&m, "cert: missing, a certificate and its key are given together, and tls: "
+                      "needs them");
+    map_init(&m);
+    put_required(&m);
+    term_put_text(key(&m, "key"), "x");
+    term_put_text(key(&m, "cert"), "y");
+    check_refused(&m, "cert: must be a certificate in PEM form, and those that it leads to");
+    map_init(&m);
+    put_required(&m);
+    term_put_nil(key(&m, "key"));
+    check_refused(&m, "key: must be PEM text of at most 64 KiB");
+    map_init(&m);
+    put_but_listen(&m);
+    put_texts(key(&m, "listen"), &secure, 1);
+    check_refused(&m, "key: missing, a certificate and its key are given together, and tls: needs "
+                      "them");
 }
 
 static void test_no_key_twice(void)
@@ -335,6 +371,7 @@ int main(void)
         CHECK_TEST(test_every_key),
         CHECK_TEST(test_numbers_have_limits),
         CHECK_TEST(test_listeners),
+        CHECK_TEST(test_certificates),
         CHECK_TEST(test_no_key_twice),
         CHECK_TEST(test_names_what_is_missing),
         CHECK_TEST(test_relays_have_no_port),

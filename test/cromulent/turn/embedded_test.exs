@@ -38,6 +38,19 @@ defmodule Cromulent.Turn.EmbeddedTest do
                 ["turn:127.0.0.1:3478?transport=tcp", "turn:127.0.0.1:3479?transport=udp"]}
     end
 
+    test "are of TLS where there is a certificate" do
+      made = Cromulent.Turn.Certificates.make()
+      opts = [relay_ip: "127.0.0.1", cert: made.cert, key: made.key, host: "turn.example.org"]
+
+      assert urls(opts, ["tcp:127.0.0.1:443", "tls:127.0.0.1:5349"]) ==
+               {[],
+                [
+                  "turn:turn.example.org:443?transport=tcp",
+                  "turns:turn.example.org:443?transport=tcp",
+                  "turns:turn.example.org:5349?transport=tcp"
+                ]}
+    end
+
     test "are the external ones behind NAT" do
       opts = [relay_ip: "10.0.0.8", external_ip: "203.0.113.5"]
       told = ["turn:203.0.113.5:3478?transport=udp"]

@@ -44,7 +44,7 @@ defmodule Cromulent.Turn.OptionTest do
         {"TURN_REALM", "a\"b", "must be 1 to 127 bytes of text without quotes"},
         {"TURN_REALM", String.duplicate("r", 128), "1 to 127 bytes"},
         {"TURN_LISTEN", "3478", "must be udp:IP:PORT"},
-        {"TURN_LISTEN", "sctp:0.0.0.0:3478", "or tcp:IP:PORT"},
+        {"TURN_LISTEN", "sctp:0.0.0.0:3478", "or with tcp: or tls:"},
         {"TURN_LISTEN", "udp:0.0.0.0:3478,", "must be udp:IP:PORT"},
         {"TURN_LISTEN", "udp:0.0.0.0:65536", "must be udp:IP:PORT"},
         {"TURN_LISTEN", "udp:::1:3478", "must be udp:IP:PORT"},
@@ -158,6 +158,34 @@ defmodule Cromulent.Turn.OptionTest do
 
     assert Option.fetch(:software, software: "") == {:ok, ""}
     refused(:software, String.duplicate("s", 128))
+  end
+
+  describe "certificates and keys" do
+    @describetag :tmp_dir
+
+    setup do: {:ok, made: Cromulent.Turn.Certificates.make()}
+
+    test "are files, or the text itself", %{made: made, tmp_dir: dir} do
+      {cert, key} = Cromulent.Turn.Certificates.files(made, dir)
+      assert Option.fetch(:cert, cert: cert) == {:ok, made.cert}
+      assert Option.fetch(:key, key: key) == {:ok, made.key}
+      assert Option.fetch(:cert, cert: made.cert) == {:ok, made.cert}
+      assert Option.fetch(:key, key: fn -> made.key end) == {:ok, made.key}
+    end
+
+    test "are told from each other, and a key is never shown", %{made: made, tmp_dir: dir} do
+      {cert, key} = Cromulent.Turn.Certificates.files(made, dir)
+      assert refused(:cert, key) =~ "that file is not in the PEM form that is wanted here"
+
+      assert refused(:key, cert) =~
+               "option key: #{inspect(cert)}: that file is not in the PEM form"
+
+      assert refused(:cert, made.key) =~ "is not in the PEM form that is wanted here"
+
+      text = refused(:key, String.replace(made.key, "BEGIN", "BEGGING"))
+      assert text =~ "option key: is not in the PEM form"
+      assert refused(:key, Path.join(dir, "none.pem")) =~ "cannot be read: no such file"
+    end
   end
 
   test "providers are names or modules" do
