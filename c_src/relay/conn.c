@@ -18,7 +18,7 @@ static void on_poll(uv_poll_t *poll, int status, int events);
 /* streams_flush() will see to it. */
 static void mark_dirty(struct conn *c)
 {
-    if (c->dirty)
+    if (c->dirty || !c->open)
         return;
     c->dirty = true;
     c->next_dirty = c->s->dirty;
@@ -73,21 +73,40 @@ static void write_queue(struct conn *c, struct queue *q)
     }
 }
 
-/* Encrypts what waits, in as few records as can be, once everything before it has been sent. */
-static void encrypt(struct conn *c)
+static size_t encrypted_size(size_t n)
 {
-    if (c->phase != CONN_OPEN || queue_len(&c->wire))
-        return;
-    if (!tls_write(c->tls, queue_bytes(&c->frames)))
-        conn_doom(c, TURN_N_CONN_BROKEN);
-    queue_drop(&c->frames, &c->s->large, queue_len(&c->frames));
+    return n + (n / TLS_RECORD_MAX + 1) * TLS_RECORD_OVERHEAD;
 }
 
+/*
+ * Encrypts what waits, as much as fits. A frame is a record, or several when it is long: there are
+ * clients that take what one read gives for one message (turnutils_uclient does).
+ */
+static void encrypt(struct conn *c)
+{
+    struct span rest;
+    size_t size;
+
+    while ((rest = queue_bytes(&c->frames)).len && !c->doomed) {
+        if (turn_frame_size(rest.data, rest.len, &size) != CT_OK || size == 0 || size > rest.len ||
+            encrypted_size(size) > CONN_WIRE_MAX - queue_len(&c->wire))
+            return;
+        if (!tls_write(c->tls, span_of(rest.data, size)))
+            conn_doom(c, TURN_N_CONN_BROKEN);
+        queue_drop(&c->frames, &c->s->large, size);
+    }
+}
+
+/* Frames are encrypted only once everything before them has been sent: there they can be dropped.
+ */
 static void flush_tls(struct conn *c)
 {
-    write_queue(c, &c->wire);
-    encrypt(c);
-    write_queue(c, &c->wire);
+    do {
+        write_queue(c, &c->wire);
+        if (queue_len(&c->wire) || c->phase != CONN_OPEN)
+            return;
+        encrypt(c);
+    } while (queue_len(&c->wire));
 }
 
 void conn_flush(struct conn *c)
@@ -373,6 +392,7 @@ void conn_close(struct conn *c)
 {
     struct streams *s = c->s;
 
+    c->open = false;
     c->doomed = true;
     deadline_clear(&s->wheel, &c->deadline);
     if (s->server)
@@ -388,5 +408,4 @@ void conn_close(struct conn *c)
     gate_leave(s->gate, &c->source);
     uv_close((uv_handle_t *)&c->poll, closed);
     close(c->fd);
-    c->open = false;
 }

@@ -24,7 +24,8 @@ enum {
     CONN_QUEUE_MAX = 66 * 1024,
     /* Answers may wait too when media has taken all that: nobody asks again over a connection. */
     CONN_REPLIES_MAX = 70 * 1024,
-    /* With what encryption adds, and an alert. */
+    /* Of TLS: encrypted, with room left for what a session has to say on its own. */
+    CONN_WIRE_MAX = 71 * 1024,
     CONN_QUEUE_SIZE = 72 * 1024,
     CONN_LISTENERS_MAX = UDP_LISTENERS_MAX,
     CONN_HANDSHAKE_MS = 10000, /* until STUN may be spoken */
@@ -35,10 +36,6 @@ enum conn_phase {
     CONN_HANDSHAKE, /* of TLS */
     CONN_OPEN
 };
-
-_Static_assert(CONN_REPLIES_MAX + (CONN_REPLIES_MAX / TLS_RECORD_MAX + 1) * TLS_RECORD_OVERHEAD <
-                   CONN_QUEUE_SIZE,
-               "an empty queue takes all that waits, encrypted");
 
 struct conn_listener {
     uv_poll_t poll;

@@ -85,21 +85,13 @@ void streams_to_client(struct streams *s, const struct turn_tuple *to, struct sp
     conn_send(slab_at(&s->conns, to->link), frame);
 }
 
-static struct conn *take_dirty(struct streams *s)
-{
-    struct conn *c = s->dirty;
-
-    if (!c)
-        return NULL;
-    s->dirty = c->next_dirty;
-    c->dirty = false;
-    return c;
-}
-
 void streams_flush(struct streams *s)
 {
-    for (struct conn *c; (c = take_dirty(s));) {
+    for (struct conn *c; (c = s->dirty);) {
         conn_flush(c);
+        /* only now: what flushing finds out must not put it on the list again */
+        s->dirty = c->next_dirty;
+        c->dirty = false;
         if (c->doomed)
             conn_close(c);
     }

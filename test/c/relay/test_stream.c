@@ -275,6 +275,33 @@ static void test_drops_whole_frames(void)
     rig_free(&r);
 }
 
+/* Clients that are gone while there is something for them, some with a reset. */
+static void test_clients_that_vanish(void)
+{
+    static const uint8_t frame[1000] = {0x40, 1, 996 >> 8, 996 & 0xff};
+    struct linger now = {.l_onoff = 1};
+    struct rig r;
+
+    rig_init(&r);
+    for (unsigned round = 1; round <= 40; round++) {
+        int fd = client_of(&r);
+        say(fd, binding, sizeof binding);
+        run_until(&r, TURN_N_BINDINGS, round);
+        const struct conn *c = slab_at(&r.streams->conns, 0);
+        CHECK(c->open);
+        if (round % 2)
+            CHECK_EQ(setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now), 0);
+        close(fd);
+        for (unsigned i = 0; i < round * 10; i++)
+            streams_to_client(r.streams, &c->tuple, span_of(frame, sizeof frame));
+        for (int i = 0; i < 10000 && r.streams->conns.used; i++)
+            turn(&r);
+        CHECK_EQ(r.streams->conns.used, 0);
+        CHECK(r.streams->dirty == NULL);
+    }
+    rig_free(&r);
+}
+
 static void test_limits(void)
 {
     struct rig r;
@@ -304,6 +331,7 @@ int main(void)
         CHECK_TEST(test_takes_messages_in_any_pieces),
         CHECK_TEST(test_closes_what_is_out_of_step),
         CHECK_TEST(test_drops_whole_frames),
+        CHECK_TEST(test_clients_that_vanish),
         CHECK_TEST(test_limits),
     };
     return CHECK_RUN(tests);
