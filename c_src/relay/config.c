@@ -237,6 +237,24 @@ static bool read_deny_peers(struct reader *r, const struct key *key)
     return read_list(r, 0, read_deny_rule);
 }
 
+static bool read_proxy(struct reader *r)
+{
+    struct stream_config *c = &r->config->stream;
+    struct span text;
+
+    if (c->proxy_count == STREAM_PROXIES_MAX || !term_binary(&r->in, &text) ||
+        addr_prefix_parse((const char *)text.data, text.len, &c->proxies[c->proxy_count]) != CT_OK)
+        return false;
+    c->proxy_count++;
+    return true;
+}
+
+static bool read_proxies(struct reader *r, const struct key *key)
+{
+    (void)key;
+    return read_list(r, 0, read_proxy);
+}
+
 /* ---- TLS ---- */
 
 /* PEM text is parsed when all keys are read: a certificate and its key belong together. */
@@ -353,6 +371,9 @@ static const struct key keys[] = {
     STREAM_NUMBER(connection_idle, 1, 3600),
     STREAM_NUMBER(handshake_rate, 0, 1000000),
     STREAM_NUMBER(handshake_burst, 1, 1000000),
+    {.name = "proxy_from",
+     .read = read_proxies,
+     .right = "a list of at most 16 CIDRs like \"10.0.0.0/8\", without host bits"},
     {.name = "cert", .read = read_cert, .right = "PEM text of at most 64 KiB", .secret = true},
     {.name = "key", .read = read_tls_key, .right = "PEM text of at most 64 KiB", .secret = true},
 };

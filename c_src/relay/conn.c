@@ -1,5 +1,6 @@
 #include "relay/conn.h"
 
+#include "core/proxy_header.h"
 #include "core/stun_wire.h"
 #include "core/turn_frame.h"
 #include "relay/now.h"
@@ -303,8 +304,49 @@ static void tell_apart(struct conn *c, uint8_t first)
         c->phase = CONN_OPEN;
 }
 
+/* From now on it counts as whose it is, for the limits per source too. */
+static void adopt_header(struct conn *c, const struct proxy_header *h)
+{
+    if (h->known) {
+        c->tuple.client = h->client;
+        c->tuple.server = h->server;
+    }
+    if (!gate_enter(c->s->gate, &c->tuple.client, c->s->config->source_connections)) {
+        conn_doom(c, TURN_N_CONN_REFUSED);
+        return;
+    }
+    gate_leave(c->s->gate, &c->source);
+    c->source = c->tuple.client;
+    c->phase = CONN_FIRST;
+    if (c->tuple.transport == TURN_TLS)
+        start_tls(c);
+}
+
+/* Takes the PROXY header off the front; what is left then, 0 also while it is not whole. */
+static size_t take_header(struct conn *c, uint8_t *data, size_t len)
+{
+    struct proxy_header h;
+    enum ct_err err = proxy_header_decode(data, len, &h);
+
+    if (err == CT_ESHORT) {
+        keep_part(c, span_of(data, len));
+        return 0;
+    }
+    if (err != CT_OK) {
+        conn_doom(c, TURN_N_CONN_BROKEN);
+        return 0;
+    }
+    adopt_header(c, &h);
+    memmove(data, data + h.size, len - h.size);
+    return len - h.size;
+}
+
 static void take_bytes(struct conn *c, uint8_t *data, size_t len)
 {
+    if (c->phase == CONN_PROXY)
+        len = take_header(c, data, len);
+    if (len == 0)
+        return;
     if (c->phase == CONN_FIRST)
         tell_apart(c, data[0]);
     if (c->doomed)
@@ -356,7 +398,7 @@ uint64_t conn_deadline(const struct conn *c)
     return c->heard_ms + idle_ms;
 }
 
-bool conn_open(struct streams *s, int fd, const struct turn_tuple *tuple)
+bool conn_open(struct streams *s, int fd, const struct turn_tuple *tuple, const struct addr *source)
 {
     uint32_t number = slab_take(&s->conns);
 
@@ -370,12 +412,13 @@ bool conn_open(struct streams *s, int fd, const struct turn_tuple *tuple)
     c->s = s;
     c->open = true;
     c->fd = fd;
-    c->source = tuple->client;
+    c->source = *source;
+    c->phase = source->family == ADDR_NONE ? CONN_PROXY : CONN_FIRST;
     c->tuple = *tuple;
     c->tuple.link = number;
     c->heard_ms = uv_now(s->loop);
     deadline_set(&s->wheel, &c->deadline, conn_deadline(c));
-    if (tuple->transport == TURN_TLS)
+    if (c->phase == CONN_FIRST && tuple->transport == TURN_TLS)
         start_tls(c);
     uv_poll_start(&c->poll, UV_READABLE, on_poll);
     return true;

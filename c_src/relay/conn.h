@@ -32,6 +32,7 @@ enum {
 };
 
 enum conn_phase {
+    CONN_PROXY,     /* a PROXY header comes first */
     CONN_FIRST,     /* the first byte tells TLS from STUN (RFC 7983 §7) */
     CONN_HANDSHAKE, /* of TLS */
     CONN_OPEN
@@ -86,10 +87,12 @@ struct streams {
 };
 
 /*
- * Takes over an accepted socket, counted at the gate as the client's, which is to speak
- * tuple->transport: TURN_TCP may still turn out to be TURN_TLS. On failure nothing has happened.
+ * Takes over an accepted socket, counted at the gate as `source`, whose family is ADDR_NONE when it
+ * is a proxy's, which will tell whose it is. It is to speak tuple->transport: TURN_TCP may still
+ * turn out to be TURN_TLS. On failure nothing has happened.
  */
-bool conn_open(struct streams *s, int fd, const struct turn_tuple *tuple);
+bool conn_open(struct streams *s, int fd, const struct turn_tuple *tuple,
+               const struct addr *source);
 
 /* When it is to be closed if nothing more comes from it. */
 uint64_t conn_deadline(const struct conn *c);

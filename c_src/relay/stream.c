@@ -23,18 +23,28 @@ static void refuse(struct streams *s, int fd)
     turn_count(s->counters, TURN_N_CONN_REFUSED, 1);
 }
 
+static bool is_proxy(const struct stream_config *config, const struct addr *client)
+{
+    for (uint32_t i = 0; i < config->proxy_count; i++)
+        if (addr_prefix_has(&config->proxies[i], client))
+            return true;
+    return false;
+}
+
 static void admit(struct conn_listener *l, int fd, const struct addr *client)
 {
     struct streams *s = l->s;
+    const struct addr nobody = {.family = ADDR_NONE};
+    const struct addr *source = is_proxy(s->config, client) ? &nobody : client;
     struct turn_tuple tuple = {
         .client = *client, .server = l->at, .transport = (uint8_t)l->transport};
 
-    if (!gate_enter(s->gate, client, s->config->source_connections)) {
+    if (!gate_enter(s->gate, source, s->config->source_connections)) {
         refuse(s, fd);
         return;
     }
-    if (sock_local(fd, &tuple.server) != 0 || !conn_open(s, fd, &tuple)) {
-        gate_leave(s->gate, client);
+    if (sock_local(fd, &tuple.server) != 0 || !conn_open(s, fd, &tuple, source)) {
+        gate_leave(s->gate, source);
         refuse(s, fd);
         return;
     }

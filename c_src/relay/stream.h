@@ -16,6 +16,10 @@
 
 #include <uv.h>
 
+enum {
+    STREAM_PROXIES_MAX = 16
+};
+
 /* Shared by all workers; outlives them or their next streams_configure(). */
 struct stream_config {
     uint32_t max_connections;    /* in the whole relay; fixed when it starts */
@@ -24,6 +28,9 @@ struct stream_config {
     uint32_t handshake_rate;     /* handshakes per second, source and worker, 0: no limit */
     uint32_t handshake_burst;
     struct tls_context *tls; /* NULL: no certificate, no TLS */
+    /* Networks whose connections must begin with a PROXY header. */
+    struct addr_prefix proxies[STREAM_PROXIES_MAX];
+    uint32_t proxy_count;
 };
 
 struct streams;

@@ -29,6 +29,7 @@ defmodule Cromulent.Turn do
   | `listen` | `TURN_LISTEN` | `udp:0.0.0.0:3478,udp:[::]:3478` | where clients are listened for; port 0 takes a free one |
   | `cert` | `TURN_TLS_CERT` | none | certificate and chain in PEM form, a file or the text itself; with it TCP listeners speak TLS too |
   | `key` | `TURN_TLS_KEY` | none | its private key, likewise |
+  | `proxy_from` | `TURN_PROXY_FROM` | none | blocks of load balancers whose TCP and TLS connections begin with a PROXY header (v1, v2) |
   | `relay_ip` | `TURN_RELAY_IP` | the host's primary addresses | local addresses that relayed traffic uses |
   | `external_ip` | `TURN_EXTERNAL_IP` | none | the public address of a host behind 1:1 NAT, or `EXTERNAL/LOCAL` pairs |
   | `relay_ports` | `TURN_RELAY_PORTS` | `49152-65535` | UDP ports of relayed traffic |

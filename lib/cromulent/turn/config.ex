@@ -20,6 +20,7 @@ defmodule Cromulent.Turn.Config do
     stun_urls: [],
     allow_peers: [],
     deny_peers: [],
+    proxy_from: [],
     limits: %{},
     random_secret?: false
   ]
@@ -46,13 +47,14 @@ defmodule Cromulent.Turn.Config do
           stun_urls: [String.t()],
           allow_peers: [String.t()],
           deny_peers: [String.t()],
+          proxy_from: [String.t()],
           limits: %{atom() => non_neg_integer() | String.t()},
           random_secret?: boolean()
         }
 
   @realm "cromulent_turn"
   @default_port 3478
-  @simple [:realm, :host, :workers, :ttl, :stun_urls, :allow_peers, :deny_peers]
+  @simple [:realm, :host, :workers, :ttl, :stun_urls, :allow_peers, :deny_peers, :proxy_from]
   # What the relay fixes when it starts.
   @fixed [
     :provider,
@@ -124,7 +126,8 @@ defmodule Cromulent.Turn.Config do
         ),
       ports: config.ports,
       allow_peers: config.allow_peers,
-      deny_peers: config.deny_peers
+      deny_peers: config.deny_peers,
+      proxy_from: config.proxy_from
     }
 
     workers = if config.workers, do: %{workers: config.workers}, else: %{}

@@ -19,6 +19,7 @@ defmodule Cromulent.Turn.Option do
     listen: "TURN_LISTEN",
     cert: "TURN_TLS_CERT",
     key: "TURN_TLS_KEY",
+    proxy_from: "TURN_PROXY_FROM",
     external_ip: "TURN_EXTERNAL_IP",
     relay_ip: "TURN_RELAY_IP",
     relay_ports: "TURN_RELAY_PORTS",
@@ -257,6 +258,15 @@ defmodule Cromulent.Turn.Option do
       1024,
       &Address.parse_cidr/1,
       "must be address blocks, such as 10.0.0.0/8 or fd00::/8"
+    )
+  end
+
+  defp parse(:proxy_from, raw) do
+    parse_list(
+      raw,
+      16,
+      &Address.parse_cidr/1,
+      "must be address blocks of proxies, such as 10.0.0.0/8 or fd00::/8"
     )
   end
 

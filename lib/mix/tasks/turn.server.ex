@@ -13,6 +13,7 @@ defmodule Mix.Tasks.Turn.Server do
   | `--key FILE` | its private key in PEM form | `TURN_TLS_KEY` |
   | `--relay-ip IP` | repeatable | `TURN_RELAY_IP` |
   | `--external-ip IP` | repeatable; or `EXTERNAL/LOCAL` | `TURN_EXTERNAL_IP` |
+  | `--proxy-from CIDR` | repeatable; TCP and TLS connections from there begin with a PROXY header | `TURN_PROXY_FROM` |
   | `--realm R` | | `TURN_REALM` |
   | `--secret S` | repeatable; seen by `ps`, so better by the variable | `TURN_SECRET` |
   | `--ports MIN-MAX` | | `TURN_RELAY_PORTS` |
@@ -48,7 +49,8 @@ defmodule Mix.Tasks.Turn.Server do
     allow_peer: [:string, :keep],
     deny_peer: [:string, :keep],
     cert: :string,
-    key: :string
+    key: :string,
+    proxy_from: [:string, :keep]
   ]
   @renamed [ports: :relay_ports, allow_peer: :allow_peers, deny_peer: :deny_peers]
 
