@@ -57,7 +57,8 @@ defmodule Cromulent.Turn.ConfigTest do
              ports: {20_000, 30_000},
              workers: 3,
              allow_peers: ["10.0.0.0/8"],
-             deny_peers: ["8.8.8.8/32"]
+             deny_peers: ["8.8.8.8/32"],
+             proxy_from: []
            }
   end
 

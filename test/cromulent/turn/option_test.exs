@@ -65,7 +65,8 @@ defmodule Cromulent.Turn.OptionTest do
         {"TURN_WORKERS", "0", "must be a number of threads from 1 to 64"},
         {"TURN_WORKERS", "all", "must be a number of threads"},
         {"TURN_ALLOW_PEERS", "10.0.0.0/99", "must be address blocks"},
-        {"TURN_DENY_PEERS", "everybody", "must be address blocks"}
+        {"TURN_DENY_PEERS", "everybody", "must be address blocks"},
+        {"TURN_PROXY_FROM", "10.0.0.1/8x", "must be address blocks of proxies"}
       ] do
     test "#{variable}=#{String.slice(value, 0, 20)} is refused" do
       put_env([{unquote(variable), unquote(value)}])
