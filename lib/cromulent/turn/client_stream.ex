@@ -126,13 +126,17 @@ defmodule Cromulent.Turn.ClientStream do
   defp connect_tls(ip, port, opts) do
     {:ok, _} = Application.ensure_all_started(:ssl)
 
-    case :ssl.connect(ip, port, opts, @connect_timeout) do
+    case :ssl.connect(ip, port, [log_level: :none] ++ opts, @connect_timeout) do
       {:ok, socket} -> {:ok, :ssl, socket}
-      {:error, {:tls_alert, {_alert, text}}} -> {:error, {:tls, to_string(text)}}
+      {:error, {:tls_alert, {_alert, text}}} -> {:error, {:tls, alert(text)}}
       {:error, {:options, reason}} -> {:error, {:tls, inspect(reason)}}
       {:error, reason} -> {:error, reason}
     end
   end
+
+  # Of "TLS client: In state ... generated CLIENT ALERT: Fatal - Unknown CA" the end.
+  defp alert(text),
+    do: text |> to_string() |> String.split("ALERT: ") |> List.last() |> String.trim()
 
   defp sockname(%{transport: :ssl, socket: socket}), do: :ssl.sockname(socket)
   defp sockname(%{socket: socket}), do: :inet.sockname(socket)
