@@ -85,7 +85,7 @@ static bool parse_endpoint(const char *text, size_t len, struct addr *out)
 static const struct {
     const char *scheme;
     enum turn_transport transport;
-} transports[] = {{"udp", TURN_UDP}, {"tcp", TURN_TCP}, {"tls", TURN_TLS}};
+} transports[] = {{"udp", TURN_UDP}, {"tcp", TURN_TCP}, {"tls", TURN_TLS}, {"dtls", TURN_DTLS}};
 
 const char *config_scheme(enum turn_transport transport)
 {
@@ -278,7 +278,7 @@ static bool read_tls_key(struct reader *r, const struct key *key)
 static bool needs_tls(const struct relay_config *c)
 {
     for (uint32_t i = 0; i < c->listen_count; i++)
-        if (c->listen[i].transport == TURN_TLS)
+        if (c->listen[i].transport == TURN_TLS || c->listen[i].transport == TURN_DTLS)
             return true;
     return false;
 }
@@ -291,9 +291,10 @@ static bool build_tls(struct reader *r, char why[CONFIG_WHY_MAX])
     }
     const char *missing = r->key.len ? "cert" : r->cert.len || needs_tls(r->config) ? "key" : NULL;
     if (missing)
-        snprintf(why, CONFIG_WHY_MAX,
-                 "%s: missing, a certificate and its key are given together, and tls: needs them",
-                 missing);
+        snprintf(
+            why, CONFIG_WHY_MAX,
+            "%s: missing, a certificate and its key are given together, and tls: and dtls: need them",
+            missing);
     return !missing;
 }
 

@@ -27,7 +27,7 @@ struct relay_config {
     uint32_t asked_connections;
 };
 
-/* "udp", "tcp", "tls": how a listener of this transport is written in the configuration. */
+/* "udp", "tcp", "tls", "dtls": how a listener of this transport is written in the configuration. */
 const char *config_scheme(enum turn_transport transport);
 
 /*

@@ -71,10 +71,15 @@ static bool limit_workers(struct daemon *d)
     return true;
 }
 
+static bool is_datagram(enum turn_transport transport)
+{
+    return transport == TURN_UDP || transport == TURN_DTLS;
+}
+
 static bool has_streams(const struct relay_config *c)
 {
     for (uint32_t i = 0; i < c->listen_count; i++)
-        if (c->listen[i].transport != TURN_UDP)
+        if (!is_datagram(c->listen[i].transport))
             return true;
     return false;
 }
@@ -176,8 +181,8 @@ static bool bind_listener(struct daemon *d, struct relay_listener *l)
         enum sock_place place = d->worker_count == 1 ? SOCK_ALONE
                                 : i == 0             ? SOCK_FIRST
                                                      : SOCK_FURTHER;
-        err = l->transport == TURN_UDP ? sock_open_listener(&l->at, place, &fd)
-                                       : sock_open_acceptor(&l->at, place, &fd);
+        err = is_datagram(l->transport) ? sock_open_listener(&l->at, place, &fd)
+                                        : sock_open_acceptor(&l->at, place, &fd);
         if (!err)
             err = -worker_listen(d->workers[i], fd, &l->at, l->transport);
     }

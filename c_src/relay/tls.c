@@ -1,5 +1,7 @@
 #include "relay/tls.h"
 
+#include "relay/dtls.h"
+
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
@@ -10,7 +12,7 @@
 
 struct tls_context {
     atomic_uint refs; /* whoever made it, and each session */
-    SSL_CTX *ssl;
+    SSL_CTX *ssl, *dtls;
     BIO_METHOD *bio;
 };
 
@@ -164,7 +166,7 @@ static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *o
 }
 
 /* Of TLS 1.2 what 1.3 has too: forward secrecy and authenticated encryption. */
-static bool set_parameters(SSL_CTX *ssl)
+static bool set_parameters(SSL_CTX *ssl, int least)
 {
     SSL_CTX_set_options(ssl, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
                                  SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
@@ -173,7 +175,7 @@ static bool set_parameters(SSL_CTX *ssl)
     SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_num_tickets(ssl, 1);
     SSL_CTX_set_alpn_select_cb(ssl, choose_protocol, NULL);
-    return SSL_CTX_set_min_proto_version(ssl, TLS1_2_VERSION) == 1 &&
+    return SSL_CTX_set_min_proto_version(ssl, least) == 1 &&
            SSL_CTX_set_max_proto_version(ssl, 0) == 1 &&
 #if OPENSSL_VERSION_NUMBER < 0x30500000L /* from then on the default starts with a hybrid group */
            SSL_CTX_set1_groups_list(ssl, "X25519:P-256:P-384") == 1 &&
@@ -185,9 +187,13 @@ static bool build(struct tls_context *c, struct span cert, struct span key, char
 {
     c->bio = bio_method();
     c->ssl = SSL_CTX_new(TLS_server_method());
-    if (!c->bio || !c->ssl || !set_parameters(c->ssl))
+    c->dtls = SSL_CTX_new(DTLS_server_method());
+    if (!c->bio || !c->ssl || !c->dtls || !set_parameters(c->ssl, TLS1_2_VERSION) ||
+        !set_parameters(c->dtls, DTLS1_2_VERSION))
         return fault(why, "cert: OpenSSL has no memory, or not what TLS needs");
-    return use_certificate(c->ssl, cert, why) && use_key(c->ssl, key, why);
+    dtls_context_init(c->dtls);
+    return use_certificate(c->ssl, cert, why) && use_key(c->ssl, key, why) &&
+           use_certificate(c->dtls, cert, why) && use_key(c->dtls, key, why);
 }
 
 struct tls_context *tls_context_new(struct span cert, struct span key, char why[TLS_WHY_MAX])
@@ -213,8 +219,14 @@ void tls_context_free(struct tls_context *c)
     if (!c || atomic_fetch_sub(&c->refs, 1) > 1)
         return;
     SSL_CTX_free(c->ssl);
+    SSL_CTX_free(c->dtls);
     BIO_meth_free(c->bio);
     free(c);
+}
+
+SSL *tls_context_datagram(struct tls_context *c)
+{
+    return SSL_new(c->dtls);
 }
 
 /* ---- sessions ---- */

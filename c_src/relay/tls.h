@@ -40,6 +40,9 @@ struct tls_context *tls_context_new(struct span cert, struct span key, char why[
 /* Sessions that use it keep it alive. NULL is fine. */
 void tls_context_free(struct tls_context *c);
 
+/* OpenSSL's object of a new DTLS session, for dtls.c. NULL when memory is short. */
+struct ssl_st *tls_context_datagram(struct tls_context *c);
+
 struct tls;
 
 /*

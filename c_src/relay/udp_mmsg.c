@@ -49,6 +49,7 @@ struct listener {
     uv_poll_t poll;
     struct udp *udp;
     struct addr at;
+    struct udp_input *input; /* NULL: the engine */
     uint32_t link;
     int fd;
     bool wildcard;
@@ -239,6 +240,14 @@ void udp_to_client(struct udp *u, const struct turn_tuple *to, struct span data)
     u->noted++;
 }
 
+void udp_send_copy(struct udp *u, const struct turn_tuple *to, struct span data)
+{
+    struct wbuf w = wbuf_of(udp_reserve(u, data.len), data.len);
+
+    wbuf_bytes(&w, data.data, data.len);
+    udp_to_client(u, to, span_of(w.data, w.pos));
+}
+
 void udp_to_peer(struct udp *u, struct turn_relay *from, const struct addr *to, struct span data,
                  unsigned flags)
 {
@@ -367,7 +376,11 @@ static void listener_readable(uv_poll_t *poll, int status, int events)
         struct turn_packet packet;
         if (l->wildcard)
             learn_local(&u->rx[i].msg_hdr, &tuple.server);
-        if (take(u, i, &packet))
+        if (!take(u, i, &packet))
+            continue;
+        if (l->input)
+            l->input->take(l->input, &tuple, &packet, now);
+        else
             turn_server_from_client(u->server, &tuple, &packet, now);
     }
 }
@@ -448,7 +461,7 @@ void udp_relay_close(struct udp *u, struct turn_relay *relay)
     relay->fd = -1;
 }
 
-int udp_listen(struct udp *u, int fd, const struct addr *at)
+int udp_listen(struct udp *u, int fd, const struct addr *at, struct udp_input *input)
 {
     struct listener *l = u->listener_count < UDP_LISTENERS_MAX ? calloc(1, sizeof *l) : NULL;
 
@@ -460,6 +473,7 @@ int udp_listen(struct udp *u, int fd, const struct addr *at)
     }
     l->udp = u;
     l->at = *at;
+    l->input = input;
     l->link = u->listener_count;
     l->fd = fd;
     l->wildcard = addr_is_any(at);

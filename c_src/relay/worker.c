@@ -1,6 +1,7 @@
 #include "relay/worker.h"
 
 #include "relay/control.h"
+#include "relay/dtls.h"
 #include "relay/event.h"
 #include "relay/now.h"
 #include "relay/owner.h"
@@ -34,6 +35,7 @@ struct worker {
     struct crypto *crypto;
     struct udp *udp;
     struct streams *streams;
+    struct dtls *dtls;
     struct turn_server *server;
     struct random_pool pool;
     struct job *stop; /* answered when all handles are closed */
@@ -57,6 +59,8 @@ static void io_to_client(struct turn_io *io, const struct turn_tuple *to, struct
 
     if (to->transport == TURN_UDP)
         udp_to_client(w->udp, to, data);
+    else if (to->transport == TURN_DTLS)
+        dtls_to_client(w->dtls, to, data);
     else
         streams_to_client(w->streams, to, data);
 }
@@ -154,10 +158,12 @@ static void on_timer(uv_timer_t *timer);
 static void arm(struct worker *w)
 {
     uint64_t now = uv_now(&w->loop);
-    uint64_t deadline = turn_server_deadline(w->server);
-    uint64_t streams = streams_deadline(w->streams);
+    const uint64_t deadlines[] = {turn_server_deadline(w->server), streams_deadline(w->streams),
+                                  dtls_deadline(w->dtls)};
+    uint64_t deadline = UINT64_MAX;
 
-    deadline = deadline < streams ? deadline : streams;
+    for (size_t i = 0; i < sizeof deadlines / sizeof *deadlines; i++)
+        deadline = deadlines[i] < deadline ? deadlines[i] : deadline;
     if (deadline >= w->armed)
         return;
     w->armed = deadline;
@@ -179,6 +185,7 @@ static void on_timer(uv_timer_t *timer)
     w->armed = UINT64_MAX;
     turn_server_expire(w->server, now_of(&w->loop));
     streams_expire(w->streams);
+    dtls_expire(w->dtls);
     flush(w);
 }
 
@@ -194,6 +201,7 @@ static void job_configure(struct worker *w, struct job *job)
 {
     turn_server_configure(w->server, job->request->config);
     streams_configure(w->streams, job->request->streams);
+    dtls_configure(w->dtls, job->request->streams);
 }
 
 static void job_stats(struct worker *w, struct job *job)
@@ -245,6 +253,8 @@ static void close_all(struct worker *w)
 {
     turn_server_free(w->server, now_of(&w->loop));
     w->server = NULL;
+    dtls_free(w->dtls);
+    w->dtls = NULL;
     if (w->streams)
         streams_close(w->streams);
     if (w->udp)
@@ -298,7 +308,13 @@ static bool build_engine(struct worker *w)
     const struct streams_setup streams = {
         .loop = &w->loop, .config = w->setup.streams, .gate = w->setup.gate, .udp = w->udp};
     w->streams = streams_new(&streams);
-    if (!w->streams)
+    const struct dtls_setup dtls = {.loop = &w->loop,
+                                    .config = w->setup.streams,
+                                    .gate = w->setup.gate,
+                                    .udp = w->udp,
+                                    .crypto = w->crypto};
+    w->dtls = dtls_new(&dtls);
+    if (!w->streams || !w->dtls)
         return false;
     struct turn_server_setup setup = {
         .config = w->setup.config, .commons = w->setup.commons, .crypto = w->crypto, .io = &w->io};
@@ -345,8 +361,11 @@ struct worker *worker_new(const struct worker_setup *setup)
 
 int worker_listen(struct worker *w, int fd, const struct addr *at, enum turn_transport transport)
 {
-    return transport == TURN_UDP ? udp_listen(w->udp, fd, at)
-                                 : streams_listen(w->streams, fd, at, transport);
+    if (transport == TURN_UDP)
+        return udp_listen(w->udp, fd, at, NULL);
+    if (transport == TURN_DTLS)
+        return udp_listen(w->udp, fd, at, dtls_input(w->dtls));
+    return streams_listen(w->streams, fd, at, transport);
 }
 
 static void run(void *arg)
@@ -361,6 +380,7 @@ int worker_start(struct worker *w)
 {
     uv_check_start(&w->check, on_check);
     arm(w);
+    dtls_start(w->dtls, w->server);
     int err = udp_start(w->udp, w->server);
     if (!err)
         err = streams_start(w->streams, w->server);

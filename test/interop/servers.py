@@ -86,7 +86,7 @@ class Ours:
                    f"realm={REALM}", "workers=2", f"relay_ports={self.ports()}"]
         if allow:
             options.append(f"allow_peers={','.join(allow)}")
-        if "tls" in transports:
+        if {"tls", "dtls"} & set(transports):
             options += [f"{what}={path}" for what, path in certificate(self.out).items()]
         info = self.command("start", name, *options)
         self.pids[name] = info["os_pid"]
@@ -137,13 +137,13 @@ class Coturn:
     def running(self, ips=("127.0.0.1", "::1"), allow=("127.0.0.0/8", "::1/128"), port=0,
                 transports=("udp",)):
         port = port or free_ports(2)
-        tls = ["--no-tls"]
-        if "tls" in transports:
+        tls = ["--no-tls", "--no-dtls"]
+        if {"tls", "dtls"} & set(transports):
             paths = certificate(self.out)
             tls = [f"--tls-listening-port={port}", f"--cert={paths['cert']}",
                    f"--pkey={paths['key']}"]
         argv = ["turnserver", "-n", f"--listening-port={port}", f"--realm={REALM}",
-                "--use-auth-secret", f"--static-auth-secret={SECRET}", *tls, "--no-dtls",
+                "--use-auth-secret", f"--static-auth-secret={SECRET}", *tls,
                 "--no-cli", f"--min-port={PORTS[0]}", f"--max-port={PORTS[1]}", "--log-file=stdout",
                 f"--pidfile={os.path.abspath(self.out)}/coturn-{port}.pid"]
         argv += [f"--listening-ip={ip}" for ip in ips] + [f"--relay-ip={ip}" for ip in ips]

@@ -39,7 +39,7 @@ TRAFFIC = [
     Traffic("client to client, 20 clients", ("-y", "-m", "20"), clients=20),
     Traffic("permissions and channels of no use", ("-G",)),
     *(Traffic(f"{transport.upper()}, {what}", flags, transport=transport, **more)
-      for transport in ("tcp", "tls")
+      for transport in ("tcp", "tls", "dtls")
       for what, flags, more in (
           ("channels", (), {}),
           ("Send indications", ("-s",), {}),
@@ -50,7 +50,7 @@ TRAFFIC = [
       )),
 ]
 
-TRANSPORT_FLAGS = {"udp": (), "tcp": ("-t",), "tls": ("-t", "-S")}
+TRANSPORT_FLAGS = {"udp": (), "tcp": ("-t",), "tls": ("-t", "-S"), "dtls": ("-S",)}
 
 
 # ---- programs ----
@@ -135,7 +135,7 @@ def check_counters(relay, case, text, total, clients, probes):
     if "-G" not in case.flags:
         wanted.update(errors=again, forbidden=0)
     check_equal("the relay's counters", {k: counters.get(k) for k in wanted}, wanted)
-    if case.transport == "udp":
+    if case.transport in ("udp", "dtls"):
         check_equal("allocations left, which uclient never releases", stats["allocations"], probes)
         check_equal("allocations ended by hand", relay.kill_all(), probes)
     until(10, "the end of all allocations", lambda: relay.stats()["allocations"] == 0)

@@ -13,7 +13,7 @@ defmodule Cromulent.Turn.Check do
           required(:address) => Client.address(),
           required(:credentials) => {String.t(), String.t()} | {:secret, (() -> binary())},
           required(:realm) => String.t() | nil,
-          optional(:transport) => :udp | :tcp | :tls,
+          optional(:transport) => :udp | :tcp | :tls | :dtls,
           optional(:tls) => keyword()
         }
   @type step :: %{name: String.t(), ms: float(), result: {:ok, String.t()} | {:error, String.t()}}
@@ -282,7 +282,7 @@ defmodule Cromulent.Turn.Check do
   end
 
   defp port_kind(%{target: target}),
-    do: if(Map.get(target, :transport, :udp) == :udp, do: "UDP", else: "TCP")
+    do: if(Map.get(target, :transport, :udp) in [:udp, :dtls], do: "UDP", else: "TCP")
 
   defp where(state), do: format(state.target.address)
   defp format({ip, port}), do: "#{Address.to_host(ip)}:#{port}"

@@ -1,6 +1,6 @@
 defmodule Cromulent.Turn.Client do
   @moduledoc false
-  # A small TURN client over UDP, TCP and TLS (RFC 8656, RFC 8489), for `mix turn.check` and for tests.
+  # A small TURN client over UDP, TCP, TLS and DTLS (RFC 8656, RFC 8489), for `mix turn.check` and for tests.
   #
   # It is a value, not a process: packets come as messages to the process that opened it, and what is
   # not waited for stays in the mailbox. Functions that talk to the server give back the client, which
@@ -52,7 +52,7 @@ defmodule Cromulent.Turn.Client do
   # ---- sockets ----
 
   @doc """
-  A client of the server at that address. Options: `transport`, `:udp` (the default), `:tcp` or `:tls`;
+  A client of the server at that address. Options: `transport`, `:udp` (the default), `:tcp`, `:tls` or `:dtls`;
   `username` and `password`; `ip`, the local address; `tls`, options of `:ssl.connect/4`; `rto` and
   `deadline` in ms.
   """
@@ -69,6 +69,11 @@ defmodule Cromulent.Turn.Client do
 
   defp connect(:tls, server, opts),
     do: ClientStream.open(server, Keyword.put_new(opts, :tls, verify: :verify_none))
+
+  defp connect(:dtls, server, opts) do
+    tls = Keyword.put(opts[:tls] || [verify: :verify_none], :protocol, :dtls)
+    ClientStream.open(server, Keyword.put(opts, :tls, tls))
+  end
 
   defp connect(:udp, {ip, port}, opts) do
     local = Keyword.take(opts, [:ip])
@@ -202,7 +207,7 @@ defmodule Cromulent.Turn.Client do
   end
 
   # When to send, in ms from the start: 0, 500, 1500, 3500, ...; and when to give up.
-  defp schedule(%{transport: :udp, rto: rto}) do
+  defp schedule(%{transport: transport, rto: rto}) when transport in [:udp, :dtls] do
     times = for n <- 0..(@sends - 1), do: (Bitwise.bsl(1, n) - 1) * rto
     {times, List.last(times) + @last_wait * rto}
   end
@@ -306,7 +311,10 @@ defmodule Cromulent.Turn.Client do
   @spec send_to(t(), address() | ChannelData.channel(), binary()) ::
           :ok | {:error, :inet.posix() | :closed}
   def send_to(client, channel, data) when is_integer(channel) do
-    send_packet(client, ChannelData.encode(channel, data, stream?: client.transport != :udp))
+    send_packet(
+      client,
+      ChannelData.encode(channel, data, stream?: client.transport in [:tcp, :tls])
+    )
   end
 
   def send_to(client, peer, data) do

@@ -1,6 +1,6 @@
 defmodule Cromulent.Turn.ClientStream do
   @moduledoc false
-  # The connection of a `Cromulent.Turn.Client` over TCP or TLS: a process that owns the socket and
+  # The connection of a `Cromulent.Turn.Client` over TCP, TLS or DTLS: a process that owns the socket and
   # sends its opener every frame that comes, as `{:frame, pid, frame}`, and in the end
   # `{:closed, pid, reason}`. It ends with its opener.
 
@@ -11,7 +11,8 @@ defmodule Cromulent.Turn.ClientStream do
   @connect_timeout 10_000
 
   @typedoc """
-  `ip`: the local address. `tls`: options of `:ssl.connect/4`; TLS is spoken where they are given.
+  `ip`: the local address. `tls`: options of `:ssl.connect/4`; TLS is spoken where they are given, DTLS
+  with `protocol: :dtls` among them.
   """
   @type option :: {:ip, :inet.ip_address()} | {:tls, keyword() | nil}
   @type reason :: :inet.posix() | :timeout | {:tls, String.t()}
@@ -62,7 +63,9 @@ defmodule Cromulent.Turn.ClientStream do
 
     case connect(server, opts) do
       {:ok, transport, socket} ->
-        {:ok, %{opener: opener, transport: transport, socket: socket, rest: <<>>}}
+        datagrams? = opts[:tls][:protocol] == :dtls
+        state = %{opener: opener, transport: transport, socket: socket, rest: <<>>}
+        {:ok, Map.put(state, :datagrams?, datagrams?)}
 
       {:error, reason} ->
         send(opener, {ref, reason})
@@ -92,6 +95,11 @@ defmodule Cromulent.Turn.ClientStream do
   end
 
   @impl true
+  def handle_info({:ssl, socket, packet}, %{socket: socket, datagrams?: true} = state) do
+    send(state.opener, {:frame, self(), packet})
+    {:noreply, state}
+  end
+
   def handle_info({tag, socket, bytes}, %{socket: socket} = state) when tag in [:tcp, :ssl],
     do: frames(%{state | rest: state.rest <> bytes})
 
@@ -112,13 +120,13 @@ defmodule Cromulent.Turn.ClientStream do
 
   defp connect({ip, port}, opts) do
     local = Keyword.take(opts, [:ip])
-    tcp = [:binary, Address.family(ip), active: true, nodelay: true] ++ local
+    base = [:binary, Address.family(ip), active: true] ++ local
 
     if tls = opts[:tls],
-      do: connect_tls(ip, port, tcp ++ tls),
+      do: connect_tls(ip, port, base ++ tls),
       else:
         with(
-          {:ok, socket} <- :gen_tcp.connect(ip, port, tcp, @connect_timeout),
+          {:ok, socket} <- :gen_tcp.connect(ip, port, [nodelay: true] ++ base, @connect_timeout),
           do: {:ok, :gen_tcp, socket}
         )
   end

@@ -25,7 +25,7 @@ defmodule Cromulent.Turn.Config do
     random_secret?: false
   ]
 
-  @type listener :: {:udp | :tcp | :tls, :inet.ip_address(), :inet.port_number()}
+  @type listener :: {:udp | :tcp | :tls | :dtls, :inet.ip_address(), :inet.port_number()}
 
   @typedoc """
   `secrets` is a function, so that neither a log nor a crash report can print what it gives; the
@@ -232,8 +232,14 @@ defmodule Cromulent.Turn.Config do
   defp tls?(opts), do: opts[:cert] != nil or opts[:key] != nil
 
   defp check_tls(listen, tls, opts, style) do
-    if tls.cert == nil and List.keymember?(listen, :tls, 0),
-      do: Option.refuse(:listen, opts, style, "tls: needs a certificate and its key (cert, key)"),
+    if tls.cert == nil and Enum.any?(listen, &(elem(&1, 0) in [:tls, :dtls])),
+      do:
+        Option.refuse(
+          :listen,
+          opts,
+          style,
+          "tls: and dtls: need a certificate and its key (cert, key)"
+        ),
       else: :ok
   end
 

@@ -81,6 +81,7 @@ defmodule Cromulent.Turn.Embedded do
 
   # RFC 7065 §3.1. With a certificate a TCP listener speaks TLS too.
   defp turn_urls({:udp, host}, _config), do: ["turn:#{host}?transport=udp"]
+  defp turn_urls({:dtls, host}, _config), do: ["turns:#{host}?transport=udp"]
   defp turn_urls({:tls, host}, _config), do: ["turns:#{host}?transport=tcp"]
   defp turn_urls({:tcp, host}, %{cert: nil}), do: ["turn:#{host}?transport=tcp"]
 

@@ -55,6 +55,7 @@ defmodule Cromulent.Turn.Frame do
       :transport,
       :tcp,
       :tls,
+      :dtls,
       :relayed,
       :age_ms,
       :expires_in_ms,

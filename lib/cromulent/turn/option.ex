@@ -199,7 +199,7 @@ defmodule Cromulent.Turn.Option do
       raw,
       @listeners_most,
       &listener/1,
-      ~s(must be udp:IP:PORT, or with tcp: or tls:, such as "udp:0.0.0.0:3478" or "tcp:[::]:3478")
+      ~s(must be udp:IP:PORT, or with tcp:, tls: or dtls:, such as "udp:0.0.0.0:3478" or "tcp:[::]:3478")
     )
   end
 
@@ -390,13 +390,13 @@ defmodule Cromulent.Turn.Option do
   end
 
   defp listener({transport, ip, port})
-       when transport in [:udp, :tcp, :tls] and port in 0..65_535 do
+       when transport in [:udp, :tcp, :tls, :dtls] and port in 0..65_535 do
     with {:ok, ip} <- Address.parse(ip), do: {:ok, {transport, ip, port}}
   end
 
   defp listener(text) when is_binary(text) do
     with [_, scheme, host, port] <-
-           Regex.run(~r/^(udp|tcp|tls):(\[[^\]]+\]|[^:\[\]]+):(\d{1,5})$/, text),
+           Regex.run(~r/^(udp|tcp|tls|dtls):(\[[^\]]+\]|[^:\[\]]+):(\d{1,5})$/, text),
          {:ok, ip} <- Address.parse(host) do
       listener({String.to_existing_atom(scheme), ip, String.to_integer(port)})
     else

@@ -2,7 +2,7 @@ defmodule Mix.Tasks.Turn.Check do
   @shortdoc "Checks that a TURN server relays"
 
   @moduledoc """
-  Does what a call would do with a TURN server, over UDP, TCP or TLS: Binding, two allocations, permissions, a round trip
+  Does what a call would do with a TURN server, over UDP, TCP, TLS or DTLS: Binding, two allocations, permissions, a round trip
   from one to the other, Refresh, release. It prints a line per step with its time, and why when one fails.
 
       mix turn.check --url turn:turn.example.org:3478 --username U --credential C
@@ -129,7 +129,7 @@ defmodule Mix.Tasks.Turn.Check do
     else
       _ ->
         expected =
-          "must be turn:HOST:PORT or turns:HOST:PORT, such as turn:192.0.2.1:3478?transport=tcp; not DTLS"
+          "must be turn:HOST:PORT or turns:HOST:PORT, such as turn:192.0.2.1:3478?transport=tcp"
 
         fail(2, "--url #{inspect(url)}: #{expected}")
     end
@@ -138,6 +138,7 @@ defmodule Mix.Tasks.Turn.Check do
   defp transport("turn", query) when query in [[], ["transport=udp"]], do: {:ok, :udp}
   defp transport("turn", ["transport=tcp"]), do: {:ok, :tcp}
   defp transport("turns", query) when query in [[], ["transport=tcp"]], do: {:ok, :tls}
+  defp transport("turns", ["transport=udp"]), do: {:ok, :dtls}
   defp transport(_scheme, _query), do: :error
 
   defp tls(_host, true), do: [verify: :verify_none]

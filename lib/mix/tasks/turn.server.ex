@@ -8,8 +8,8 @@ defmodule Mix.Tasks.Turn.Server do
 
   | flag | | else |
   |---|---|---|
-  | `--listen udp:IP:PORT` | repeatable, also with `tcp:` and `tls:`; port 0 takes a free one | `TURN_LISTEN` |
-  | `--cert FILE` | certificate and chain in PEM form; `tls:` needs it, and with it `tcp:` speaks TLS too | `TURN_TLS_CERT` |
+  | `--listen udp:IP:PORT` | repeatable, also with `tcp:`, `tls:` and `dtls:`; port 0 takes a free one | `TURN_LISTEN` |
+  | `--cert FILE` | certificate and chain in PEM form; `tls:` and `dtls:` need it, and with it `tcp:` speaks TLS too | `TURN_TLS_CERT` |
   | `--key FILE` | its private key in PEM form | `TURN_TLS_KEY` |
   | `--relay-ip IP` | repeatable | `TURN_RELAY_IP` |
   | `--external-ip IP` | repeatable; or `EXTERNAL/LOCAL` | `TURN_EXTERNAL_IP` |

@@ -264,13 +264,15 @@ static void test_certificates(void)
     map_init(&m);
     put_required(&m);
     term_put_text(key(&m, "cert"), "x");
-    check_refused(&m, "key: missing, a certificate and its key are given together, and tls: needs "
-                      "them");
+    check_refused(
+        &m,
+        "key: missing, a certificate and its key are given together, and tls: and dtls: need them");
     map_init(&m);
     put_required(&m);
     term_put_text(key(&m, "key"), "x");
-    check_refused(&m, "cert: missing, a certificate and its key are given together, and tls: "
-                      "needs them");
+    check_refused(
+        &m,
+        "cert: missing, a certificate and its key are given together, and tls: and dtls: need them");
     map_init(&m);
     put_required(&m);
     term_put_text(key(&m, "key"), "x");
@@ -283,8 +285,9 @@ static void test_certificates(void)
     map_init(&m);
     put_but_listen(&m);
     put_texts(key(&m, "listen"), &secure, 1);
-    check_refused(&m, "key: missing, a certificate and its key are given together, and tls: needs "
-                      "them");
+    check_refused(
+        &m,
+        "key: missing, a certificate and its key are given together, and tls: and dtls: need them");
 }
 
 static void test_no_key_twice(void)

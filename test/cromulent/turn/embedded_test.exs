@@ -42,12 +42,13 @@ defmodule Cromulent.Turn.EmbeddedTest do
       made = Cromulent.Turn.Certificates.make()
       opts = [relay_ip: "127.0.0.1", cert: made.cert, key: made.key, host: "turn.example.org"]
 
-      assert urls(opts, ["tcp:127.0.0.1:443", "tls:127.0.0.1:5349"]) ==
+      assert urls(opts, ["tcp:127.0.0.1:443", "tls:127.0.0.1:5349", "dtls:127.0.0.1:5349"]) ==
                {[],
                 [
                   "turn:turn.example.org:443?transport=tcp",
                   "turns:turn.example.org:443?transport=tcp",
-                  "turns:turn.example.org:5349?transport=tcp"
+                  "turns:turn.example.org:5349?transport=tcp",
+                  "turns:turn.example.org:5349?transport=udp"
                 ]}
     end
 

@@ -44,7 +44,7 @@ defmodule Cromulent.Turn.OptionTest do
         {"TURN_REALM", "a\"b", "must be 1 to 127 bytes of text without quotes"},
         {"TURN_REALM", String.duplicate("r", 128), "1 to 127 bytes"},
         {"TURN_LISTEN", "3478", "must be udp:IP:PORT"},
-        {"TURN_LISTEN", "sctp:0.0.0.0:3478", "or with tcp: or tls:"},
+        {"TURN_LISTEN", "sctp:0.0.0.0:3478", "or with tcp:, tls: or dtls:"},
         {"TURN_LISTEN", "udp:0.0.0.0:3478,", "must be udp:IP:PORT"},
         {"TURN_LISTEN", "udp:0.0.0.0:65536", "must be udp:IP:PORT"},
         {"TURN_LISTEN", "udp:::1:3478", "must be udp:IP:PORT"},
