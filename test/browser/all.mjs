@@ -1,2 +1,3 @@
 import "./call.test.mjs";
 import "./check_page.test.mjs";
+import "./stream.test.mjs";

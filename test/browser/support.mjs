@@ -24,9 +24,9 @@ const FLAGS = [
 ];
 
 /** The system's Chromium, without a window. */
-export function launchBrowser() {
+export function launchBrowser(...flags) {
   const root = process.getuid?.() === 0;
-  const args = root ? [...FLAGS, "--no-sandbox"] : FLAGS;
+  const args = [...FLAGS, ...flags, ...(root ? ["--no-sandbox"] : [])];
   return chromium.launch({ executablePath: browserPath(), args });
 }
 
