@@ -15,7 +15,7 @@
 ## V=                   1: show the commands
 ## CC= CPPFLAGS= CFLAGS= LDFLAGS= OPT=-O2   the compiler, and flags that come after our own
 ## PKG_CONFIG=pkg-config                    finds libuv and libcrypto
-## UV_CFLAGS= UV_LIBS= CRYPTO_CFLAGS= CRYPTO_LIBS=           where it finds nothing
+## UV_CFLAGS= UV_LIBS= CRYPTO_CFLAGS= CRYPTO_LIBS= SSL_CFLAGS= SSL_LIBS=   where it finds nothing
 ## ERTS_INCLUDE_DIR= ERL_EI_INCLUDE_DIR= ERL_EI_LIBDIR=      found by asking erl; mix sets them
 ##
 

@@ -48,7 +48,7 @@ endif
 # A room sees the headers it may use, and no others.
 CRYPTO_ROOM = $(call as-system,$(CRYPTO_CFLAGS))
 NIF_ROOM = -isystem $(ERTS_INCLUDE_DIR)
-RELAY_ROOM = -D_GNU_SOURCE $(call as-system,$(UV_CFLAGS)) -isystem $(ERL_EI_INCLUDE_DIR)
+RELAY_ROOM = -D_GNU_SOURCE $(call as-system,$(UV_CFLAGS) $(SSL_CFLAGS)) -isystem $(ERL_EI_INCLUDE_DIR)
 $(OBJ)/crypto/%.o: ROOM_FLAGS = $(CRYPTO_ROOM)
 $(OBJ)/nif/%.o: ROOM_FLAGS = $(NIF_ROOM)
 $(OBJ)/relay/%.o: ROOM_FLAGS = $(RELAY_ROOM)
@@ -66,6 +66,7 @@ info: build ## Show what the build found and what the results need at run time
 	@echo "ei         $(ERL_EI_INCLUDE_DIR) $(EI_LIBS)"
 	@echo "libuv      $(UV_CFLAGS) $(UV_LIBS)"
 	@echo "libcrypto  $(CRYPTO_CFLAGS) $(CRYPTO_LIBS)"
+	@echo "libssl     $(SSL_CFLAGS) $(SSL_LIBS)"
 	@echo "UDP        $(UDP)"
 	@for f in $(PRIV)/$(NIF_NAME) $(PRIV)/$(RELAY_NAME); do \
 	    echo "$$f"; if [ "$(OS)" = Darwin ]; then otool -L $$f; else ldd $$f; fi; done
@@ -73,7 +74,7 @@ info: build ## Show what the build found and what the results need at run time
 # Compiler, flags, paths and versions in one file whose time changes when they do.
 # What is missing is told here, before anything is compiled.
 FINGERPRINT = $(call compiler) | $(CRYPTO_ROOM) | $(NIF_ROOM) | $(RELAY_ROOM) | $(OUR_LDFLAGS) $(LDFLAGS) \
-    | $(UV_LIBS) | $(EI_LIBS) | $(CRYPTO_LIBS)
+    | $(UV_LIBS) | $(EI_LIBS) | $(SSL_LIBS) | $(CRYPTO_LIBS)
 $(OBJ)/flags: FORCE
 	$(Q)mkdir -p $(@D)
 	$(Q){ echo '$(FINGERPRINT)'; $(CC) --version 2>&1 | head -n 1; } >$@.$$$$ && \
@@ -81,6 +82,7 @@ $(OBJ)/flags: FORCE
 	    CC='$(CC)' PKG_CONFIG='$(PKG_CONFIG)' NIF_FLAGS='$(NIF_ROOM)' \
 	    UV_LIBS='$(UV_LIBS)' UV_FLAGS='$(call as-system,$(UV_CFLAGS))' \
 	    CRYPTO_LIBS='$(CRYPTO_LIBS)' CRYPTO_FLAGS='$(CRYPTO_ROOM)' \
+	    SSL_LIBS='$(SSL_LIBS) $(CRYPTO_LIBS)' SSL_FLAGS='$(call as-system,$(SSL_CFLAGS))' \
 	    EI_LIBS='$(EI_LIBS)' EI_FLAGS='-isystem $(ERL_EI_INCLUDE_DIR)' \
 	    mk/check-deps && mv -f $@.$$$$ $@ || { rm -f $@.$$$$; exit 1; }; fi
 
@@ -125,7 +127,7 @@ $(OBJ)/$(NIF_NAME): $(NIF_OBJS) $(OBJ)/core.a
 # The same relay over either UDP backend: exactly one is linked.
 $(OBJ)/$(RELAY_NAME)_%: $(RELAY_OBJS) $(OBJ)/relay/udp_%.o $(OBJ)/core.a
 	$(call link,$(RELAY_LDFLAGS),$(RELAY_OBJS) $(OBJ)/relay/udp_$*.o $(OBJ)/core.a \
-	    $(UV_LIBS) $(EI_LIBS) $(CRYPTO_LIBS))
+	    $(UV_LIBS) $(EI_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS))
 
 # priv/ can be shared (mix links each environment's priv to the source tree's), so a time says
 # nothing there: compare the contents, always.

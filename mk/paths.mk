@@ -32,6 +32,8 @@ endef
 
 $(eval $(call lazy,CRYPTO_CFLAGS,$(PKG_CONFIG) --cflags libcrypto))
 $(eval $(call lazy,CRYPTO_LIBS,$(PKG_CONFIG) --libs libcrypto))
+$(eval $(call lazy,SSL_CFLAGS,$(PKG_CONFIG) --cflags libssl))
+$(eval $(call lazy,SSL_LIBS,$(PKG_CONFIG) --libs libssl))
 $(eval $(call lazy,UV_CFLAGS,$(PKG_CONFIG) --cflags libuv))
 $(eval $(call lazy,UV_LIBDIR,$(PKG_CONFIG) --variable=libdir libuv))
 $(eval $(call lazy,UV_SHARED_LIBS,$(PKG_CONFIG) --libs libuv))

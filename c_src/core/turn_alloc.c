@@ -110,10 +110,9 @@ void turn_alloc_end(struct turn_server *s, struct turn_alloc *a, enum turn_end e
                     struct turn_now now)
 {
     static const enum turn_counter counters[] = {
-        [TURN_END_RELEASED] = TURN_N_RELEASED,
-        [TURN_END_EXPIRED] = TURN_N_EXPIRED,
-        [TURN_END_KILLED] = TURN_N_KILLED,
-        [TURN_END_SHUTDOWN] = TURN_N_KILLED,
+        [TURN_END_RELEASED] = TURN_N_RELEASED, [TURN_END_EXPIRED] = TURN_N_EXPIRED,
+        [TURN_END_KILLED] = TURN_N_KILLED,     [TURN_END_SHUTDOWN] = TURN_N_KILLED,
+        [TURN_END_CLOSED] = TURN_N_CLOSED,
     };
     tell(s, a, TURN_EV_ALLOCATION_ENDED, end, now);
     turn_count(&s->counters, counters[end], 1);

@@ -33,8 +33,9 @@ struct turn_tuple {
 };
 
 /*
- * One received datagram or frame. The engine may write into TURN_HEADROOM bytes before data and
- * TURN_TAILROOM bytes behind data + len: headers are put around a payload without copying it.
+ * One received datagram or frame. Of one from a peer the engine may write into TURN_HEADROOM bytes
+ * before data and TURN_TAILROOM bytes behind data + len: headers are put around a payload without
+ * copying it. What a client sent is only read: on a stream its neighbours are other frames.
  */
 struct turn_packet {
     uint8_t *data;

@@ -211,18 +211,34 @@ enum stun_error turn_mobility_move(struct turn_server *s, struct turn_request *r
     return 0;
 }
 
-void turn_mobility_arrived(struct turn_server *s, struct turn_alloc *a,
-                           const struct turn_tuple *tuple)
+/* Only the new 5-tuple is left. */
+static void complete(struct turn_server *s, struct turn_alloc *a)
 {
     const struct turn_move *m = move_at(s, a->move);
-    if (!same_tuple(&m->tuple, tuple))
-        return;
     turn_alloc_unmap(s, a, &a->tuple);
     a->tuple = m->tuple;
     memcpy(a->tid, m->tid, sizeof a->tid); /* that of Allocate has had its time */
     slab_give(&s->moves, a->move);         /* its 5-tuple stays in the map */
     a->move = SLAB_NONE;
     turn_count(&s->counters, TURN_N_MOVED, 1);
+}
+
+void turn_mobility_arrived(struct turn_server *s, struct turn_alloc *a,
+                           const struct turn_tuple *tuple)
+{
+    if (same_tuple(&move_at(s, a->move)->tuple, tuple))
+        complete(s, a);
+}
+
+bool turn_mobility_gone(struct turn_server *s, struct turn_alloc *a, const struct turn_tuple *tuple)
+{
+    if (a->move == SLAB_NONE)
+        return false;
+    if (same_tuple(&a->tuple, tuple))
+        complete(s, a);
+    else
+        turn_mobility_drop(s, a);
+    return true;
 }
 
 /* ---- other workers ---- */

@@ -36,6 +36,13 @@ void turn_mobility_put(struct turn_server *s, const struct turn_alloc *a, struct
 void turn_mobility_arrived(struct turn_server *s, struct turn_alloc *a,
                            const struct turn_tuple *tuple);
 
+/*
+ * This 5-tuple of the allocation is gone with its connection: a move is completed when it was the
+ * old one, and undone when it was the new one. False when there is no other.
+ */
+bool turn_mobility_gone(struct turn_server *s, struct turn_alloc *a,
+                        const struct turn_tuple *tuple);
+
 /* Whether the allocation is found by this 5-tuple, the old or the new one. */
 bool turn_mobility_on(const struct turn_server *s, const struct turn_alloc *a,
                       const struct turn_tuple *tuple);

@@ -228,6 +228,21 @@ void turn_server_handed(struct turn_server *s, const struct turn_tuple *tuple,
     s->handed = false;
 }
 
+/* ---- connections ---- */
+
+void turn_server_gone(struct turn_server *s, const struct turn_tuple *tuple, struct turn_now now)
+{
+    struct turn_alloc *a = turn_alloc_find(s, tuple, now);
+    if (a && !turn_mobility_gone(s, a, tuple))
+        turn_alloc_end(s, a, TURN_END_CLOSED, now);
+}
+
+bool turn_server_holds(const struct turn_server *s, const struct turn_tuple *tuple,
+                       struct turn_now now)
+{
+    return turn_alloc_find(s, tuple, now) != NULL;
+}
+
 /* ---- time ---- */
 
 void turn_server_expire(struct turn_server *s, struct turn_now now)

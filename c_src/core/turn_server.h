@@ -43,7 +43,14 @@
     X(TURN_N_DROP_NO_CHANNEL, "drop_no_channel")                                                \
     X(TURN_N_DROP_RATE, "drop_rate_limited")                                                    \
     X(TURN_N_DROP_SEND, "drop_send")       /* the kernel refused the datagram (the worker's) */ \
-    X(TURN_N_DROP_RECEIVE, "drop_receive") /* datagram cut off by the buffer (the worker's) */
+    X(TURN_N_DROP_RECEIVE, "drop_receive") /* datagram cut off by the buffer (the worker's) */  \
+    X(TURN_N_CLOSED, "allocations_closed") /* ended with their client's connection */           \
+    X(TURN_N_CONNECTIONS, "connections")   /* accepted (these are the worker's) */              \
+    X(TURN_N_CONN_REFUSED, "connections_refused") /* too many */                                \
+    X(TURN_N_CONN_IDLE, "connections_idle")       /* closed: silent too long */                 \
+    X(TURN_N_CONN_BROKEN, "connections_broken")   /* closed: bytes that make no sense */        \
+    X(TURN_N_HANDSHAKES, "handshakes")            /* of TLS, completed */                       \
+    X(TURN_N_DROP_QUEUE, "drop_queue")            /* frame to a client that does not read */
 
 enum turn_counter {
 #define TURN_COUNTER_ENUM(sym, name) sym,
@@ -71,7 +78,8 @@ enum turn_end {
     TURN_END_RELEASED,
     TURN_END_EXPIRED,
     TURN_END_KILLED,
-    TURN_END_SHUTDOWN
+    TURN_END_SHUTDOWN,
+    TURN_END_CLOSED /* the client's connection, and with it the 5-tuple, is gone */
 };
 
 enum turn_event_kind {
@@ -165,6 +173,17 @@ struct turn_icmp {
  */
 void turn_server_icmp(struct turn_server *s, uint32_t alloc, const struct addr *peer,
                       const struct turn_icmp *icmp, struct turn_now now);
+
+/*
+ * A client's connection is closed: its allocation, if any, ends with it (TURN_END_CLOSED), since
+ * nobody can come to that 5-tuple again (RFC 8656 §3.2). One that is moving goes on with the other of
+ * its two (RFC 8016 §3.2.2). Never to be called from within an effect.
+ */
+void turn_server_gone(struct turn_server *s, const struct turn_tuple *tuple, struct turn_now now);
+
+/* Whether there is an allocation on this 5-tuple. */
+bool turn_server_holds(const struct turn_server *s, const struct turn_tuple *tuple,
+                       struct turn_now now);
 
 /* Ends what has expired by now. To be called at turn_server_deadline(), or a little later. */
 void turn_server_expire(struct turn_server *s, struct turn_now now);

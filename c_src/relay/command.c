@@ -274,7 +274,8 @@ static bool frame_hello(struct daemon *d, struct term_in *in)
 
 static void configure_again(struct daemon *d, uint64_t ref, struct relay_config *next)
 {
-    const struct job_request request = {.kind = JOB_CONFIGURE, .config = &next->turn};
+    const struct job_request request = {
+        .kind = JOB_CONFIGURE, .config = &next->turn, .streams = &next->stream};
     char why[CONFIG_WHY_MAX];
 
     if (!config_may_follow(d->config, next, why)) {
@@ -284,6 +285,7 @@ static void configure_again(struct daemon *d, uint64_t ref, struct relay_config 
     }
     next->turn.discovery = d->config->turn.discovery;
     next->turn.max_allocations = d->config->turn.max_allocations;
+    next->stream.max_connections = d->config->stream.max_connections;
     memcpy(next->turn.nonce_key, d->config->turn.nonce_key, sizeof next->turn.nonce_key);
     ask_workers(d, ref, &request, (struct belongings){.config = next});
 }

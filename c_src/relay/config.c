@@ -11,6 +11,11 @@ struct reader {
     struct term_in in;
     struct term_in culprit; /* the term that a refusal is about */
     const char *right;      /* what it should have been */
+    struct span cert, key;  /* views of the frame */
+};
+
+enum {
+    PEM_MAX = 64 * 1024
 };
 
 /* One key of the map. */
@@ -83,17 +88,45 @@ static bool parse_endpoint(const char *text, size_t len, struct addr *out)
                                   : text[0] == '[' && text[len - 1] != ']';
 }
 
+static const struct {
+    const char *scheme;
+    enum turn_transport transport;
+} transports[] = {{"udp", TURN_UDP}, {"tcp", TURN_TCP}, {"tls", TURN_TLS}, {"dtls", TURN_DTLS}};
+
+const char *config_scheme(enum turn_transport transport)
+{
+    for (size_t i = 0; i < sizeof transports / sizeof *transports; i++)
+        if (transports[i].transport == transport)
+            return transports[i].scheme;
+    return "";
+}
+
+/* Takes the scheme and its colon off the front of a listener. */
+static bool take_scheme(struct span *text, enum turn_transport *transport)
+{
+    const uint8_t *colon = memchr(text->data, ':', text->len);
+    size_t n = colon ? (size_t)(colon - text->data) : 0;
+
+    for (size_t i = 0; i < sizeof transports / sizeof *transports; i++) {
+        if (!colon || !span_eq(span_of(text->data, n), span_str(transports[i].scheme)))
+            continue;
+        *transport = transports[i].transport;
+        *text = span_of(colon + 1, text->len - n - 1);
+        return true;
+    }
+    return false;
+}
+
 static bool read_listener(struct reader *r)
 {
-    const struct span scheme = span_str("udp:");
     struct relay_config *c = r->config;
     struct span text;
 
-    if (c->listen_count == UDP_LISTENERS_MAX || !term_binary(&r->in, &text) ||
-        text.len < scheme.len || !span_eq(span_of(text.data, scheme.len), scheme))
+    if (c->listen_count == UDP_LISTENERS_MAX || !term_binary(&r->in, &text))
         return false;
-    if (!parse_endpoint((const char *)text.data + scheme.len, text.len - scheme.len,
-                        &c->listen[c->listen_count]))
+    struct relay_listener *l = &c->listen[c->listen_count];
+    if (!take_scheme(&text, &l->transport) ||
+        !parse_endpoint((const char *)text.data, text.len, &l->at))
         return false;
     c->listen_count++;
     return true;
@@ -223,7 +256,7 @@ static bool read_alternate(struct reader *r, const struct key *key)
 int config_discovery(const struct relay_config *c)
 {
     for (uint32_t i = 0; i < c->listen_count; i++)
-        if (c->listen[i].family == c->alternate.family)
+        if (c->listen[i].transport == TURN_UDP && c->listen[i].at.family == c->alternate.family)
             return (int)i;
     return -1;
 }
@@ -235,18 +268,84 @@ static const char *alternate_problem(const struct relay_config *c)
 
     if (c->alternate.family == ADDR_NONE)
         return NULL;
-    if (first < 0 || addr_is_any(&c->listen[first]))
-        return "alternate: needs a listener before it on one address of its family";
-    if (addr_ip_eq(&c->listen[first], &c->alternate))
-        return "alternate: must have another IP than the first listener of its family";
-    if (c->alternate.port && c->listen[first].port == c->alternate.port)
-        return "alternate: must have another port than the first listener of its family";
+    if (first < 0 || addr_is_any(&c->listen[first].at))
+        return "alternate: needs a udp: listener before it on one address of its family";
+    if (addr_ip_eq(&c->listen[first].at, &c->alternate))
+        return "alternate: must have another IP than the first udp: listener of its family";
+    if (c->alternate.port && c->listen[first].at.port == c->alternate.port)
+        return "alternate: must have another port than the first udp: listener of its family";
     return NULL;
+}
+
+static bool read_proxy(struct reader *r)
+{
+    struct stream_config *c = &r->config->stream;
+    struct span text;
+
+    if (c->proxy_count == STREAM_PROXIES_MAX || !term_binary(&r->in, &text) ||
+        addr_prefix_parse((const char *)text.data, text.len, &c->proxies[c->proxy_count]) != CT_OK)
+        return false;
+    c->proxy_count++;
+    return true;
+}
+
+static bool read_proxies(struct reader *r, const struct key *key)
+{
+    (void)key;
+    return read_list(r, 0, read_proxy);
+}
+
+/* ---- TLS ---- */
+
+/* PEM text is parsed when all keys are read: a certificate and its key belong together. */
+static bool read_pem(struct reader *r, struct span *out)
+{
+    return term_binary(&r->in, out) && out->len > 0 && out->len <= PEM_MAX;
+}
+
+static bool read_cert(struct reader *r, const struct key *key)
+{
+    (void)key;
+    return read_pem(r, &r->cert);
+}
+
+static bool read_tls_key(struct reader *r, const struct key *key)
+{
+    (void)key;
+    return read_pem(r, &r->key);
+}
+
+static bool needs_tls(const struct relay_config *c)
+{
+    for (uint32_t i = 0; i < c->listen_count; i++)
+        if (c->listen[i].transport == TURN_TLS || c->listen[i].transport == TURN_DTLS)
+            return true;
+    return false;
+}
+
+static bool build_tls(struct reader *r, char why[CONFIG_WHY_MAX])
+{
+    if (r->cert.len && r->key.len) {
+        r->config->stream.tls = tls_context_new(r->cert, r->key, why);
+        return r->config->stream.tls != NULL;
+    }
+    const char *missing = r->key.len ? "cert" : r->cert.len || needs_tls(r->config) ? "key" : NULL;
+    if (missing)
+        snprintf(
+            why, CONFIG_WHY_MAX,
+            "%s: missing, a certificate and its key are given together, and tls: and dtls: need them",
+            missing);
+    return !missing;
 }
 
 /* ---- keys ---- */
 
 #define TURN_OFFSET(field) offsetof(struct relay_config, turn.field)
+#define STREAM_NUMBER(field, from, to)                                   \
+    {                                                                    \
+        .name = #field, .read = read_number, .min = (from), .max = (to), \
+        .offset = offsetof(struct relay_config, stream.field)            \
+    }
 #define NUMBER(field, from, to)                                                           \
     {                                                                                     \
         .name = #field, .read = read_number, .offset = TURN_OFFSET(field), .min = (from), \
@@ -257,7 +356,7 @@ static const struct key keys[] = {
     {.name = "listen",
      .read = read_listen,
      .required = true,
-     .right = "a list of 1 to 16 addresses \"udp:IP:PORT\" or \"udp:[IPv6]:PORT\""},
+     .right = "a list of 1 to 16 addresses like \"udp:IP:PORT\" or \"tcp:[IPv6]:PORT\""},
     {.name = "realm",
      .read = read_line,
      .required = true,
@@ -320,12 +419,22 @@ static const struct key keys[] = {
     NUMBER(nonce_lifetime, 1, TURN_LIFETIME_LIMIT),
     NUMBER(challenge_rate, 0, 1000000),
     NUMBER(challenge_burst, 1, 1000000),
+    STREAM_NUMBER(max_connections, 1, 1u << 20),
+    STREAM_NUMBER(source_connections, 1, 1u << 20),
+    STREAM_NUMBER(connection_idle, 1, 3600),
+    STREAM_NUMBER(handshake_rate, 0, 1000000),
+    STREAM_NUMBER(handshake_burst, 1, 1000000),
+    {.name = "proxy_from",
+     .read = read_proxies,
+     .right = "a list of at most 16 CIDRs like \"10.0.0.0/8\", without host bits"},
+    {.name = "cert", .read = read_cert, .right = "PEM text of at most 64 KiB", .secret = true},
+    {.name = "key", .read = read_tls_key, .right = "PEM text of at most 64 KiB", .secret = true},
 };
 
 enum {
     KEYS = sizeof keys / sizeof *keys
 };
-_Static_assert(KEYS <= 32, "one bit of `seen` per key");
+_Static_assert(KEYS <= 64, "one bit of `seen` per key");
 
 static const struct key *find_key(const char *name)
 {
@@ -347,7 +456,7 @@ static void explain(const struct key *key, const struct reader *r, char why[CONF
              key->secret ? "" : ", not ", key->secret ? "" : value);
 }
 
-static bool read_key(struct reader *r, uint32_t *seen, char why[CONFIG_WHY_MAX])
+static bool read_key(struct reader *r, uint64_t *seen, char why[CONFIG_WHY_MAX])
 {
     char name[TERM_ATOM_MAX], shown[TERM_SHOW_MAX];
     const struct key *key = NULL;
@@ -359,7 +468,7 @@ static bool read_key(struct reader *r, uint32_t *seen, char why[CONFIG_WHY_MAX])
         snprintf(why, CONFIG_WHY_MAX, "%s: not a key of the configuration", shown);
         return false;
     }
-    uint32_t bit = 1u << (key - keys);
+    uint64_t bit = UINT64_C(1) << (key - keys);
     r->culprit = r->in;
     r->right = key->right;
     if (!(*seen & bit) && key->read(r, key)) {
@@ -370,10 +479,10 @@ static bool read_key(struct reader *r, uint32_t *seen, char why[CONFIG_WHY_MAX])
     return false;
 }
 
-static bool all_there(uint32_t seen, char why[CONFIG_WHY_MAX])
+static bool all_there(uint64_t seen, char why[CONFIG_WHY_MAX])
 {
     for (size_t i = 0; i < KEYS; i++) {
-        if (!keys[i].required || seen & 1u << i)
+        if (!keys[i].required || seen & UINT64_C(1) << i)
             continue;
         snprintf(why, CONFIG_WHY_MAX, "%s: missing, must be %s", keys[i].name, keys[i].right);
         return false;
@@ -401,7 +510,7 @@ static bool fits_together(const struct relay_config *config, char why[CONFIG_WHY
 
 static bool read_map(struct reader *r, char why[CONFIG_WHY_MAX])
 {
-    uint32_t seen = 0;
+    uint64_t seen = 0;
     int n = term_map(&r->in);
 
     if (n < 0) {
@@ -411,7 +520,7 @@ static bool read_map(struct reader *r, char why[CONFIG_WHY_MAX])
     for (int i = 0; i < n; i++)
         if (!read_key(r, &seen, why))
             return false;
-    return all_there(seen, why) && fits_together(r->config, why);
+    return all_there(seen, why) && fits_together(r->config, why) && build_tls(r, why);
 }
 
 static uint32_t default_workers(void)
@@ -430,6 +539,13 @@ struct relay_config *config_read(struct term_in *in, char why[CONFIG_WHY_MAX])
         return NULL;
     }
     turn_config_defaults(&c->turn);
+    c->stream = (struct stream_config){
+        .max_connections = 8192,
+        .source_connections = 1024,
+        .connection_idle = 30,
+        .handshake_rate = 100,
+        .handshake_burst = 400,
+    };
     c->workers = default_workers();
     struct reader r = {.config = c, .in = *in};
     if (!read_map(&r, why)) {
@@ -437,6 +553,7 @@ struct relay_config *config_read(struct term_in *in, char why[CONFIG_WHY_MAX])
         return NULL;
     }
     c->asked_allocations = c->turn.max_allocations;
+    c->asked_connections = c->stream.max_connections;
     *in = r.in;
     return c;
 }
@@ -445,6 +562,7 @@ void config_free(struct relay_config *config)
 {
     if (!config)
         return;
+    tls_context_free(config->stream.tls);
     crypto_wipe(config, sizeof *config);
     free(config);
 }
@@ -468,6 +586,7 @@ bool config_may_follow(const struct relay_config *old, const struct relay_config
         {"mobility", a->mobility == b->mobility},
         {"keep_dscp", a->keep_dscp == b->keep_dscp},
         {"alternate", memcmp(&old->alternate, &next->alternate, sizeof old->alternate) == 0},
+        {"max_connections", old->asked_connections == next->asked_connections},
     };
 
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {

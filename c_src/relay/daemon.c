@@ -41,8 +41,10 @@ static void free_workers(struct daemon *d)
         worker_free(d->workers[i]);
     d->worker_count = 0;
     turn_commons_free(d->commons);
+    gate_free(d->gate);
     config_free(d->config);
     d->commons = NULL;
+    d->gate = NULL;
     d->config = NULL;
 }
 

@@ -38,6 +38,7 @@ struct daemon {
     struct relay_config *config;
     struct turn_commons *commons;
     uv_mutex_t commons_lock;
+    struct gate *gate;
     struct worker *workers[WORKERS_MAX];
     unsigned worker_count; /* built */
     unsigned threads;      /* of those, running */

@@ -9,7 +9,8 @@ static const char *const transports[] = {
 static const char *const ends[] = {[TURN_END_RELEASED] = "released",
                                    [TURN_END_EXPIRED] = "expired",
                                    [TURN_END_KILLED] = "killed",
-                                   [TURN_END_SHUTDOWN] = "shutdown"};
+                                   [TURN_END_SHUTDOWN] = "shutdown",
+                                   [TURN_END_CLOSED] = "closed"};
 
 static void put_id(struct term_out *out, unsigned worker, uint64_t id)
 {

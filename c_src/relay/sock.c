@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <unistd.h>
 #ifdef __linux__
 #include <linux/errqueue.h>
@@ -10,6 +11,9 @@
 enum {
     LISTENER_BUFFER = 4 << 20,
     RELAY_BUFFER = 1 << 20, /* a burst from one peer; the kernel takes memory as datagrams wait */
+    UNSENT_MAX = 128 << 10, /* bytes of a connection that the kernel takes and has not sent */
+    KEEPALIVE_S = 30,       /* of silence, before the kernel asks whether a client is there */
+    BACKLOG = 1024,
 };
 
 static int set_option(int fd, int level, int name, int value)
@@ -27,13 +31,13 @@ bool sock_can_share(void)
 }
 
 /* Linux sets both flags at once; elsewhere nothing is exec'd, so the gap does no harm. */
-static int open_udp(const struct addr *at)
+static int open_socket(const struct addr *at, int type)
 {
     int family = at->family == ADDR_V4 ? AF_INET : AF_INET6;
 #ifdef SOCK_CLOEXEC
-    return socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    return socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 #else
-    int fd = socket(family, SOCK_DGRAM, 0);
+    int fd = socket(family, type, 0);
 
     if (fd >= 0) {
         fcntl(fd, F_SETFD, FD_CLOEXEC);
@@ -41,6 +45,11 @@ static int open_udp(const struct addr *at)
     }
     return fd;
 #endif
+}
+
+static int open_udp(const struct addr *at)
+{
+    return open_socket(at, SOCK_DGRAM);
 }
 
 static int bind_to(int fd, const struct addr *at)
@@ -112,15 +121,24 @@ static int ask_for_local_address(int fd, const struct addr *at)
     return 0;
 }
 
-static int learn_port(int fd, struct addr *at)
+int sock_local(int fd, struct addr *out)
 {
     union sock_addr sa = {.sa = {.sa_family = AF_UNSPEC}};
     socklen_t len = sizeof sa;
 
     if (getsockname(fd, &sa.sa, &len) != 0)
         return errno;
-    at->port = sock_to_addr(&sa).port;
+    *out = sock_to_addr(&sa);
     return 0;
+}
+
+static int learn_port(int fd, struct addr *at)
+{
+    struct addr local = {.port = 0};
+    int err = sock_local(fd, &local);
+
+    at->port = local.port;
+    return err;
 }
 
 /*
@@ -159,6 +177,87 @@ int sock_open_listener(struct addr *at, enum sock_place place, int *fd)
     *fd = s;
     return 0;
 }
+
+/* ---- TCP ---- */
+
+/*
+ * What accepted sockets inherit. Media is late when it waits for a full segment, or behind more of
+ * it than the path holds; a client that vanished is to be noticed before its allocation expires.
+ */
+static void set_stream_options(int fd)
+{
+    set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+#ifdef TCP_NOTSENT_LOWAT
+    set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_MAX);
+#endif
+#ifdef TCP_KEEPIDLE
+    set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_S);
+    set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_S / 3);
+    set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
+#endif
+#ifdef TCP_USER_TIMEOUT
+    set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, 2 * KEEPALIVE_S * 1000);
+#endif
+}
+
+/*
+ * SO_REUSEADDR: connections of an earlier relay that the kernel still remembers do not keep the
+ * port. A socket that listens does, so the first one does before it lets others share.
+ */
+static int bind_acceptor(int fd, struct addr *at, enum sock_place place)
+{
+    int err = set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+
+    if (!err && place == SOCK_FURTHER)
+        err = set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    if (!err)
+        err = bind_to(fd, at);
+    if (!err && listen(fd, BACKLOG) != 0)
+        err = errno;
+    if (!err && place == SOCK_FIRST)
+        err = set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    return err ? err : learn_port(fd, at);
+}
+
+int sock_open_acceptor(struct addr *at, enum sock_place place, int *fd)
+{
+    int s = open_socket(at, SOCK_STREAM);
+
+    if (s < 0)
+        return errno;
+    set_stream_options(s);
+    int err = bind_acceptor(s, at, place);
+    if (err) {
+        close(s);
+        return err;
+    }
+    *fd = s;
+    return 0;
+}
+
+int sock_accept(int fd, struct addr *from, int *out)
+{
+    union sock_addr sa = {.sa = {.sa_family = AF_UNSPEC}};
+    socklen_t len = sizeof sa;
+#ifdef SOCK_CLOEXEC
+    int s = accept4(fd, &sa.sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+#else
+    int s = accept(fd, &sa.sa, &len);
+
+    if (s >= 0) {
+        fcntl(s, F_SETFD, FD_CLOEXEC);
+        fcntl(s, F_SETFL, fcntl(s, F_GETFL) | O_NONBLOCK);
+    }
+#endif
+    if (s < 0)
+        return errno;
+    *from = sock_to_addr(&sa);
+    *out = s;
+    return 0;
+}
+
+/* ---- the rest ---- */
 
 int sock_try_ip(const struct addr *ip)
 {

@@ -1,4 +1,4 @@
-/* Bound UDP sockets, and addresses as the operating system writes them. */
+/* Bound sockets, and addresses as the operating system writes them. */
 #ifndef CT_RELAY_SOCK_H
 #define CT_RELAY_SOCK_H
 
@@ -68,6 +68,18 @@ enum sock_place {
     SOCK_FURTHER
 };
 int sock_open_listener(struct addr *at, enum sock_place place, int *fd);
+
+/*
+ * The same for TCP: it listens. What is accepted there sends at once, queues little that is not yet
+ * sent, and is dropped when the other end has been gone for a minute or so.
+ */
+int sock_open_acceptor(struct addr *at, enum sock_place place, int *fd);
+
+/* Accepts a connection, non-blocking and close-on-exec. *from is its other end. */
+int sock_accept(int fd, struct addr *from, int *out);
+
+/* The socket's own address; of an accepted one, what the client connected to. */
+int sock_local(int fd, struct addr *out);
 
 /* Whether a socket can be bound to this IP. */
 int sock_try_ip(const struct addr *ip);

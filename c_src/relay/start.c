@@ -40,15 +40,26 @@ static bool fail_system(struct daemon *d, const char *text)
     return false;
 }
 
-static void listener_text(const struct addr *at, char out[ADDR_TEXT_MAX + 4])
+enum {
+    LISTENER_TEXT_MAX = ADDR_TEXT_MAX + 8
+};
+
+static void listener_text(const struct relay_listener *l, char out[LISTENER_TEXT_MAX])
 {
     char text[ADDR_TEXT_MAX];
 
-    addr_format(at, text);
-    snprintf(out, ADDR_TEXT_MAX + 4, "udp:%s", text);
+    addr_format(&l->at, text);
+    snprintf(out, LISTENER_TEXT_MAX, "%s:%s", config_scheme(l->transport), text);
 }
 
 /* ---- steps: each returns false when it has failed the daemon ---- */
+
+static bool load_tls(struct daemon *d)
+{
+    (void)d;
+    tls_init();
+    return true;
+}
 
 static bool limit_workers(struct daemon *d)
 {
@@ -60,27 +71,55 @@ static bool limit_workers(struct daemon *d)
     return true;
 }
 
-/* Each allocation takes a descriptor; a reserved port, a moment of a second one. */
-static bool limit_allocations(struct daemon *d)
+static bool is_datagram(enum turn_transport transport)
+{
+    return transport == TURN_UDP || transport == TURN_DTLS;
+}
+
+static bool has_streams(const struct relay_config *c)
+{
+    for (uint32_t i = 0; i < c->listen_count; i++)
+        if (!is_datagram(c->listen[i].transport))
+            return true;
+    return false;
+}
+
+static void lower(struct daemon *d, const char *key, uint32_t *limit, rlim_t room, rlim_t files)
+{
+    char text[160];
+
+    if (room >= *limit)
+        return;
+    snprintf(text, sizeof text,
+             "%s: %llu instead of %u, as RLIMIT_NOFILE allows %llu file descriptors", key,
+             (unsigned long long)room, *limit, (unsigned long long)files);
+    *limit = (uint32_t)room;
+    daemon_log(d, "warning", text);
+}
+
+/*
+ * Each allocation takes a descriptor; a reserved port, a moment of a second one. A client that
+ * comes over TCP takes another, so that connections get at most half of what there is.
+ */
+static bool limit_descriptors(struct daemon *d)
 {
     struct relay_config *c = d->config;
     struct rlimit files;
-    char text[160];
 
     if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur == RLIM_INFINITY)
         return true;
-    /* the channel, stdio, the main loop; then a loop and the listeners of each worker */
-    rlim_t ours = 32 + c->workers * (8 + c->listen_count);
+    /* the channel, stdio, the main loop; then a loop, a spare and the listeners of each worker */
+    uint32_t alternates =
+        c->alternate.family == ADDR_NONE ? 0 : UDP_SOCKETS_MAX - UDP_LISTENERS_MAX;
+    rlim_t ours = 32 + c->workers * (9 + c->listen_count + alternates);
     rlim_t room = files.rlim_cur > ours ? files.rlim_cur - ours : 0;
-    if (room >= c->turn.max_allocations)
-        return true;
-    if (room == 0)
+    if (room < 2)
         return fail_system(d, "RLIMIT_NOFILE allows too few file descriptors for one allocation");
-    snprintf(text, sizeof text,
-             "max_allocations: %llu instead of %u, as RLIMIT_NOFILE allows %llu file descriptors",
-             (unsigned long long)room, c->turn.max_allocations, (unsigned long long)files.rlim_cur);
-    c->turn.max_allocations = (uint32_t)room;
-    daemon_log(d, "warning", text);
+    if (has_streams(c)) {
+        lower(d, "max_connections", &c->stream.max_connections, room / 2, files.rlim_cur);
+        room -= c->stream.max_connections;
+    }
+    lower(d, "max_allocations", &c->turn.max_allocations, room, files.rlim_cur);
     return true;
 }
 
@@ -113,9 +152,14 @@ static bool build_workers(struct daemon *d)
     d->commons = turn_commons_new(&d->config->turn);
     if (!d->commons)
         return fail_system(d, "no memory for the tables of relayed ports");
+    d->gate = gate_new(d->config->stream.max_connections);
+    if (!d->gate)
+        return fail_system(d, "no memory for the table of connections");
     for (unsigned i = 0; i < d->config->workers; i++) {
         const struct worker_setup setup = {.index = i,
                                            .config = &d->config->turn,
+                                           .streams = &d->config->stream,
+                                           .gate = d->gate,
                                            .commons = d->commons,
                                            .commons_lock = &d->commons_lock,
                                            .credit = &d->credit,
@@ -129,19 +173,20 @@ static bool build_workers(struct daemon *d)
 }
 
 /* One socket per worker for this address; config->listen gets the real port. */
-static bool bind_listener(struct daemon *d, struct addr *at)
+static bool bind_listener(struct daemon *d, struct relay_listener *l)
 {
-    char text[ADDR_TEXT_MAX + 4];
+    char text[LISTENER_TEXT_MAX];
     int fd, err = 0;
 
-    listener_text(at, text);
+    listener_text(l, text);
     for (unsigned i = 0; i < d->worker_count && !err; i++) {
         enum sock_place place = d->worker_count == 1 ? SOCK_ALONE
                                 : i == 0             ? SOCK_FIRST
                                                      : SOCK_FURTHER;
-        err = sock_open_listener(at, place, &fd);
+        err = is_datagram(l->transport) ? sock_open_listener(&l->at, place, &fd)
+                                        : sock_open_acceptor(&l->at, place, &fd);
         if (!err)
-            err = -worker_listen(d->workers[i], fd, at);
+            err = -worker_listen(d->workers[i], fd, &l->at, l->transport);
     }
     if (err)
         fail_errno(d, "listen", text, err);
@@ -154,6 +199,16 @@ static bool bind_listeners(struct daemon *d)
         if (!bind_listener(d, &d->config->listen[i]))
             return false;
     return true;
+}
+
+/* The link number of a UDP listener: DTLS has sockets of that kind too, TCP and TLS have others. */
+static uint32_t link_of(const struct relay_config *c, uint32_t listener)
+{
+    uint32_t link = 0;
+
+    for (uint32_t i = 0; i < listener; i++)
+        link += is_datagram(c->listen[i].transport);
+    return link;
 }
 
 /*
@@ -170,14 +225,16 @@ static bool bind_alternates(struct daemon *d)
 
     if (d->config->alternate.family == ADDR_NONE || first < 0)
         return true;
-    n->at[0] = n->at[TURN_OTHER_PORT] = d->config->listen[first];
+    n->at[0] = n->at[TURN_OTHER_PORT] = d->config->listen[first].at;
     n->at[TURN_OTHER_IP] = n->at[TURN_OTHER_IP | TURN_OTHER_PORT] = d->config->alternate;
     n->at[TURN_OTHER_IP].port = n->at[0].port;
-    n->link[0] = (uint32_t)first;
+    n->link[0] = link_of(d->config, (uint32_t)first);
     for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
+        struct relay_listener l = {.at = n->at[order[i]], .transport = TURN_UDP};
         n->link[order[i]] = worker_links(d->workers[0]);
-        if (!bind_listener(d, &n->at[order[i]]))
+        if (!bind_listener(d, &l))
             return false;
+        n->at[order[i]] = l.at;
         n->at[TURN_OTHER_PORT].port = n->at[TURN_OTHER_IP | TURN_OTHER_PORT].port;
     }
     n->on = true;
@@ -221,7 +278,7 @@ static void put_relays(struct term_out *out, const struct turn_config *c)
 
 static void put_listeners(struct term_out *out, const struct relay_config *c)
 {
-    char text[ADDR_TEXT_MAX + 4];
+    char text[LISTENER_TEXT_MAX];
 
     term_put_list(out, c->listen_count);
     for (unsigned i = 0; i < c->listen_count; i++) {
@@ -261,8 +318,9 @@ static bool tell_ready(struct daemon *d)
 }
 
 static bool (*const steps[])(struct daemon *d) = {
-    limit_workers,  limit_allocations, make_nonce_key,     try_relay_ips, build_workers,
-    bind_listeners, bind_alternates,   give_up_privileges, start_threads, tell_ready,
+    load_tls,           limit_workers, limit_descriptors, make_nonce_key,
+    try_relay_ips,      build_workers, bind_listeners,    bind_alternates,
+    give_up_privileges, start_threads, tell_ready,
 };
 
 void daemon_start(struct daemon *d)

@@ -18,6 +18,12 @@ enum {
 
 struct udp;
 
+/* Who takes the datagrams of a listener, instead of the engine; embedded in its owner. */
+struct udp_input {
+    void (*take)(struct udp_input *input, const struct turn_tuple *tuple,
+                 struct turn_packet *packet, struct turn_now now);
+};
+
 /* "mmsg" or "uv". */
 const char *udp_backend(void);
 
@@ -29,9 +35,10 @@ void udp_keep_dscp(struct udp *u);
 
 /*
  * Adds a listening socket, bound to `at` (sock_open_listener), which it then owns, also when it
- * fails; its link number is the count of those before it. 0 or a libuv error.
+ * fails; its link number is the count of those before it. Its datagrams go to `input`, or to the
+ * engine when that is NULL. 0 or a libuv error.
  */
-int udp_listen(struct udp *u, int fd, const struct addr *at);
+int udp_listen(struct udp *u, int fd, const struct addr *at, struct udp_input *input);
 
 /* How many listening sockets there are: the link number of the next one. */
 uint32_t udp_links(const struct udp *u);
@@ -47,6 +54,15 @@ void udp_to_peer(struct udp *u, struct turn_relay *from, const struct addr *to, 
 enum ct_err udp_relay_open(struct udp *u, const struct addr *at, uint32_t alloc,
                            struct turn_relay **out);
 void udp_relay_close(struct udp *u, struct turn_relay *relay);
+
+/* The same as udp_to_client() for bytes that do not last; at most 64 KiB. */
+void udp_send_copy(struct udp *u, const struct turn_tuple *to, struct span data);
+
+/*
+ * Sends what the effects queued: to be called before memory is used again that they were given, but
+ * for what the datagrams came in.
+ */
+void udp_send(struct udp *u);
 
 /* Sends what the effects queued. To be called before the loop waits. */
 void udp_flush(struct udp *u);

@@ -50,6 +50,7 @@ struct listener {
     uv_poll_t poll;
     struct udp *udp;
     struct addr at;
+    struct udp_input *input; /* NULL: the engine */
     uint32_t link;
     int fd;
     bool wildcard;
@@ -194,6 +195,11 @@ static void send_noted(struct udp *u)
     u->reserved = 0;
 }
 
+void udp_send(struct udp *u)
+{
+    send_noted(u);
+}
+
 void udp_flush(struct udp *u)
 {
     send_noted(u);
@@ -273,6 +279,14 @@ void udp_to_client(struct udp *u, const struct turn_tuple *to, struct span data)
     if (u->keep_dscp)
         set_dscp(u, msg, &l->tx_control[i], to->client.family, data);
     u->noted++;
+}
+
+void udp_send_copy(struct udp *u, const struct turn_tuple *to, struct span data)
+{
+    struct wbuf w = wbuf_of(udp_reserve(u, data.len), data.len);
+
+    wbuf_bytes(&w, data.data, data.len);
+    udp_to_client(u, to, span_of(w.data, w.pos));
 }
 
 void udp_to_peer(struct udp *u, struct turn_relay *from, const struct addr *to, struct span data,
@@ -420,7 +434,11 @@ static void listener_readable(uv_poll_t *poll, int status, int events)
         struct turn_packet packet;
         if (control)
             learn_control(u, &u->rx[i].msg_hdr, &tuple.server);
-        if (take(u, i, &packet))
+        if (!take(u, i, &packet))
+            continue;
+        if (l->input)
+            l->input->take(l->input, &tuple, &packet, now);
+        else
             turn_server_from_client(u->server, &tuple, &packet, now);
     }
 }
@@ -519,7 +537,7 @@ void udp_relay_close(struct udp *u, struct turn_relay *relay)
     relay->fd = -1;
 }
 
-int udp_listen(struct udp *u, int fd, const struct addr *at)
+int udp_listen(struct udp *u, int fd, const struct addr *at, struct udp_input *input)
 {
     struct listener *l = u->listener_count < UDP_SOCKETS_MAX ? calloc(1, sizeof *l) : NULL;
 
@@ -531,6 +549,7 @@ int udp_listen(struct udp *u, int fd, const struct addr *at)
     }
     l->udp = u;
     l->at = *at;
+    l->input = input;
     l->link = u->listener_count;
     l->fd = fd;
     l->wildcard = addr_is_any(at);

@@ -23,6 +23,7 @@ struct listener {
     uv_udp_t handle;
     struct udp *udp;
     struct addr at;
+    struct udp_input *input; /* NULL: the engine */
     uint32_t link;
 };
 
@@ -61,6 +62,11 @@ static void send_one(struct udp *u, uv_udp_t *handle, const struct addr *to, str
         turn_count(u->counters, TURN_N_DROP_SEND, 1);
 }
 
+void udp_send(struct udp *u)
+{
+    (void)u;
+}
+
 void udp_flush(struct udp *u)
 {
     (void)u;
@@ -75,6 +81,12 @@ uint8_t *udp_reserve(struct udp *u, size_t size)
 void udp_to_client(struct udp *u, const struct turn_tuple *to, struct span data)
 {
     send_one(u, &u->listeners[to->link]->handle, &to->client, data);
+}
+
+/* Sent at once: nothing has to last. */
+void udp_send_copy(struct udp *u, const struct turn_tuple *to, struct span data)
+{
+    udp_to_client(u, to, data);
 }
 
 void udp_to_peer(struct udp *u, struct turn_relay *from, const struct addr *to, struct span data,
@@ -143,7 +155,11 @@ static void listener_received(uv_udp_t *handle, ssize_t n, const uv_buf_t *buf,
         return;
     struct turn_tuple tuple = {
         .client = addr_of(from), .server = l->at, .link = l->link, .transport = TURN_UDP};
-    turn_server_from_client(l->udp->server, &tuple, &packet, now_of(l->udp->loop));
+    struct turn_now now = now_of(l->udp->loop);
+    if (l->input)
+        l->input->take(l->input, &tuple, &packet, now);
+    else
+        turn_server_from_client(l->udp->server, &tuple, &packet, now);
 }
 
 static void relay_received(uv_udp_t *handle, ssize_t n, const uv_buf_t *buf,
@@ -221,7 +237,7 @@ void udp_relay_close(struct udp *u, struct turn_relay *relay)
     uv_close((uv_handle_t *)&relay->handle, relay_closed);
 }
 
-int udp_listen(struct udp *u, int fd, const struct addr *at)
+int udp_listen(struct udp *u, int fd, const struct addr *at, struct udp_input *input)
 {
     int shared = 0;
     socklen_t len = sizeof shared;
@@ -241,6 +257,7 @@ int udp_listen(struct udp *u, int fd, const struct addr *at)
     }
     l->udp = u;
     l->at = *at;
+    l->input = input;
     l->link = u->listener_count;
     u->listeners[u->listener_count++] = l;
     return 0;

@@ -1,9 +1,11 @@
 #include "relay/worker.h"
 
 #include "relay/control.h"
+#include "relay/dtls.h"
 #include "relay/event.h"
 #include "relay/now.h"
 #include "relay/owner.h"
+#include "relay/stream.h"
 #include "relay/udp.h"
 
 #include <stdlib.h>
@@ -32,6 +34,8 @@ struct worker {
     uv_check_t check;
     struct crypto *crypto;
     struct udp *udp;
+    struct streams *streams;
+    struct dtls *dtls;
     struct turn_server *server;
     struct random_pool pool;
     struct job *stop; /* answered when all handles are closed */
@@ -51,7 +55,14 @@ static uint8_t *io_reserve(struct turn_io *io, size_t size)
 
 static void io_to_client(struct turn_io *io, const struct turn_tuple *to, struct span data)
 {
-    udp_to_client(worker_of(io)->udp, to, data);
+    struct worker *w = worker_of(io);
+
+    if (to->transport == TURN_UDP)
+        udp_to_client(w->udp, to, data);
+    else if (to->transport == TURN_DTLS)
+        dtls_to_client(w->dtls, to, data);
+    else
+        streams_to_client(w->streams, to, data);
 }
 
 static void io_to_peer(struct turn_io *io, struct turn_relay *from, const struct addr *to,
@@ -164,12 +175,24 @@ static void on_timer(uv_timer_t *timer);
 static void arm(struct worker *w)
 {
     uint64_t now = uv_now(&w->loop);
-    uint64_t deadline = turn_server_deadline(w->server);
+    const uint64_t deadlines[] = {turn_server_deadline(w->server), streams_deadline(w->streams),
+                                  dtls_deadline(w->dtls)};
+    uint64_t deadline = UINT64_MAX;
 
+    for (size_t i = 0; i < sizeof deadlines / sizeof *deadlines; i++)
+        deadline = deadlines[i] < deadline ? deadlines[i] : deadline;
     if (deadline >= w->armed)
         return;
     w->armed = deadline;
     uv_timer_start(&w->timer, on_timer, deadline > now ? deadline - now : 1, 0);
+}
+
+/* What one turn of the loop has brought leaves together. */
+static void flush(struct worker *w)
+{
+    streams_flush(w->streams);
+    udp_flush(w->udp);
+    arm(w);
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -178,17 +201,15 @@ static void on_timer(uv_timer_t *timer)
 
     w->armed = UINT64_MAX;
     turn_server_expire(w->server, now_of(&w->loop));
-    udp_flush(w->udp);
-    arm(w);
+    streams_expire(w->streams);
+    dtls_expire(w->dtls);
+    flush(w);
 }
 
 /* The loop has seen all that was readable. */
 static void on_check(uv_check_t *check)
 {
-    struct worker *w = OWNER_OF(check, struct worker, check);
-
-    udp_flush(w->udp);
-    arm(w);
+    flush(OWNER_OF(check, struct worker, check));
 }
 
 /* ---- jobs ---- */
@@ -196,6 +217,8 @@ static void on_check(uv_check_t *check)
 static void job_configure(struct worker *w, struct job *job)
 {
     turn_server_configure(w->server, job->request->config);
+    streams_configure(w->streams, job->request->streams);
+    dtls_configure(w->dtls, job->request->streams);
 }
 
 static void job_stats(struct worker *w, struct job *job)
@@ -247,6 +270,10 @@ static void close_all(struct worker *w)
 {
     turn_server_free(w->server, now_of(&w->loop));
     w->server = NULL;
+    dtls_free(w->dtls);
+    w->dtls = NULL;
+    if (w->streams)
+        streams_close(w->streams);
     if (w->udp)
         udp_close(w->udp);
     uv_close((uv_handle_t *)&w->timer, NULL);
@@ -316,6 +343,17 @@ static bool build_engine(struct worker *w)
         return false;
     if (w->setup.config->keep_dscp)
         udp_keep_dscp(w->udp);
+    const struct streams_setup streams = {
+        .loop = &w->loop, .config = w->setup.streams, .gate = w->setup.gate, .udp = w->udp};
+    w->streams = streams_new(&streams);
+    const struct dtls_setup dtls = {.loop = &w->loop,
+                                    .config = w->setup.streams,
+                                    .gate = w->setup.gate,
+                                    .udp = w->udp,
+                                    .crypto = w->crypto};
+    w->dtls = dtls_new(&dtls);
+    if (!w->streams || !w->dtls)
+        return false;
     struct turn_server_setup setup = {.config = w->setup.config,
                                       .commons = w->setup.commons,
                                       .crypto = w->crypto,
@@ -327,6 +365,7 @@ static bool build_engine(struct worker *w)
 
 static void free_engine(struct worker *w)
 {
+    streams_free(w->streams);
     udp_free(w->udp);
     crypto_free(w->crypto);
     crypto_wipe(&w->pool, sizeof w->pool);
@@ -361,9 +400,13 @@ struct worker *worker_new(const struct worker_setup *setup)
     return w;
 }
 
-int worker_listen(struct worker *w, int fd, const struct addr *at)
+int worker_listen(struct worker *w, int fd, const struct addr *at, enum turn_transport transport)
 {
-    return udp_listen(w->udp, fd, at);
+    if (transport == TURN_UDP)
+        return udp_listen(w->udp, fd, at, NULL);
+    if (transport == TURN_DTLS)
+        return udp_listen(w->udp, fd, at, dtls_input(w->dtls));
+    return streams_listen(w->streams, fd, at, transport);
 }
 
 uint32_t worker_links(const struct worker *w)
@@ -383,7 +426,10 @@ int worker_start(struct worker *w)
 {
     uv_check_start(&w->check, on_check);
     arm(w);
+    dtls_start(w->dtls, w->server);
     int err = udp_start(w->udp, w->server);
+    if (!err)
+        err = streams_start(w->streams, w->server);
     if (!err)
         err = uv_thread_create(&w->thread, run, w);
     w->started = !err;

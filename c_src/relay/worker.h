@@ -9,6 +9,7 @@
 #include "core/turn_server.h"
 #include "relay/credit.h"
 #include "relay/mailbox.h"
+#include "relay/stream.h"
 #include "relay/term.h"
 
 enum {
@@ -50,10 +51,11 @@ enum job_kind {
 /* What all workers are asked; must stay as it is until the last one has answered. */
 struct job_request {
     enum job_kind kind;
-    const struct turn_config *config; /* JOB_CONFIGURE */
-    uint64_t limit;                   /* JOB_LIST */
-    bool drain;                       /* JOB_DRAIN */
-    struct {                          /* JOB_KILL */
+    const struct turn_config *config;    /* JOB_CONFIGURE */
+    const struct stream_config *streams; /* JOB_CONFIGURE */
+    uint64_t limit;                      /* JOB_LIST */
+    bool drain;                          /* JOB_DRAIN */
+    struct {                             /* JOB_KILL */
         struct turn_selector which;
         bool one_worker; /* which.id is an allocation of `worker` */
         unsigned worker;
@@ -75,8 +77,10 @@ struct worker;
 struct worker_setup {
     unsigned index;
     const struct turn_config *config;
+    const struct stream_config *streams;
     struct turn_commons *commons;
     uv_mutex_t *commons_lock;
+    struct gate *gate;
     struct credit *credit;
     struct mailbox *home; /* the main thread's */
 };
@@ -85,7 +89,7 @@ struct worker_setup {
 struct worker *worker_new(const struct worker_setup *setup);
 
 /* Before worker_start(): adds a listening socket, and owns it. 0 or a libuv error. */
-int worker_listen(struct worker *w, int fd, const struct addr *at);
+int worker_listen(struct worker *w, int fd, const struct addr *at, enum turn_transport transport);
 
 /* Before worker_start(): the link number that the next listening socket gets. */
 uint32_t worker_links(const struct worker *w);

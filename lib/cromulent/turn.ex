@@ -27,6 +27,9 @@ defmodule Cromulent.Turn do
   | `secret` | `TURN_SECRET` | random per boot | signs credentials; several for rotation: the first signs, all are valid |
   | `realm` | `TURN_REALM` | `cromulent_turn` | the realm of RFC 8489 §9.2 |
   | `listen` | `TURN_LISTEN` | `udp:0.0.0.0:3478,udp:[::]:3478` | where clients are listened for; port 0 takes a free one |
+  | `cert` | `TURN_TLS_CERT` | none | certificate and chain in PEM form, a file or the text itself; with it TCP listeners speak TLS too |
+  | `key` | `TURN_TLS_KEY` | none | its private key, likewise |
+  | `proxy_from` | `TURN_PROXY_FROM` | none | blocks of load balancers whose TCP and TLS connections begin with a PROXY header (v1, v2) |
   | `relay_ip` | `TURN_RELAY_IP` | the host's primary addresses | local addresses that relayed traffic uses |
   | `external_ip` | `TURN_EXTERNAL_IP` | none | the public address of a host behind 1:1 NAT, or `EXTERNAL/LOCAL` pairs |
   | `relay_ports` | `TURN_RELAY_PORTS` | `49152-65535` | UDP ports of relayed traffic |
@@ -46,7 +49,8 @@ defmodule Cromulent.Turn do
   Further options, in code and `config` only, are the limits and lifetimes of `docs/control.md`:
   `max_allocations`, `user_quota`, `userhashes`, `max_permissions`, `max_channels`, `lifetime_default`,
   `lifetime_max`, `permission_lifetime`, `channel_lifetime`, `channel_quarantine`,
-  `reservation_lifetime`, `nonce_lifetime`, `challenge_rate` and `challenge_burst`.
+  `reservation_lifetime`, `nonce_lifetime`, `challenge_rate`, `challenge_burst`, `max_connections`,
+  `source_connections`, `connection_idle`, `handshake_rate` and `handshake_burst`.
 
   These are the other providers'. They are read when a provider is asked, and a wrong one is a failure of
   that provider.

@@ -1,6 +1,6 @@
 # A relay and the check page for the browser tests: `mix run --no-start test/browser/server.exs`.
 #
-# Arguments are limits of the relay (`Cromulent.Turn`), as `name=number`. One line of JSON on standard output says
+# Arguments are options of the relay (`Cromulent.Turn`), as `name=value`. One line of JSON on standard output says
 # that both are ready: {"url": ..., "pid": <relay's OS process id>}. Then each line of standard
 # input is answered by one of JSON: `stats`, `list`, `mint USER TTL` (ICE servers and their expiry),
 # `kill USER` (his allocations). It ends, relay included, when its input does.
@@ -57,7 +57,9 @@ defmodule Browser.Server do
 
   defp option(text) do
     [name, value] = String.split(text, "=", parts: 2)
-    {String.to_existing_atom(name), String.to_integer(value)}
+
+    {String.to_existing_atom(name),
+     if(value =~ ~r/^\d+$/, do: String.to_integer(value), else: value)}
   end
 
   defp say(value), do: value |> Json.encode() |> IO.puts()

@@ -88,7 +88,7 @@ def turn_flags(relay, ip, port, user):
 def relay_only(version):
     def test(server):
         with server.running() as relay:
-            ip, port = relay.listen[version]
+            ip, port = relay.listen["udp", version]
             flags = [["--relay-only", *turn_flags(relay, ip, port, user)]
                      for user in ("alice", "bob")]
             results, counted = meet(flags)
@@ -102,7 +102,7 @@ def relay_only(version):
 
 def wrong_password(server):
     with server.running() as relay:
-        ip, port = relay.listen[4]
+        ip, port = relay.listen["udp", 4]
         username, _ = relay.credentials("alice")
         peer = Peer(["--relay-only", "--turn", ip, "--port", str(port), "--username", username,
                      "--credential", "wrong"])

@@ -17,6 +17,10 @@ REALM = "interop"
 PORTS = (20000, 31999)  # below the ports that Linux gives to clients
 START_TIMEOUT_S = 120  # mix may have to compile
 
+# What a server does when it is told to: our option, and coturn's.
+FEATURES = {"mobility": ("mobility=true", "--mobility"),
+            "discovery": ("alternate=127.0.0.2:0", "--listening-ip=127.0.0.2")}
+
 
 class Relay:
     """One server: where it listens, and what it has counted."""
@@ -24,8 +28,8 @@ class Relay:
     def __init__(self, host, name, listen):
         self.host, self.name, self.listen = host, name, listen
 
-    def port(self, version):
-        return self.listen[version][1]
+    def port(self, version, transport="udp"):
+        return self.listen[transport, version][1]
 
     def stats(self):
         return self.host.stats(self.name)
@@ -49,6 +53,7 @@ class Ours:
     binds_more_channels = True
 
     def __init__(self, out, namespace=None):
+        self.out = out
         env = {k: v for k, v in os.environ.items() if not k.startswith("TURN_")}
         self.log = open(os.path.join(out, "beam.log"), "ab")
         self.process = subprocess.Popen(
@@ -75,15 +80,19 @@ class Ours:
         return answer["ok"]
 
     @contextlib.contextmanager
-    def running(self, ips=("127.0.0.1", "::1"), allow=("127.0.0.0/8", "::1/128"), port=0):
+    def running(self, ips=("127.0.0.1", "::1"), allow=("127.0.0.0/8", "::1/128"), port=0,
+                transports=("udp",), features=()):
         with self.lock:
             self.started += 1
             name = f"r{self.started}"
-        listen = ",".join(f"udp:[{ip}]:{port}" if ":" in ip else f"udp:{ip}:{port}" for ip in ips)
+        listen = ",".join(listeners(ips, port, transports))
         options = [f"listen={listen}", f"relay_ip={','.join(ips)}", f"secret={SECRET}",
                    f"realm={REALM}", "workers=2", f"relay_ports={self.ports()}"]
         if allow:
             options.append(f"allow_peers={','.join(allow)}")
+        if {"tls", "dtls"} & set(transports):
+            options += [f"{what}={path}" for what, path in certificate(self.out).items()]
+        options += [FEATURES[feature][0] for feature in features]
         info = self.command("start", name, *options)
         self.pids[name] = info["os_pid"]
         try:
@@ -130,22 +139,28 @@ class Coturn:
         self.out, self.namespace = out, namespace
 
     @contextlib.contextmanager
-    def running(self, ips=("127.0.0.1", "::1"), allow=("127.0.0.0/8", "::1/128"), port=0):
+    def running(self, ips=("127.0.0.1", "::1"), allow=("127.0.0.0/8", "::1/128"), port=0,
+                transports=("udp",), features=()):
         port = port or free_ports(2)
+        tls = ["--no-tls", "--no-dtls"]
+        if {"tls", "dtls"} & set(transports):
+            paths = certificate(self.out)
+            tls = [f"--tls-listening-port={port}", f"--cert={paths['cert']}",
+                   f"--pkey={paths['key']}"]
         argv = ["turnserver", "-n", f"--listening-port={port}", f"--realm={REALM}",
-                "--use-auth-secret", f"--static-auth-secret={SECRET}", "--no-tls", "--no-dtls",
+                "--use-auth-secret", f"--static-auth-secret={SECRET}", *tls,
                 "--no-cli", f"--min-port={PORTS[0]}", f"--max-port={PORTS[1]}", "--log-file=stdout",
                 f"--pidfile={os.path.abspath(self.out)}/coturn-{port}.pid"]
         argv += [f"--listening-ip={ip}" for ip in ips] + [f"--relay-ip={ip}" for ip in ips]
         argv += ["--allow-loopback-peers"] if allow else []
+        argv += [FEATURES[feature][1] for feature in features]
         with open(os.path.join(self.out, "coturn.log"), "ab") as log:
             process = subprocess.Popen(under(self.namespace, argv), stdin=subprocess.DEVNULL,
                                        stdout=log, stderr=log, start_new_session=True)
             try:
-                listen = addresses([f"udp:[{ip}]:{port}" if ":" in ip else f"udp:{ip}:{port}"
-                                    for ip in ips])
+                listen = addresses(listeners(ips, port, {"udp", *transports}))
                 if not self.namespace:
-                    until(10, "coturn", lambda: all(map(binding, listen.values())))
+                    until(10, "coturn", lambda: all(map(binding, datagram(listen))))
                 yield Relay(self, "coturn", listen)
             finally:
                 end(process)
@@ -161,7 +176,7 @@ class Coturn:
 
     def check_alive(self, _name, listen):
         # from here, nobody in another namespace can be asked
-        check(self.namespace or all(map(binding, listen.values())),
+        check(self.namespace or all(map(binding, datagram(listen))),
               "the server does not answer any more")
 
     def close(self):
@@ -175,10 +190,35 @@ def rest_credentials(user, secret=SECRET, lifetime=3600):
     return username, base64.b64encode(mac).decode()
 
 
+def listeners(ips, port, transports):
+    """One for each address and transport, as they are written."""
+    return [f"{transport}:[{ip}]:{port}" if ":" in ip else f"{transport}:{ip}:{port}"
+            for transport in transports for ip in ips]
+
+
 def addresses(listen):
-    """{4: (ip, port), 6: (ip, port)} of listeners as they are written; the first of each."""
+    """{("udp", 4): (ip, port), ...} of listeners as they are written; the first of each."""
     found = {}
     for text in listen:
-        ip, port = re.fullmatch(r"udp:\[?([^\]]*)\]?:(\d+)", text).groups()
-        found.setdefault(6 if ":" in ip else 4, (ip, int(port)))
+        transport, ip, port = re.fullmatch(r"(\w+):\[?([^\]]*)\]?:(\d+)", text).groups()
+        found.setdefault((transport, 6 if ":" in ip else 4), (ip, int(port)))
     return found
+
+
+def datagram(listen):
+    return [address for (transport, _), address in listen.items() if transport == "udp"]
+
+
+CERTIFICATE_LOCK = threading.Lock()
+
+
+def certificate(out):
+    """Paths of a certificate that signs itself, and of its key; made once per run."""
+    paths = {what: os.path.join(os.path.abspath(out), f"{what}.pem") for what in ("cert", "key")}
+    with CERTIFICATE_LOCK:
+        if not os.path.exists(paths["cert"]):
+            subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                            "ec_paramgen_curve:P-256", "-nodes", "-days", "3650", "-subj",
+                            "/CN=localhost", "-keyout", paths["key"], "-out", paths["cert"]],
+                           check=True, capture_output=True)
+    return paths

@@ -41,7 +41,7 @@ defmodule Cromulent.Turn.Helpers do
   end
 
   def address(text) do
-    {:ok, {:udp, ip, port}} = Config.parse_listener(text)
+    {:ok, {_transport, ip, port}} = Config.parse_listener(text)
     {ip, port}
   end
 

@@ -6,12 +6,15 @@ defmodule Cromulent.Turn.Check do
 
   @typedoc """
   `credentials`: a username and a password, or the secret to make them from, as a function. `realm`:
-  what the server's should be, nil when that is not known.
+  what the server's should be, nil when that is not known. `transport` is `:udp` where it is not given;
+  `tls` are options of `:ssl.connect/4`.
   """
   @type target :: %{
-          address: Client.address(),
-          credentials: {String.t(), String.t()} | {:secret, (() -> binary())},
-          realm: String.t() | nil
+          required(:address) => Client.address(),
+          required(:credentials) => {String.t(), String.t()} | {:secret, (() -> binary())},
+          required(:realm) => String.t() | nil,
+          optional(:transport) => :udp | :tcp | :tls | :dtls,
+          optional(:tls) => keyword()
         }
   @type step :: %{name: String.t(), ms: float(), result: {:ok, String.t()} | {:error, String.t()}}
 
@@ -168,8 +171,13 @@ defmodule Cromulent.Turn.Check do
   # A client with credentials that hold for so many seconds, if they are made here.
   defp open(%{target: target, opts: opts}, ttl) do
     {username, password} = credentials(target.credentials, ttl, opts[:now])
+    way = Keyword.take(Map.to_list(target), [:transport, :tls])
     patience = Keyword.take(opts, [:rto, :deadline])
-    Client.open(target.address, [username: username, password: password] ++ patience)
+
+    case Client.open(target.address, [username: username, password: password] ++ way ++ patience) do
+      {:error, :econnrefused} -> {:error, :unreachable}
+      result -> result
+    end
   end
 
   defp credentials({:secret, secret}, ttl, now) do
@@ -183,11 +191,16 @@ defmodule Cromulent.Turn.Check do
 
   defp explain(_step, :timeout, state) do
     "unreachable: no answer from #{where(state)} within #{state.opts[:deadline]} ms; " <>
-      "is it running, and is its UDP port open on every firewall between?"
+      "is it running, and is its #{port_kind(state)} port open on every firewall between?"
   end
 
   defp explain(_step, :unreachable, state),
-    do: "unreachable: nothing listens on UDP at #{where(state)}"
+    do: "unreachable: nothing listens on #{port_kind(state)} at #{where(state)}"
+
+  defp explain(_step, {:tls, text}, state), do: "no TLS with #{where(state)}: #{text}"
+
+  defp explain(_step, :closed, state),
+    do: "unreachable: #{where(state)} closed the connection; does it speak TURN over TCP there?"
 
   defp explain(_step, {:send, reason}, state),
     do: "unreachable: cannot send to #{where(state)}: #{reason}"
@@ -267,6 +280,9 @@ defmodule Cromulent.Turn.Check do
     "401, wrong credential: the server does not accept this credential for the username " <>
       inspect(username)
   end
+
+  defp port_kind(%{target: target}),
+    do: if(Map.get(target, :transport, :udp) in [:udp, :dtls], do: "UDP", else: "TCP")
 
   defp where(state), do: format(state.target.address)
   defp format({ip, port}), do: "#{Address.to_host(ip)}:#{port}"

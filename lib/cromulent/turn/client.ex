@@ -1,18 +1,20 @@
 defmodule Cromulent.Turn.Client do
   @moduledoc false
-  # A small TURN client over UDP (RFC 8656, RFC 8489), for `mix turn.check` and for tests.
+  # A small TURN client over UDP, TCP, TLS and DTLS (RFC 8656, RFC 8489), for `mix turn.check` and for tests.
   #
   # It is a value, not a process: packets come as messages to the process that opened it, and what is
   # not waited for stays in the mailbox. Functions that talk to the server give back the client, which
   # remembers the server's realm and nonce.
 
-  alias Cromulent.Turn.{Address, ChannelData, Credentials, Stun}
+  alias Cromulent.Turn.{Address, ChannelData, ClientStream, Credentials, Stun}
 
   @cookie 0x2112A442
   # RFC 8489 §6.2.1: RTO, Rc and Rm.
   @rto 500
   @sends 7
   @last_wait 16
+  # RFC 8489 §6.2.2: Ti, over a connection, which loses nothing.
+  @stream_wait 39_500
   # 401 once, and 438 for a nonce that aged in between.
   @challenges 2
   @software "cromulent_turn check"
@@ -21,6 +23,7 @@ defmodule Cromulent.Turn.Client do
   defstruct [
     :socket,
     :server,
+    :transport,
     :username,
     :password,
     :realm,
@@ -40,6 +43,7 @@ defmodule Cromulent.Turn.Client do
           | :unreachable
           | {:refused, code :: 300..699, text :: String.t()}
           | {:send, :inet.posix()}
+          | :closed
           | :bad_answer
   @type incoming ::
           {:data, address(), binary()}
@@ -49,18 +53,37 @@ defmodule Cromulent.Turn.Client do
   # ---- sockets ----
 
   @doc """
-  A client of the server at that address. Options: `username` and `password`; `ip`, the local
-  address; `rto` and `deadline` in ms.
+  A client of the server at that address. Options: `transport`, `:udp` (the default), `:tcp`, `:tls` or `:dtls`;
+  `username` and `password`; `ip`, the local address; `tls`, options of `:ssl.connect/4`; `rto` and
+  `deadline` in ms.
   """
-  @spec open(address(), keyword()) :: {:ok, t()} | {:error, :inet.posix()}
-  def open({ip, port} = server, opts \\ []) do
-    {local, opts} = Keyword.split(opts, [:ip])
+  @spec open(address(), keyword()) :: {:ok, t()} | {:error, ClientStream.reason()}
+  def open(server, opts \\ []) do
+    {connection, opts} = Keyword.split(opts, [:ip, :tls])
+    opts = Keyword.put_new(opts, :transport, :udp)
+
+    with {:ok, socket} <- connect(opts[:transport], server, connection),
+         do: {:ok, struct!(%__MODULE__{socket: socket, server: server}, opts)}
+  end
+
+  defp connect(:tcp, server, opts), do: ClientStream.open(server, Keyword.delete(opts, :tls))
+
+  defp connect(:tls, server, opts),
+    do: ClientStream.open(server, Keyword.put_new(opts, :tls, verify: :verify_none))
+
+  defp connect(:dtls, server, opts) do
+    tls = Keyword.put(opts[:tls] || [verify: :verify_none], :protocol, :dtls)
+    ClientStream.open(server, Keyword.put(opts, :tls, tls))
+  end
+
+  defp connect(:udp, {ip, port}, opts) do
+    local = Keyword.take(opts, [:ip])
     socket_opts = [:binary, Address.family(ip), active: true, recbuf: 1_048_576] ++ local
 
     with {:ok, socket} <- :gen_udp.open(0, socket_opts) do
       case :gen_udp.connect(socket, ip, port) do
         :ok ->
-          {:ok, struct!(%__MODULE__{socket: socket, server: server}, opts)}
+          {:ok, socket}
 
         error ->
           :gen_udp.close(socket)
@@ -70,18 +93,22 @@ defmodule Cromulent.Turn.Client do
   end
 
   @spec close(t()) :: :ok
-  def close(client), do: :gen_udp.close(client.socket)
+  def close(%{transport: :udp} = client), do: :gen_udp.close(client.socket)
+  def close(client), do: ClientStream.close(client.socket)
 
   @doc "The client's own address and port."
   @spec local(t()) :: address()
-  def local(client) do
+  def local(%{transport: :udp} = client) do
     {:ok, address} = :inet.sockname(client.socket)
     address
   end
 
+  def local(client), do: ClientStream.local(client.socket)
+
   @doc "Sends a packet as it is."
-  @spec send_packet(t(), iodata()) :: :ok | {:error, :inet.posix()}
-  def send_packet(client, packet), do: :gen_udp.send(client.socket, packet)
+  @spec send_packet(t(), iodata()) :: :ok | {:error, :inet.posix() | :closed}
+  def send_packet(%{transport: :udp} = client, packet), do: :gen_udp.send(client.socket, packet)
+  def send_packet(client, packet), do: ClientStream.send_bytes(client.socket, packet)
 
   # ---- transactions ----
 
@@ -186,16 +213,19 @@ defmodule Cromulent.Turn.Client do
     # Only what was asked with integrity is answered with it.
     client = if opts[:integrity], do: client, else: %{client | key: nil}
     start = now()
-    send_times = client.rto |> schedule() |> Enum.map(&(&1 + start))
-
-    deadline =
-      start + min(client.deadline, List.last(schedule(client.rto)) + @last_wait * client.rto)
-
+    {schedule, patience} = schedule(client)
+    send_times = Enum.map(schedule, &(&1 + start))
+    deadline = start + min(client.deadline, patience)
     exchange(client, packet, message.transaction_id, send_times, deadline)
   end
 
-  # When to send, in ms from the start: 0, 500, 1500, 3500, ...
-  defp schedule(rto), do: for(n <- 0..(@sends - 1), do: (Bitwise.bsl(1, n) - 1) * rto)
+  # When to send, in ms from the start: 0, 500, 1500, 3500, ...; and when to give up.
+  defp schedule(%{transport: transport, rto: rto}) when transport in [:udp, :dtls] do
+    times = for n <- 0..(@sends - 1), do: (Bitwise.bsl(1, n) - 1) * rto
+    {times, List.last(times) + @last_wait * rto}
+  end
+
+  defp schedule(_client), do: {[0], @stream_wait}
 
   defp exchange(client, packet, id, [_now | later], deadline) do
     with :ok <- send_packet(client, packet) do
@@ -208,6 +238,7 @@ defmodule Cromulent.Turn.Client do
       end
     else
       {:error, :econnrefused} -> {:error, :unreachable}
+      {:error, :closed} -> {:error, :closed}
       {:error, reason} -> {:error, {:send, reason}}
     end
   end
@@ -217,6 +248,14 @@ defmodule Cromulent.Turn.Client do
       {:udp, ^socket, _, _,
        <<0::2, _::30, @cookie::32, ^id::binary-size(12), _::binary>> = packet} ->
         with :discard <- answer(client, packet), do: await(client, id, until)
+
+      {:frame, ^socket, <<0::2, _::30, @cookie::32, ^id::binary-size(12), _::binary>> = packet} ->
+        with :discard <- answer(client, packet), do: await(client, id, until)
+
+      {:closed, ^socket, _reason} = closed ->
+        # Whoever asks next is to know it too.
+        send(self(), closed)
+        {:error, :closed}
 
       {:udp_error, ^socket, :econnrefused} ->
         {:error, :unreachable}
@@ -282,9 +321,14 @@ defmodule Cromulent.Turn.Client do
   end
 
   @doc "Sends to a peer, by an address (a Send indication) or by a channel (ChannelData)."
-  @spec send_to(t(), address() | ChannelData.channel(), binary()) :: :ok | {:error, :inet.posix()}
-  def send_to(client, channel, data) when is_integer(channel),
-    do: send_packet(client, ChannelData.encode(channel, data))
+  @spec send_to(t(), address() | ChannelData.channel(), binary()) ::
+          :ok | {:error, :inet.posix() | :closed}
+  def send_to(client, channel, data) when is_integer(channel) do
+    send_packet(
+      client,
+      ChannelData.encode(channel, data, stream?: client.transport in [:tcp, :tls])
+    )
+  end
 
   def send_to(client, peer, data) do
     send_packet(
@@ -300,12 +344,19 @@ defmodule Cromulent.Turn.Client do
   defp recv_until(%{socket: socket} = client, until) do
     receive do
       {:udp, ^socket, _, _, packet} ->
-        case incoming(packet) do
-          nil -> recv_until(client, until)
-          incoming -> {:ok, incoming}
-        end
+        take_or_wait(client, packet, until)
+
+      {:frame, ^socket, packet} ->
+        take_or_wait(client, packet, until)
     after
       max(until - now(), 0) -> {:error, :timeout}
+    end
+  end
+
+  defp take_or_wait(client, packet, until) do
+    case incoming(packet) do
+      nil -> recv_until(client, until)
+      incoming -> {:ok, incoming}
     end
   end
 

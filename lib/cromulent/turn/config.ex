@@ -4,7 +4,7 @@ defmodule Cromulent.Turn.Config do
 
   alias Cromulent.Turn.{Address, Option}
 
-  @derive {Inspect, except: [:secrets]}
+  @derive {Inspect, except: [:secrets, :key]}
   @enforce_keys [:secrets, :realm, :listen, :relays]
   defstruct [
     :secrets,
@@ -13,6 +13,8 @@ defmodule Cromulent.Turn.Config do
     :relays,
     :host,
     :workers,
+    :cert,
+    :key,
     ports: {49_152, 65_535},
     ttl: 3600,
     stun_urls: [],
@@ -20,16 +22,18 @@ defmodule Cromulent.Turn.Config do
     max_ice_servers: 8,
     allow_peers: [],
     deny_peers: [],
+    proxy_from: [],
     limits: %{},
     random_secret?: false
   ]
 
-  @type listener :: {:udp, :inet.ip_address(), :inet.port_number()}
+  @type listener :: {:udp | :tcp | :tls | :dtls, :inet.ip_address(), :inet.port_number()}
 
   @typedoc """
   `secrets` is a function, so that neither a log nor a crash report can print what it gives; the
   first one signs new credentials. `relays` are pairs of the address that is bound and the one that
-  clients are told. `ttl` is in seconds. `workers` nil: one per core.
+  clients are told. `ttl` is in seconds. `workers` nil: one per core. `cert` and `key` are PEM texts, nil
+  without TLS; `key` is a function, like `secrets`.
   """
   @type t :: %__MODULE__{
           secrets: (() -> [binary(), ...]),
@@ -38,6 +42,8 @@ defmodule Cromulent.Turn.Config do
           relays: [{:inet.ip_address(), :inet.ip_address()}, ...],
           host: String.t() | nil,
           workers: pos_integer() | nil,
+          cert: String.t() | nil,
+          key: (() -> String.t()) | nil,
           ports: {:inet.port_number(), :inet.port_number()},
           ttl: pos_integer(),
           stun_urls: [String.t()],
@@ -45,6 +51,7 @@ defmodule Cromulent.Turn.Config do
           max_ice_servers: 1..32,
           allow_peers: [String.t()],
           deny_peers: [String.t()],
+          proxy_from: [String.t()],
           limits: %{atom() => non_neg_integer() | String.t() | boolean()},
           random_secret?: boolean()
         }
@@ -59,12 +66,13 @@ defmodule Cromulent.Turn.Config do
     :stun_urls,
     :allow_peers,
     :deny_peers,
+    :proxy_from,
     :opaque_usernames,
     :max_ice_servers
   ]
   # What the relay fixes when it starts.
   @fixed [:provider, :listen, :external_ip, :relay_ip, :relay_ports, :workers] ++
-           [:max_allocations, :userhashes, :mobility, :keep_dscp, :alternate]
+           [:max_allocations, :max_connections, :userhashes, :mobility, :keep_dscp, :alternate]
   @short_secret 16
 
   @doc "The configuration that the sources of `Cromulent.Turn.Option` add up to."
@@ -75,10 +83,14 @@ defmodule Cromulent.Turn.Config do
          {:ok, limits} <- collect(Option.limits(), opts, style),
          {:ok, secret} <- secret(opts, style),
          {:ok, listen} <- listen(opts, style),
+         {:ok, tls} <- tls(%{cert: nil, key: nil}, opts, style),
+         :ok <- check_tls(listen, tls, opts, style),
          {:ok, relays} <- relays(opts, style),
          {:ok, ports} <- or_default(Option.fetch(:relay_ports, opts, style), {49_152, 65_535}) do
       fixed = %{realm: @realm, listen: listen, relays: relays, ports: ports, limits: limits}
-      {:ok, struct!(__MODULE__, fixed |> Map.merge(simple) |> Map.merge(secret))}
+
+      {:ok,
+       struct!(__MODULE__, fixed |> Map.merge(simple) |> Map.merge(secret) |> Map.merge(tls))}
     end
   end
 
@@ -89,9 +101,11 @@ defmodule Cromulent.Turn.Config do
          :ok <- check_changeable(opts),
          {:ok, simple} <- collect_given(@simple, opts),
          {:ok, limits} <- collect_given(Option.limits(), opts),
-         {:ok, secret} <- if(opts[:secret], do: secret(opts, :option), else: {:ok, %{}}) do
+         {:ok, secret} <- if(opts[:secret], do: secret(opts, :option), else: {:ok, %{}}),
+         {:ok, tls} <- if(tls?(opts), do: tls(config, opts, :option), else: {:ok, %{}}) do
       limits = Map.merge(config.limits, limits)
-      {:ok, struct!(config, simple |> Map.merge(secret) |> Map.put(:limits, limits))}
+      changes = simple |> Map.merge(secret) |> Map.merge(tls)
+      {:ok, struct!(config, Map.put(changes, :limits, limits))}
     end
   end
 
@@ -119,16 +133,18 @@ defmodule Cromulent.Turn.Config do
         ),
       ports: config.ports,
       allow_peers: config.allow_peers,
-      deny_peers: config.deny_peers
+      deny_peers: config.deny_peers,
+      proxy_from: config.proxy_from
     }
 
     workers = if config.workers, do: %{workers: config.workers}, else: %{}
-    required |> Map.merge(workers) |> Map.merge(config.limits)
+    tls = if config.cert, do: %{cert: config.cert, key: config.key.()}, else: %{}
+    required |> Map.merge(workers) |> Map.merge(tls) |> Map.merge(config.limits)
   end
 
   @doc "`udp:IP:PORT`, as `TURN_LISTEN` and the relay write it."
   @spec format_listener(listener()) :: String.t()
-  def format_listener({:udp, ip, port}), do: "udp:#{Address.to_host(ip)}:#{port}"
+  def format_listener({transport, ip, port}), do: "#{transport}:#{Address.to_host(ip)}:#{port}"
 
   @doc "The listener of such a text."
   @spec parse_listener(String.t()) :: {:ok, listener()} | :error
@@ -219,6 +235,33 @@ defmodule Cromulent.Turn.Config do
       :unset -> {:ok, %{secrets: boot_secret(), random_secret?: true}}
       error -> error
     end
+  end
+
+  # A certificate and its key come together; a new certificate may keep the key that is in use.
+  defp tls(old, opts, style) do
+    with {:ok, cert} <- or_default(Option.fetch(:cert, opts, style), old.cert),
+         {:ok, key} <- or_default(Option.fetch(:key, opts, style), old.key && old.key.()) do
+      case {cert, key} do
+        {nil, nil} -> {:ok, %{cert: nil, key: nil}}
+        {nil, _key} -> Option.refuse(:key, opts, style, "needs the certificate (cert) too")
+        {_cert, nil} -> Option.refuse(:cert, opts, style, "needs its private key (key) too")
+        {cert, key} -> {:ok, %{cert: cert, key: seal(key)}}
+      end
+    end
+  end
+
+  defp tls?(opts), do: opts[:cert] != nil or opts[:key] != nil
+
+  defp check_tls(listen, tls, opts, style) do
+    if tls.cert == nil and Enum.any?(listen, &(elem(&1, 0) in [:tls, :dtls])),
+      do:
+        Option.refuse(
+          :listen,
+          opts,
+          style,
+          "tls: and dtls: need a certificate and its key (cert, key)"
+        ),
+      else: :ok
   end
 
   defp listen(opts, style) do

@@ -75,8 +75,8 @@ defmodule Cromulent.Turn.Embedded do
   @spec prepare(Config.t(), [String.t()]) :: prepared()
   def prepare(%Config{} = config, listen) do
     hosts = listen |> Enum.flat_map(&hosts(&1, config)) |> Enum.uniq()
-    stun = for host <- hosts, do: %{urls: "stun:" <> host}
-    turn = for host <- hosts, do: turn("turn:" <> host <> "?transport=udp")
+    stun = for {:udp, host} <- hosts, do: %{urls: "stun:" <> host}
+    turn = for host <- hosts, url <- turn_urls(host, config), do: turn(url)
 
     %{
       servers: arrange(stun ++ turn, config.stun_urls, config.max_ice_servers),
@@ -144,11 +144,20 @@ defmodule Cromulent.Turn.Embedded do
 
   defp fill_one(server, _made), do: server
 
-  # `host:port` of each address at which clients reach this listener.
+  # The transport and `host:port` of each address at which clients reach this listener.
   defp hosts(text, config) do
-    {:ok, {:udp, ip, port}} = Config.parse_listener(text)
-    for host <- reached_at(ip, config), do: "#{host}:#{port}"
+    {:ok, {transport, ip, port}} = Config.parse_listener(text)
+    for host <- reached_at(ip, config), do: {transport, "#{host}:#{port}"}
   end
+
+  # RFC 7065 §3.1. With a certificate a TCP listener speaks TLS too.
+  defp turn_urls({:udp, host}, _config), do: ["turn:#{host}?transport=udp"]
+  defp turn_urls({:dtls, host}, _config), do: ["turns:#{host}?transport=udp"]
+  defp turn_urls({:tls, host}, _config), do: ["turns:#{host}?transport=tcp"]
+  defp turn_urls({:tcp, host}, %{cert: nil}), do: ["turn:#{host}?transport=tcp"]
+
+  defp turn_urls({:tcp, host}, _config),
+    do: ["turn:#{host}?transport=tcp", "turns:#{host}?transport=tcp"]
 
   defp reached_at(_ip, %{host: host}) when is_binary(host) do
     case Address.parse(host) do

@@ -35,7 +35,14 @@ defmodule Cromulent.Turn.Frame do
     :drop_no_channel,
     :drop_rate_limited,
     :drop_send,
-    :drop_receive
+    :drop_receive,
+    :allocations_closed,
+    :connections,
+    :connections_refused,
+    :connections_idle,
+    :connections_broken,
+    :handshakes,
+    :drop_queue
   ]
   @events [:allocation_created, :allocation_ended, :peer_forbidden, :auth_failed, :log]
   @failures [:listen, :relay_ip, :config, :protocol, :system]
@@ -48,6 +55,9 @@ defmodule Cromulent.Turn.Frame do
       :client,
       :server,
       :transport,
+      :tcp,
+      :tls,
+      :dtls,
       :relayed,
       :also_relayed,
       :age_ms,
@@ -58,7 +68,7 @@ defmodule Cromulent.Turn.Frame do
     ],
     event: [:reason, :peer, :rule, :own_address, :level, :message, :info, :warning, :error],
     reply: [:no_memory],
-    ended: [:released, :expired, :killed, :shutdown],
+    ended: [:released, :expired, :killed, :shutdown, :closed],
     auth: [:bad_password, :malformed_username, :wrong_realm, :unknown_userhash]
   ]
   # What bind() can say of an address.

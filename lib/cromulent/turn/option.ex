@@ -17,6 +17,9 @@ defmodule Cromulent.Turn.Option do
     secret: "TURN_SECRET",
     realm: "TURN_REALM",
     listen: "TURN_LISTEN",
+    cert: "TURN_TLS_CERT",
+    key: "TURN_TLS_KEY",
+    proxy_from: "TURN_PROXY_FROM",
     external_ip: "TURN_EXTERNAL_IP",
     relay_ip: "TURN_RELAY_IP",
     relay_ports: "TURN_RELAY_PORTS",
@@ -57,6 +60,7 @@ defmodule Cromulent.Turn.Option do
   # other it is.
   @secrets [
     :secret,
+    :key,
     :metered_secret_key,
     :metered_api_key,
     :cloudflare_key_id,
@@ -191,8 +195,10 @@ defmodule Cromulent.Turn.Option do
     end
   end
 
+  # A secret is never shown, not even a wrong one; of a key only the name of its file.
   defp error(name, source, raw, expected) do
-    shown = if secret?(name), do: "", else: show(raw)
+    hidden? = secret?(name) and not (name == :key and OptionValue.file?(raw))
+    shown = if hidden?, do: "", else: show(raw)
     {:error, {:config, describe(source, shown) <> ": " <> expected}}
   end
 

@@ -20,12 +20,18 @@ defmodule Cromulent.Turn.OptionValue do
     reservation_lifetime: 1..3600,
     nonce_lifetime: 1..3600,
     challenge_rate: 0..1_000_000,
-    challenge_burst: 0..1_000_000
+    challenge_burst: 0..1_000_000,
+    max_connections: 1..1_048_576,
+    source_connections: 1..1_048_576,
+    connection_idle: 1..3600,
+    handshake_rate: 0..1_000_000,
+    handshake_burst: 1..1_000_000
   ]
 
   @secrets_most 8
   @secret_most 256
   @listeners_most 16
+  @pem_most 64 * 1024
   @relays_most 8
   @urls_most 16
   @providers_most 8
@@ -51,6 +57,10 @@ defmodule Cromulent.Turn.OptionValue do
   end
 
   def texts(_other), do: []
+
+  @doc "Whether this names a file, where one is wanted or the text that is in it."
+  @spec file?(term()) :: boolean()
+  def file?(raw), do: is_binary(raw) and not String.contains?(raw, ["-----", "\n"])
 
   @doc "The value of an option, or what would be right, in words that begin with \"must\" or \"still\"."
   @spec parse(atom(), term()) :: {:ok, term()} | {:error, String.t()}
@@ -85,10 +95,18 @@ defmodule Cromulent.Turn.OptionValue do
       raw,
       @listeners_most,
       &listener/1,
-      ~s(must be udp:IP:PORT, such as ) <>
-        ~s("udp:0.0.0.0:3478" or "udp:[::]:3478"; only udp so far)
+      ~s(must be udp:IP:PORT, or with tcp:, tls: or dtls:, such as "udp:0.0.0.0:3478" or "tcp:[::]:3478")
     )
   end
+
+  def parse(name, raw) when name in [:cert, :key] and is_function(raw, 0),
+    do: parse(name, raw.())
+
+  def parse(:cert, raw),
+    do: parse_pem(raw, ~r/-----BEGIN (X509 |TRUSTED )?CERTIFICATE-----/, "a certificate")
+
+  def parse(:key, raw),
+    do: parse_pem(raw, ~r/-----BEGIN ([A-Z]+ )?PRIVATE KEY-----/, "a private key")
 
   def parse(:relay_ip, raw) do
     parse_list(
@@ -143,6 +161,15 @@ defmodule Cromulent.Turn.OptionValue do
       1024,
       &Address.parse_cidr/1,
       "must be address blocks, such as 10.0.0.0/8 or fd00::/8"
+    )
+  end
+
+  def parse(:proxy_from, raw) do
+    parse_list(
+      raw,
+      16,
+      &Address.parse_cidr/1,
+      "must be address blocks of proxies, such as 10.0.0.0/8 or fd00::/8"
     )
   end
 
@@ -320,6 +347,31 @@ defmodule Cromulent.Turn.OptionValue do
   defp split(raw) when is_binary(raw), do: raw |> String.split(",") |> Enum.map(&String.trim/1)
   defp split(raw), do: [raw]
 
+  # ---- PEM ----
+
+  # The text itself, or what is in the file of that name now.
+  defp parse_pem(raw, begin, what) do
+    with {:ok, text} <- pem_text(raw) do
+      if text =~ begin and byte_size(text) <= @pem_most,
+        do: {:ok, text},
+        else: {:error, pem_expected(what)}
+    else
+      :error -> {:error, pem_expected(what)}
+      {:error, reason} -> {:error, "must be a file that can be read: #{reason}"}
+    end
+  end
+
+  defp pem_text(raw) do
+    if file?(raw) do
+      with {:error, reason} <- File.read(raw), do: {:error, :file.format_error(reason)}
+    else
+      if is_binary(raw), do: {:ok, raw}, else: :error
+    end
+  end
+
+  defp pem_expected(what),
+    do: "must be #{what} in PEM form, a file or the text itself, of at most 64 KiB"
+
   # ---- single values ----
 
   defp secret_fault(secret) do
@@ -357,14 +409,16 @@ defmodule Cromulent.Turn.OptionValue do
     if length(values) <= most, do: :ok, else: {:error, "must be at most #{most} #{what}"}
   end
 
-  defp listener({:udp, ip, port}) when port in 0..65_535 do
-    with {:ok, ip} <- Address.parse(ip), do: {:ok, {:udp, ip, port}}
+  defp listener({transport, ip, port})
+       when transport in [:udp, :tcp, :tls, :dtls] and port in 0..65_535 do
+    with {:ok, ip} <- Address.parse(ip), do: {:ok, {transport, ip, port}}
   end
 
-  defp listener("udp:" <> rest) do
-    with [_, host, port] <- Regex.run(~r/^(\[[^\]]+\]|[^:\[\]]+):(\d{1,5})$/, rest),
+  defp listener(text) when is_binary(text) do
+    with [_, scheme, host, port] <-
+           Regex.run(~r/^(udp|tcp|tls|dtls):(\[[^\]]+\]|[^:\[\]]+):(\d{1,5})$/, text),
          {:ok, ip} <- Address.parse(host) do
-      listener({:udp, ip, String.to_integer(port)})
+      listener({String.to_existing_atom(scheme), ip, String.to_integer(port)})
     else
       _ -> :error
     end

@@ -198,9 +198,10 @@ defmodule Cromulent.Turn.Relay do
 
   @doc """
   Changes options of the running relay without touching its allocations: `secret`, `realm`, `ttl`,
-  `host`, `stun_urls`, `allow_peers`, `deny_peers`, and the limits but for `max_allocations`. To
-  change secrets without refusing anybody, give the new one first and the old ones after it, and
-  take those away once their credentials have expired.
+  `cert` and `key` (files are read anew; open connections keep the certificate that they were opened
+  with), `host`, `stun_urls`, `allow_peers`, `deny_peers`, `proxy_from`, and the limits but for `max_allocations`
+  and `max_connections`. To change secrets without refusing anybody, give the new one first and the
+  old ones after it, and take those away once their credentials have expired.
   """
   @spec configure(keyword(), GenServer.server()) ::
           :ok | {:error, error() | {:config, String.t()}}

@@ -9,7 +9,7 @@ defmodule Cromulent.Turn.Telemetry do
   | `[:cromulent, :turn, :relay, :up]` | the relay is ready | `down_ms` (0 at the first start), `restarts` | `os_pid`, `listen`, `version` |
   | `[:cromulent, :turn, :relay, :down]` | the relay ended by itself or broke the protocol | `up_ms` | `reason`, `os_pid` |
   | `[:cromulent, :turn, :allocation, :created]` | a client has a relayed address | `count` (1) | the allocation, see below |
-  | `[:cromulent, :turn, :allocation, :ended]` | the allocation is gone; its counts are final | `age_ms`, `up_packets`, `up_bytes`, `down_packets`, `down_bytes` | the allocation and `reason`: `:released`, `:expired`, `:killed` or `:shutdown` |
+  | `[:cromulent, :turn, :allocation, :ended]` | the allocation is gone; its counts are final | `age_ms`, `up_packets`, `up_bytes`, `down_packets`, `down_bytes` | the allocation and `reason`: `:released`, `:expired`, `:killed`, `:shutdown` or `:closed` (with its client's connection) |
   | `[:cromulent, :turn, :peer, :forbidden]` | a peer's address was refused with 403 | `count` (1) | `username`, `client`, `peer`, `rule` |
   | `[:cromulent, :turn, :auth, :failed]` | credentials did not hold | `count` (1) | `username`, `client`, `reason`: `:bad_password`, `:expired`, `:malformed_username`, `:wrong_realm` or `:unknown_userhash` |
   | `[:cromulent, :turn, :provider, :failed]` | a provider of a chain failed and the next one is asked | `count` (1) | `provider`, `reason`, `user_id` |

@@ -2,15 +2,19 @@ defmodule Mix.Tasks.Turn.Check do
   @shortdoc "Checks that a TURN server relays"
 
   @moduledoc """
-  Does what a call would do with a TURN server over UDP: Binding, two allocations, permissions, a round trip
+  Does what a call would do with a TURN server, over UDP, TCP, TLS or DTLS: Binding, two allocations, permissions, a round trip
   from one to the other, Refresh, release. It prints a line per step with its time, and why when one fails.
 
       mix turn.check --url turn:turn.example.org:3478 --username U --credential C
       mix turn.check --url turn:turn.example.org:3478 --secret S
+      mix turn.check --url turns:turn.example.org:5349?transport=tcp --secret S
       mix turn.check
 
   With `--secret`, or `TURN_SECRET` where neither that nor `--username` is given, time-limited credentials are
   made for the check. With `--realm`, or `TURN_REALM`, a 401 from a server with another realm says so.
+
+  Over TLS the server's certificate must be good for the host of the URL, by the roots that this machine trusts;
+  `--insecure` takes any.
 
   Without `--url` it is the relay that this configuration (`TURN_LISTEN` and so on) describes: one is started
   for the check, and each of its listeners is checked. If its ports are taken, what has them is checked, which
@@ -29,9 +33,10 @@ defmodule Mix.Tasks.Turn.Check do
     username: :string,
     credential: :string,
     secret: :string,
-    realm: :string
+    realm: :string,
+    insecure: :boolean
   ]
-  @default_port 3478
+  @default_ports %{"turn" => 3478, "turns" => 5349}
 
   @impl true
   def run(argv) do
@@ -49,7 +54,8 @@ defmodule Mix.Tasks.Turn.Check do
 
   defp check(target) do
     {ip, port} = target.address
-    IO.puts("#{Address.to_host(ip)}:#{port} over UDP")
+    over = target.transport |> to_string() |> String.upcase()
+    IO.puts("#{Address.to_host(ip)}:#{port} over #{over}")
     Check.run(target, &print/1)
   end
 
@@ -81,9 +87,16 @@ defmodule Mix.Tasks.Turn.Check do
   end
 
   defp given(flags) do
-    address = flags[:url] |> parse_url() |> resolve()
+    {transport, host, port} = parse_url(flags[:url])
     realm = checked(Option.fetch(:realm, Keyword.take(flags, [:realm]), :flag))
-    %{address: address, credentials: credentials(flags), realm: realm}
+
+    %{
+      address: resolve({host, port}),
+      transport: transport,
+      tls: tls(host, flags[:insecure]),
+      credentials: credentials(flags),
+      realm: realm
+    }
   end
 
   defp credentials(flags) do
@@ -105,18 +118,45 @@ defmodule Mix.Tasks.Turn.Check do
 
   # RFC 7065 §3.1
   defp parse_url(url) do
-    with "turn:" <> rest <- url,
-         [authority | query] when query in [[], ["transport=udp"]] <- String.split(rest, "?"),
+    with [scheme, rest] when scheme in ["turn", "turns"] <- String.split(url, ":", parts: 2),
+         [authority | query] <- String.split(rest, "?"),
+         {:ok, transport} <- transport(scheme, query),
          [_, host | port] <-
            Regex.run(~r/^(\[[^\]]+\]|[^:\[\]]+)(?::(\d{1,5}))?$/, authority),
-         port = if(port == [], do: @default_port, else: String.to_integer(hd(port))),
+         port = if(port == [], do: @default_ports[scheme], else: String.to_integer(hd(port))),
          true <- port in 1..65_535 do
-      {host, port}
+      {transport, host, port}
     else
       _ ->
-        expected = "must be turn:HOST:PORT, such as turn:192.0.2.1:3478; only UDP so far"
+        expected =
+          "must be turn:HOST:PORT or turns:HOST:PORT, such as turn:192.0.2.1:3478?transport=tcp"
+
         fail(2, "--url #{inspect(url)}: #{expected}")
     end
+  end
+
+  defp transport("turn", query) when query in [[], ["transport=udp"]], do: {:ok, :udp}
+  defp transport("turn", ["transport=tcp"]), do: {:ok, :tcp}
+  defp transport("turns", query) when query in [[], ["transport=tcp"]], do: {:ok, :tls}
+  defp transport("turns", ["transport=udp"]), do: {:ok, :dtls}
+  defp transport(_scheme, _query), do: :error
+
+  defp tls(_host, true), do: [verify: :verify_none]
+
+  defp tls(host, _insecure) do
+    trusted = [verify: :verify_peer, cacerts: roots(), depth: 10]
+
+    # An address is checked as one without further ado (RFC 6066 §3 has no address as a server's name).
+    if Address.parse(host) == :error,
+      do: [server_name_indication: to_charlist(host)] ++ trusted,
+      else: trusted
+  end
+
+  # None is no reason to fail before TLS is needed.
+  defp roots do
+    :public_key.cacerts_get()
+  rescue
+    _ in [ErlangError, MatchError, FunctionClauseError] -> []
   end
 
   defp resolve({host, port}) do
@@ -135,8 +175,10 @@ defmodule Mix.Tasks.Turn.Check do
     opts = Keyword.take(flags, [:secret, :realm])
     config = checked(Config.new(opts, :flag))
 
-    for {:udp, ip, port} <- listeners(config, opts) do
+    for {transport, ip, port} <- listeners(config, opts) do
       %{
+        transport: transport,
+        tls: [verify: :verify_none],
         address: {reached(ip), port},
         credentials: {:secret, fn -> hd(config.secrets.()) end},
         realm: config.realm

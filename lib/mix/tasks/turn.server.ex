@@ -8,9 +8,12 @@ defmodule Mix.Tasks.Turn.Server do
 
   | flag | | else |
   |---|---|---|
-  | `--listen udp:IP:PORT` | repeatable; port 0 takes a free one | `TURN_LISTEN` |
+  | `--listen udp:IP:PORT` | repeatable, also with `tcp:`, `tls:` and `dtls:`; port 0 takes a free one | `TURN_LISTEN` |
+  | `--cert FILE` | certificate and chain in PEM form; `tls:` and `dtls:` need it, and with it `tcp:` speaks TLS too | `TURN_TLS_CERT` |
+  | `--key FILE` | its private key in PEM form | `TURN_TLS_KEY` |
   | `--relay-ip IP` | repeatable | `TURN_RELAY_IP` |
   | `--external-ip IP` | repeatable; or `EXTERNAL/LOCAL` | `TURN_EXTERNAL_IP` |
+  | `--proxy-from CIDR` | repeatable; TCP and TLS connections from there begin with a PROXY header | `TURN_PROXY_FROM` |
   | `--realm R` | | `TURN_REALM` |
   | `--secret S` | repeatable; seen by `ps`, so better by the variable | `TURN_SECRET` |
   | `--ports MIN-MAX` | | `TURN_RELAY_PORTS` |
@@ -50,7 +53,10 @@ defmodule Mix.Tasks.Turn.Server do
     deny_peer: [:string, :keep],
     mobility: :boolean,
     keep_dscp: :boolean,
-    alternate: :string
+    alternate: :string,
+    cert: :string,
+    key: :string,
+    proxy_from: [:string, :keep]
   ]
   @renamed [ports: :relay_ports, allow_peer: :allow_peers, deny_peer: :deny_peers]
 

@@ -353,15 +353,71 @@ static void test_other_worker(void)
     engine_stop(&both[1]);
 }
 
+/* The new 5-tuple is gone before data came from it: the move is undone, and may be made again. */
+static void test_new_connection_gone(void)
+{
+    begin();
+    struct ticket t;
+    struct client old = mobile(&t), new = moved(&old, "203.0.113.99:1");
+    new.tuple.transport = TURN_TCP;
+    CHECK_EQ(refresh_with(&new, &t), 0);
+    t = ticket_of(&new);
+    turn_server_gone(e.server, &new.tuple, e.now);
+    CHECK(!turn_server_holds(e.server, &new.tuple, e.now));
+    CHECK_EQ(e.ended, 0);
+    peer_send(&old, peer, "to the old one");
+    CHECK(got_channel_data(&old, 0x4000, "to the old one"));
+    new.tuple.link++;
+    CHECK_EQ(refresh_with(&new, &t), 0);
+    client_channel_data(&new, 0x4000, "here I am");
+    CHECK(peer_got(&new, peer, "here I am"));
+    CHECK_EQ(engine_counter(&e, TURN_N_MOVED), 1);
+    CHECK_EQ(client_refresh(&new, 0), 0);
+    engine_stop(&e);
+}
+
+/* The old one is gone (RFC 8016 §3.2.2): what peers send goes to the new one from then on. */
+static void test_old_connection_gone(void)
+{
+    begin();
+    struct ticket t;
+    struct client udp = mobile(&t), old = moved(&udp, "203.0.113.99:1");
+    old.tuple.transport = TURN_TCP;
+    CHECK_EQ(refresh_with(&old, &t), 0);
+    t = ticket_of(&old);
+    client_channel_data(&old, 0x4000, "by a connection");
+    struct client new = moved(&old, "203.0.113.100:1");
+    new.tuple.link = 1;
+    CHECK_EQ(refresh_with(&new, &t), 0);
+    turn_server_gone(e.server, &old.tuple, e.now);
+    CHECK_EQ(engine_counter(&e, TURN_N_MOVED), 2);
+    CHECK(!turn_server_holds(e.server, &old.tuple, e.now));
+    peer_send(&new, peer, "to the new one");
+    CHECK(got_channel_data(&new, 0x4000, "to the new one"));
+    CHECK_EQ(e.ended, 0);
+    turn_server_gone(e.server, &new.tuple, e.now);
+    CHECK_EQ(e.last_end, TURN_END_CLOSED);
+    CHECK_EQ(turn_server_allocations(e.server), 0);
+    CHECK_EQ(engine_open_relays(&e), 0);
+    engine_stop(&e);
+}
+
 int main(void)
 {
     const struct check_test tests[] = {
-        CHECK_TEST(test_ticket),         CHECK_TEST(test_refusals),
-        CHECK_TEST(test_move),           CHECK_TEST(test_retransmission),
-        CHECK_TEST(test_second_thought), CHECK_TEST(test_bad_tickets),
-        CHECK_TEST(test_other_users),    CHECK_TEST(test_quota_and_expiry),
-        CHECK_TEST(test_end_on_the_way), CHECK_TEST(test_no_room),
+        CHECK_TEST(test_ticket),
+        CHECK_TEST(test_refusals),
+        CHECK_TEST(test_move),
+        CHECK_TEST(test_retransmission),
+        CHECK_TEST(test_second_thought),
+        CHECK_TEST(test_bad_tickets),
+        CHECK_TEST(test_other_users),
+        CHECK_TEST(test_quota_and_expiry),
+        CHECK_TEST(test_end_on_the_way),
+        CHECK_TEST(test_no_room),
         CHECK_TEST(test_other_worker),
+        CHECK_TEST(test_new_connection_gone),
+        CHECK_TEST(test_old_connection_gone),
     };
     return CHECK_RUN(tests);
 }

@@ -237,6 +237,26 @@ static void test_list_and_kill(void)
     engine_stop(&e);
 }
 
+/* A connection that closes takes its allocation with it, and no other. */
+static void test_connection_gone(void)
+{
+    struct client a = begin();
+    struct client b = client_at(&e, "203.0.113.7:2", "bob");
+    a.tuple.transport = TURN_TCP;
+    CHECK_EQ(client_allocate(&a), 0);
+    CHECK_EQ(client_allocate(&b), 0);
+    CHECK(turn_server_holds(e.server, &a.tuple, e.now));
+    turn_server_gone(e.server, &a.tuple, e.now);
+    CHECK_EQ(e.last_end, TURN_END_CLOSED);
+    CHECK_EQ(engine_counter(&e, TURN_N_CLOSED), 1);
+    CHECK_EQ(engine_open_relays(&e), 1);
+    CHECK(!turn_server_holds(e.server, &a.tuple, e.now));
+    CHECK(turn_server_holds(e.server, &b.tuple, e.now));
+    turn_server_gone(e.server, &a.tuple, e.now);
+    CHECK_EQ(e.ended, 1);
+    engine_stop(&e);
+}
+
 static void test_drain(void)
 {
     struct client a = begin();
@@ -297,6 +317,7 @@ int main(void)
         CHECK_TEST(test_data_without_allocation),
         CHECK_TEST(test_five_tuples),
         CHECK_TEST(test_list_and_kill),
+        CHECK_TEST(test_connection_gone),
         CHECK_TEST(test_drain),
         CHECK_TEST(test_shutdown),
         CHECK_TEST(test_long_sleep),

@@ -36,15 +36,20 @@ static void put_pair(struct term_out *out, const char *a, const char *b)
 }
 
 /* What cannot be left out. */
-static void put_required(struct map *m)
+static void put_but_listen(struct map *m)
 {
-    put_texts(key(m, "listen"), (const char *const[]){"udp:127.0.0.1:3478"}, 1);
     term_put_text(key(m, "realm"), "r");
     put_texts(key(m, "secrets"), (const char *const[]){"s"}, 1);
     struct term_out *out = key(m, "relays");
     term_put_list(out, 1);
     put_pair(out, "127.0.0.1", "192.0.2.1");
     term_put_nil(out);
+}
+
+static void put_required(struct map *m)
+{
+    put_texts(key(m, "listen"), (const char *const[]){"udp:127.0.0.1:3478"}, 1);
+    put_but_listen(m);
 }
 
 /* Reads the map, and frees it. */
@@ -114,7 +119,7 @@ static void test_defaults(void)
 
 static void put_everything(struct map *m)
 {
-    static const char *const listen[] = {"udp:127.0.0.1:0", "udp:[::1]:3478", "udp:0.0.0.0:65535"};
+    static const char *const listen[] = {"udp:127.0.0.1:0", "tcp:[::1]:3478", "udp:0.0.0.0:65535"};
     static const char *const secrets[] = {"first", "second"};
     struct term_out *out;
 
@@ -179,9 +184,12 @@ static void test_every_key(void)
     if (!c)
         return;
     CHECK_EQ(c->listen_count, 3);
-    check_addr(&c->listen[0], "127.0.0.1:0");
-    check_addr(&c->listen[1], "[::1]:3478");
-    check_addr(&c->listen[2], "0.0.0.0:65535");
+    CHECK_EQ(c->listen[0].transport, TURN_UDP);
+    CHECK_EQ(c->listen[1].transport, TURN_TCP);
+    CHECK_STR(config_scheme(c->listen[1].transport), "tcp");
+    check_addr(&c->listen[0].at, "127.0.0.1:0");
+    check_addr(&c->listen[1].at, "[::1]:3478");
+    check_addr(&c->listen[2].at, "0.0.0.0:65535");
     CHECK_STR(c->turn.realm, "a realm");
     CHECK_EQ(c->turn.secret_count, 2);
     CHECK_EQ(c->turn.secrets[1].len, 6);
@@ -231,14 +239,15 @@ static void test_listeners(void)
 {
     static const char *const wrong[] = {"udp:",
                                         "udp:127.0.0.1",
+                                        "tcp",
+                                        "sctp:127.0.0.1:1",
                                         "127.0.0.1:3478",
                                         "udp:::1",
                                         "udp:[::1]",
                                         "udp:::1:3478",
                                         "udp:localhost:1",
                                         "udp:127.0.0.1:",
-                                        "udp:127.0.0.1:65536",
-                                        "tls:127.0.0.1:1"};
+                                        "udp:127.0.0.1:65536"};
     char want[CONFIG_WHY_MAX];
 
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
@@ -246,11 +255,46 @@ static void test_listeners(void)
         map_init(&m);
         put_texts(key(&m, "listen"), &wrong[i], 1);
         snprintf(want, sizeof want,
-                 "listen: must be a list of 1 to 16 addresses \"udp:IP:PORT\" or "
-                 "\"udp:[IPv6]:PORT\", not \"%s\"",
+                 "listen: must be a list of 1 to 16 addresses like \"udp:IP:PORT\" or "
+                 "\"tcp:[IPv6]:PORT\", not \"%s\"",
                  wrong[i]);
         check_refused(&m, want);
     }
+}
+
+/* A certificate and its key come together; what is in them is for test_tls.c. */
+static void test_certificates(void)
+{
+    static const char *const secure = "tls:127.0.0.1:5349";
+    struct map m;
+
+    map_init(&m);
+    put_required(&m);
+    term_put_text(key(&m, "cert"), "x");
+    check_refused(
+        &m,
+        "key: missing, a certificate and its key are given together, and tls: and dtls: need them");
+    map_init(&m);
+    put_required(&m);
+    term_put_text(key(&m, "key"), "x");
+    check_refused(
+        &m,
+        "cert: missing, a certificate and its key are given together, and tls: and dtls: need them");
+    map_init(&m);
+    put_required(&m);
+    term_put_text(key(&m, "key"), "x");
+    term_put_text(key(&m, "cert"), "y");
+    check_refused(&m, "cert: must be a certificate in PEM form, and those that it leads to");
+    map_init(&m);
+    put_required(&m);
+    term_put_nil(key(&m, "key"));
+    check_refused(&m, "key: must be PEM text of at most 64 KiB");
+    map_init(&m);
+    put_but_listen(&m);
+    put_texts(key(&m, "listen"), &secure, 1);
+    check_refused(
+        &m,
+        "key: missing, a certificate and its key are given together, and tls: and dtls: need them");
 }
 
 static void test_no_key_twice(void)
@@ -268,8 +312,9 @@ static void test_names_what_is_missing(void)
     struct map m;
 
     map_init(&m);
-    check_refused(&m, "listen: missing, must be a list of 1 to 16 addresses \"udp:IP:PORT\" or "
-                      "\"udp:[IPv6]:PORT\"");
+    check_refused(&m,
+                  "listen: missing, must be a list of 1 to 16 addresses like \"udp:IP:PORT\" or "
+                  "\"tcp:[IPv6]:PORT\"");
 }
 
 static void test_relays_have_no_port(void)
@@ -322,7 +367,7 @@ static void test_what_may_follow(void)
     next->turn.relays[0].external.ip[0]++;
     CHECK(!config_may_follow(old, next, why));
     CHECK_STR(why, "relays: must be what it was, a change needs a restart");
-    next->listen[0].port++;
+    next->listen[0].at.port++;
     CHECK(!config_may_follow(old, next, why));
     CHECK_STR(why, "listen: must be what it was, a change needs a restart");
     config_free(old);
@@ -336,13 +381,13 @@ static void test_alternate(void)
         const char *listen, *alternate, *want;
     } cases[] = {
         {"udp:127.0.0.1:3478", "127.0.0.1:3479",
-         "alternate: must have another IP than the first listener of its family"},
+         "alternate: must have another IP than the first udp: listener of its family"},
         {"udp:127.0.0.1:3478", "127.0.0.2:3478",
-         "alternate: must have another port than the first listener of its family"},
+         "alternate: must have another port than the first udp: listener of its family"},
         {"udp:127.0.0.1:3478", "[::1]:3479",
-         "alternate: needs a listener before it on one address of its family"},
+         "alternate: needs a udp: listener before it on one address of its family"},
         {"udp:0.0.0.0:3478", "127.0.0.2:3479",
-         "alternate: needs a listener before it on one address of its family"},
+         "alternate: needs a udp: listener before it on one address of its family"},
         {"udp:127.0.0.1:3478", "0.0.0.0:3479",
          "alternate: must be an address \"IP:PORT\" or \"[IPv6]:PORT\", not 0.0.0.0 or ::, not "
          "\"0.0.0.0:3479\""},
@@ -375,6 +420,7 @@ int main(void)
         CHECK_TEST(test_every_key),
         CHECK_TEST(test_numbers_have_limits),
         CHECK_TEST(test_listeners),
+        CHECK_TEST(test_certificates),
         CHECK_TEST(test_no_key_twice),
         CHECK_TEST(test_names_what_is_missing),
         CHECK_TEST(test_relays_have_no_port),

@@ -122,10 +122,10 @@ static void test_dual(void)
 
 static void test_ends(void)
 {
-    static const char *const names[] = {"released", "expired", "killed", "shutdown"};
+    static const char *const names[] = {"released", "expired", "killed", "shutdown", "closed"};
     struct turn_alloc_info info = sample();
 
-    for (int end = TURN_END_RELEASED; end <= TURN_END_SHUTDOWN; end++) {
+    for (int end = TURN_END_RELEASED; end <= TURN_END_CLOSED; end++) {
         struct turn_event event = {.kind = TURN_EV_ALLOCATION_ENDED,
                                    .end = (enum turn_end)end,
                                    .alloc = &info,

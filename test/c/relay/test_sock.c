@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -105,6 +106,79 @@ static void test_listeners_share_only_among_themselves(void)
     close(third);
 }
 
+static int option(int fd, int level, int name)
+{
+    int v = -1;
+    socklen_t len = sizeof v;
+
+    CHECK_EQ(getsockopt(fd, level, name, &v, &len), 0);
+    return v;
+}
+
+static int connect_to(const struct addr *at)
+{
+    union sock_addr sa;
+    socklen_t len = sock_from_addr(&sa, at);
+    int fd = socket(sa.sa.sa_family, SOCK_STREAM, 0);
+
+    CHECK_EQ(connect(fd, &sa.sa, len), 0);
+    return fd;
+}
+
+static void test_accepts(void)
+{
+    struct addr at = addr_of("0.0.0.0:0"), from, local;
+    int fd = -1, accepted = -1;
+
+    CHECK_EQ(sock_open_acceptor(&at, SOCK_ALONE, &fd), 0);
+    CHECK_EQ(sock_accept(fd, &from, &accepted), EAGAIN);
+    struct addr to = addr_of("127.0.0.1");
+    to.port = at.port;
+    int client = connect_to(&to);
+    CHECK_EQ(sock_accept(fd, &from, &accepted), 0);
+    CHECK_EQ(from.port, port_of(client));
+    CHECK_EQ(sock_local(accepted, &local), 0);
+    CHECK(addr_eq(&local, &to));
+    CHECK(fcntl(accepted, F_GETFD) & FD_CLOEXEC);
+    CHECK(fcntl(accepted, F_GETFL) & O_NONBLOCK);
+    CHECK_EQ(option(accepted, IPPROTO_TCP, TCP_NODELAY) != 0, 1);
+    CHECK_EQ(option(accepted, SOL_SOCKET, SO_KEEPALIVE) != 0, 1);
+    close(accepted);
+    close(client);
+    close(fd);
+}
+
+static void test_acceptors_share_only_among_themselves(void)
+{
+    struct addr at = addr_of("127.0.0.1:0");
+    int first = -1, second = -1, other = -1;
+
+    CHECK_EQ(sock_open_acceptor(&at, SOCK_FIRST, &first), 0);
+    if (sock_can_share())
+        CHECK_EQ(sock_open_acceptor(&at, SOCK_FURTHER, &second), 0);
+    CHECK_EQ(sock_open_acceptor(&at, SOCK_FIRST, &other), EADDRINUSE);
+    CHECK_EQ(sock_open_acceptor(&at, SOCK_ALONE, &other), EADDRINUSE);
+    CHECK_EQ(other, -1);
+    close(first);
+    close(second);
+}
+
+/* Who closes first keeps a port busy for a minute; a relay that comes back must have it. */
+static void test_a_port_is_taken_again_at_once(void)
+{
+    struct addr at = addr_of("127.0.0.1:0"), from;
+    int fd = -1, accepted = -1;
+
+    CHECK_EQ(sock_open_acceptor(&at, SOCK_ALONE, &fd), 0);
+    int client = connect_to(&at);
+    CHECK_EQ(sock_accept(fd, &from, &accepted), 0);
+    close(accepted);
+    close(fd);
+    CHECK_EQ(sock_open_acceptor(&at, SOCK_ALONE, &fd), 0);
+    close(client);
+    close(fd);
+}
+
 static void test_ips_that_are_not_ours(void)
 {
     struct addr ours = addr_of("127.0.0.1"), others = addr_of("192.0.2.77");
@@ -197,6 +271,9 @@ int main(void)
         CHECK_TEST(test_a_relayed_port_is_nobody_elses),
         CHECK_TEST(test_families_do_not_meet),
         CHECK_TEST(test_listeners_share_only_among_themselves),
+        CHECK_TEST(test_accepts),
+        CHECK_TEST(test_acceptors_share_only_among_themselves),
+        CHECK_TEST(test_a_port_is_taken_again_at_once),
         CHECK_TEST(test_ips_that_are_not_ours),
 #ifdef IP_MTU_DISCOVER
         CHECK_TEST(test_fragmentation),

@@ -116,7 +116,7 @@ static void rig_init(struct rig *r, const char *ip)
     CHECK(r->crypto && r->commons && r->udp && r->server);
     r->listener = addr_of(ip);
     CHECK_EQ(sock_open_listener(&r->listener, SOCK_ALONE, &fd), 0);
-    CHECK_EQ(udp_listen(r->udp, fd, &r->listener), 0);
+    CHECK_EQ(udp_listen(r->udp, fd, &r->listener, NULL), 0);
     CHECK_EQ(udp_start(r->udp, r->server), 0);
     r->outside = open_outside(r->listener.family == ADDR_V4 ? "127.0.0.1:0" : "[::1]:0");
     r->outside_at = local(r->outside);

@@ -57,7 +57,8 @@ defmodule Cromulent.Turn.ConfigTest do
              ports: {20_000, 30_000},
              workers: 3,
              allow_peers: ["10.0.0.0/8"],
-             deny_peers: ["8.8.8.8/32"]
+             deny_peers: ["8.8.8.8/32"],
+             proxy_from: []
            }
   end
 
@@ -196,13 +197,55 @@ defmodule Cromulent.Turn.ConfigTest do
     end
   end
 
+  describe "TLS" do
+    setup do: {:ok, made: Cromulent.Turn.Certificates.make()}
+
+    test "needs a certificate and its key, together", %{made: made} do
+      for {opts, name} <- [
+            {[cert: made.cert], "cert"},
+            {[key: made.key], "option key"},
+            {[listen: "tls:127.0.0.1:5349"], "listen"}
+          ] do
+        assert {:error, {:config, text}} = Config.new([relay_ip: "127.0.0.1"] ++ opts)
+        assert text =~ name
+        refute text =~ "PRIVATE"
+      end
+    end
+
+    test "goes to the relay as text, and is not printed", %{made: made} do
+      opts = [relay_ip: "127.0.0.1", cert: made.cert, key: made.key]
+      assert {:ok, config} = Config.new([listen: "tls:127.0.0.1:5349"] ++ opts)
+      assert %{cert: cert, key: key, listen: ["tls:127.0.0.1:5349"]} = Config.to_relay(config)
+      assert {cert, key} == {made.cert, made.key}
+      refute inspect(Map.from_struct(config), limit: :infinity) =~ "PRIVATE"
+      refute inspect(Config.seal_opts(opts), limit: :infinity) =~ "PRIVATE"
+    end
+
+    test "changes by its certificate alone, or by both", %{made: made} do
+      {:ok, config} = Config.new(relay_ip: "127.0.0.1", cert: made.cert, key: made.key)
+      other = Cromulent.Turn.Certificates.make()
+      assert {:ok, next} = Config.update(config, cert: other.cert)
+      assert {next.cert, next.key.()} == {other.cert, made.key}
+      assert {:ok, next} = Config.update(config, cert: other.cert, key: other.key)
+      assert {next.cert, next.key.()} == {other.cert, other.key}
+      assert {:ok, same} = Config.update(config, ttl: 61)
+      assert {same.cert, same.key.()} == {made.cert, made.key}
+    end
+  end
+
   test "listeners are written as they are read" do
-    for text <- ["udp:127.0.0.1:3478", "udp:[::1]:3478", "udp:0.0.0.0:0"] do
+    for text <- [
+          "tcp:127.0.0.1:1",
+          "tls:[::]:5349",
+          "udp:127.0.0.1:3478",
+          "udp:[::1]:3478",
+          "udp:0.0.0.0:0"
+        ] do
       assert {:ok, listener} = Config.parse_listener(text)
       assert Config.format_listener(listener) == text
     end
 
-    assert Config.parse_listener("tcp:127.0.0.1:1") == :error
+    assert Config.parse_listener("sctp:127.0.0.1:1") == :error
     assert Option.fetch(:listen, listen: ["udp:127.0.0.1:x"]) != :unset
   end
 

@@ -102,9 +102,9 @@ defmodule Cromulent.Turn.ControlTest do
     test "for every kind of value" do
       for {key, value, text} <- [
             {:listen, [],
-             ~s(listen: must be a list of 1 to 16 addresses "udp:IP:PORT" or "udp:[IPv6]:PORT", not a list of 0)},
-            {:listen, ["tcp:127.0.0.1:3478"],
-             ~s(listen: must be a list of 1 to 16 addresses "udp:IP:PORT" or "udp:[IPv6]:PORT", not "tcp:127.0.0.1:3478")},
+             ~s(listen: must be a list of 1 to 16 addresses like "udp:IP:PORT" or "tcp:[IPv6]:PORT", not a list of 0)},
+            {:listen, ["sctp:127.0.0.1:3478"],
+             ~s(listen: must be a list of 1 to 16 addresses like "udp:IP:PORT" or "tcp:[IPv6]:PORT", not "sctp:127.0.0.1:3478")},
             {:realm, "", ~s(realm: must be one line of 1 to 127 bytes, not "")},
             {:realm, "a\nb", ~s(realm: must be one line of 1 to 127 bytes, not "a?b")},
             {:realm, :test, "realm: must be one line of 1 to 127 bytes, not test"},

@@ -32,6 +32,28 @@ defmodule Cromulent.Turn.EmbeddedTest do
       assert {_, ["turn:192.0.2.8:3478?transport=udp"]} = urls(opts, ["udp:0.0.0.0:3478"])
     end
 
+    test "name the transport of their listener" do
+      listen = ["tcp:127.0.0.1:3478", "udp:127.0.0.1:3479"]
+
+      assert urls([relay_ip: "127.0.0.1"], listen) ==
+               {["stun:127.0.0.1:3479"],
+                ["turn:127.0.0.1:3479?transport=udp", "turn:127.0.0.1:3478?transport=tcp"]}
+    end
+
+    test "are of TLS where there is a certificate" do
+      made = Cromulent.Turn.Certificates.make()
+      opts = [relay_ip: "127.0.0.1", cert: made.cert, key: made.key, host: "turn.example.org"]
+
+      assert urls(opts, ["tcp:127.0.0.1:443", "tls:127.0.0.1:5349", "dtls:127.0.0.1:5349"]) ==
+               {[],
+                [
+                  "turn:turn.example.org:443?transport=tcp",
+                  "turns:turn.example.org:443?transport=tcp",
+                  "turns:turn.example.org:5349?transport=tcp",
+                  "turns:turn.example.org:5349?transport=udp"
+                ]}
+    end
+
     test "are the external ones behind NAT" do
       opts = [relay_ip: "10.0.0.8", external_ip: "203.0.113.5"]
       told = ["turn:203.0.113.5:3478?transport=udp"]

@@ -44,7 +44,7 @@ defmodule Cromulent.Turn.OptionTest do
         {"TURN_REALM", "a\"b", "must be 1 to 127 bytes of text without quotes"},
         {"TURN_REALM", String.duplicate("r", 128), "1 to 127 bytes"},
         {"TURN_LISTEN", "3478", "must be udp:IP:PORT"},
-        {"TURN_LISTEN", "tcp:0.0.0.0:3478", "only udp so far"},
+        {"TURN_LISTEN", "sctp:0.0.0.0:3478", "or with tcp:, tls: or dtls:"},
         {"TURN_LISTEN", "udp:0.0.0.0:3478,", "must be udp:IP:PORT"},
         {"TURN_LISTEN", "udp:0.0.0.0:65536", "must be udp:IP:PORT"},
         {"TURN_LISTEN", "udp:::1:3478", "must be udp:IP:PORT"},
@@ -82,7 +82,8 @@ defmodule Cromulent.Turn.OptionTest do
         {"METERED_URL", "https://", "must be https://APP.metered.live"},
         {"METERED_REGION", "a b", "must be the name of a region"},
         {"CLOUDFLARE_TURN_URL", "ftp://rtc.live.cloudflare.com", "must be https://rtc.live"},
-        {"CLOUDFLARE_TURN_SHARED", "2", "must be true or false"}
+        {"CLOUDFLARE_TURN_SHARED", "2", "must be true or false"},
+        {"TURN_PROXY_FROM", "10.0.0.1/8x", "must be address blocks of proxies"}
       ] do
     test "#{variable}=#{String.slice(value, 0, 20)} is refused" do
       put_env([{unquote(variable), unquote(value)}])
@@ -200,6 +201,36 @@ defmodule Cromulent.Turn.OptionTest do
           do: assert(Option.fetch(name, [{name, raw}]) == {:ok, value})
 
       for wrong <- ["yes", 2, ""], do: assert(refused(name, wrong) =~ "must be true or false")
+    end
+  end
+
+  describe "certificates and keys" do
+    @describetag :tmp_dir
+
+    setup do: {:ok, made: Cromulent.Turn.Certificates.make()}
+
+    test "are files, or the text itself", %{made: made, tmp_dir: dir} do
+      {cert, key} = Cromulent.Turn.Certificates.files(made, dir)
+      assert Option.fetch(:cert, cert: cert) == {:ok, made.cert}
+      assert Option.fetch(:key, key: key) == {:ok, made.key}
+      assert Option.fetch(:cert, cert: made.cert) == {:ok, made.cert}
+      assert Option.fetch(:key, key: fn -> made.key end) == {:ok, made.key}
+    end
+
+    test "are told from each other, and a key is never shown", %{made: made, tmp_dir: dir} do
+      {cert, key} = Cromulent.Turn.Certificates.files(made, dir)
+      assert refused(:cert, key) =~ "must be a certificate in PEM form"
+
+      assert refused(:key, cert) =~
+               "option key: #{inspect(cert)}: must be a private key in PEM form"
+
+      assert refused(:cert, made.key) =~ "must be a certificate in PEM form"
+
+      text = refused(:key, String.replace(made.key, "BEGIN", "BEGGING"))
+      assert text =~ "option key: must be a private key in PEM form"
+
+      assert refused(:key, Path.join(dir, "none.pem")) =~
+               "must be a file that can be read: no such file"
     end
   end
 

@@ -5,7 +5,7 @@ defmodule Cromulent.Turn.WireDiscoveryTest do
 
   import Cromulent.Turn.Helpers
 
-  alias Cromulent.Turn.{Client, Relay, Stun}
+  alias Cromulent.Turn.{Certificates, Client, Relay, Stun}
 
   @second {127, 0, 0, 2}
   @relay [listen: ["udp:127.0.0.1:0"], alternate: "127.0.0.2:0"]
@@ -81,6 +81,25 @@ defmodule Cromulent.Turn.WireDiscoveryTest do
     assert {420, _} = Stun.get(answer, :error_code)
   end
 
+  @tag :tmp_dir
+  test "has the links of UDP, whatever else is listened on", %{tmp_dir: dir} do
+    {cert, key} = Certificates.files(Certificates.make(), dir)
+    listen = ["tcp:127.0.0.1:0", "dtls:127.0.0.1:0", "udp:127.0.0.1:0", "tls:127.0.0.1:0"]
+    relay = start_relay(listen: listen, alternate: "127.0.0.2:0", cert: cert, key: key)
+    udp = address(Enum.at(relay.info.listen, 2))
+    {socket, _} = peer()
+    assert {answer, ^udp} = ask(socket, udp, [])
+    assert {@second, _} = other = Stun.get(answer, :other_address)
+    assert {_, ^other} = ask(socket, udp, change_request: [:ip, :port])
+    assert {_, ^udp} = ask(socket, other, change_request: [:ip, :port])
+
+    # There is nothing to discover about connections.
+    {:ok, client} = Client.open(relay.address, transport: :tcp)
+    {:ok, answer, _} = Client.transact(client, Stun.new(:request, :binding))
+    assert answer.class == :success
+    assert Stun.get(answer, :other_address) == nil
+  end
+
   test "stays as it is when the relay is configured" do
     relay = start_relay(@relay)
     :ok = Relay.configure([realm: "example.org"], relay.pid)
@@ -94,7 +113,7 @@ defmodule Cromulent.Turn.WireDiscoveryTest do
   test "an alternate address that is none is refused" do
     for {alternate, expected} <- [
           {"127.0.0.1:9999", "another IP"},
-          {"[::1]:0", "needs a listener"}
+          {"[::1]:0", "needs a udp: listener"}
         ] do
       opts = options(listen: ["udp:127.0.0.1:0"], alternate: alternate)
       assert {:error, {:config, text}} = Relay.start_link([name: nil] ++ opts)

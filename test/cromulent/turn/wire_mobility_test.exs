@@ -46,6 +46,44 @@ defmodule Cromulent.Turn.WireMobilityTest do
     assert {:ok, %{counters: %{allocations_moved: 12}}} = Relay.stats(relay.pid)
   end
 
+  # One worker: another one cannot write to its connections.
+  test "goes on over the connection that is left" do
+    relay = start_relay(mobility: true, workers: 1, listen: ["tcp:127.0.0.1:0"])
+    {socket, peer} = peer()
+    old = challenged(relay, transport: :tcp)
+    {answer, _} = once(old, :allocate, [@udp, @wanted])
+    {ip, port} = Stun.get(answer, :xor_relayed_address)
+    ticket = Stun.get(answer, :mobility_ticket)
+    {:ok, old} = Client.bind(old, 0x4000, peer)
+
+    # The new one ends first: nothing has changed.
+    {:ok, answer, new} = move(relay, old, ticket)
+    Client.close(new)
+    # Its end comes to the one worker before the second request of somebody who came later.
+    {:ok, other} = Client.open(relay.address, transport: :tcp)
+    for _ <- 1..2, do: assert({:ok, _} = Client.binding(other))
+    :ok = :gen_udp.send(socket, ip, port, "old")
+    assert Client.recv(old, 5_000) == {:ok, {:channel, 0x4000, "old"}}
+
+    # Then the old one: peers' data follows without a word from the new one.
+    {:ok, _, new} = move(relay, old, Stun.get(answer, :mobility_ticket))
+    Client.close(old)
+    eventually(fn -> counter(relay, :allocations_moved) == 1 end)
+    :ok = :gen_udp.send(socket, ip, port, "new")
+    assert Client.recv(new, 5_000) == {:ok, {:channel, 0x4000, "new"}}
+
+    Client.close(new)
+    eventually(fn -> Relay.list(10, relay.pid) == {:ok, []} end)
+  end
+
+  defp move(relay, client, ticket) do
+    opts = Map.to_list(Map.take(client, [:username, :password])) ++ [transport: :tcp]
+    {:ok, new} = Client.open(relay.address, opts)
+    Client.request(new, :refresh, mobility_ticket: ticket)
+  end
+
+  defp counter(relay, name), do: elem(Relay.stats(relay.pid), 1).counters[name]
+
   test "is forbidden where the option is not set" do
     relay = start_relay()
     assert allocate_code(relay, [@udp, @wanted]) == 405

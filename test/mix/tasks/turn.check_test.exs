@@ -5,7 +5,7 @@ defmodule Mix.Tasks.Turn.CheckTest do
 
   import Cromulent.Turn.Helpers
 
-  alias Cromulent.Turn.{Command, Credentials, Relay}
+  alias Cromulent.Turn.{Certificates, Command, Credentials, Relay}
 
   @moduletag timeout: 120_000
   @steps [
@@ -74,6 +74,26 @@ defmodule Mix.Tasks.Turn.CheckTest do
              check(["--url", url(relay.address)], [{"TURN_SECRET", secret() <> ", an older one"}])
 
     assert_passed(lines)
+  end
+
+  test "checks over TCP and TLS" do
+    made = Certificates.make()
+    relay = start_relay(listen: "tcp:127.0.0.1:0", cert: made.cert, key: made.key)
+    {_ip, port} = relay.address
+    credentials = ["--secret", secret()]
+
+    for args <- [
+          ["--url", "turn:127.0.0.1:#{port}?transport=tcp"],
+          ["--url", "turns:localhost:#{port}", "--insecure"]
+        ] do
+      assert {0, lines, ""} = check(args ++ credentials)
+      assert_passed(lines)
+    end
+
+    assert {1, [_, failed], ""} =
+             check(["--url", "turns:127.0.0.1:#{port}?transport=tcp"] ++ credentials)
+
+    assert failed =~ "no TLS with 127.0.0.1:#{port}: Fatal - Unknown CA"
   end
 
   test "says when nothing is there" do

@@ -4,7 +4,7 @@ defmodule Mix.Tasks.Turn.ServerTest do
 
   import Cromulent.Turn.Helpers, only: [peer: 0, address: 1, secret: 0]
 
-  alias Cromulent.Turn.{Check, Client, Command, OsProcess}
+  alias Cromulent.Turn.{Certificates, Check, Client, Command, OsProcess}
 
   @moduletag timeout: 120_000
   @local ["--listen", "udp:127.0.0.1:0", "--relay-ip", "127.0.0.1"]
@@ -53,6 +53,27 @@ defmodule Mix.Tasks.Turn.ServerTest do
     assert Command.await_exit(command) == {0, []}
     refute OsProcess.alive?(ready.pid)
     refute Command.stderr(command) =~ secret()
+  end
+
+  @tag :tmp_dir
+  test "serves TCP and TLS", %{tmp_dir: dir} do
+    made = Certificates.make()
+    {cert, key} = Certificates.files(made, dir)
+    listen = ~w(--listen tcp:127.0.0.1:0 --listen tls:127.0.0.1:0 --relay-ip 127.0.0.1)
+    {command, ready} = start(listen ++ ["--cert", cert, "--key", key, "--secret", secret()])
+    assert ["tcp:127.0.0.1:" <> _ = tcp, "tls:127.0.0.1:" <> _ = tls] = ready.listen
+
+    for {listener, way} <- [
+          {tcp, transport: :tcp},
+          {tcp, transport: :tls, tls: made.verify},
+          {tls, transport: :tls, tls: made.verify}
+        ] do
+      target = %{address: address(listener), credentials: {:secret, &secret/0}, realm: nil}
+      assert Check.run(Map.merge(target, Map.new(way)), fn _ -> :ok end) == :ok
+    end
+
+    Command.signal(command, "TERM")
+    assert Command.await_exit(command) == {0, []}
   end
 
   test "ends with SIGINT" do

@@ -1,0 +1,34 @@
+/* Bytes on their way out of a connection: at most one pool buffer of them, none when it is empty.
+ */
+#ifndef CT_RELAY_QUEUE_H
+#define CT_RELAY_QUEUE_H
+
+#include "core/buf.h"
+#include "relay/pool.h"
+
+/* All zero: empty. */
+struct queue {
+    uint8_t *data; /* NULL: no buffer */
+    size_t start, end;
+};
+
+static inline size_t queue_len(const struct queue *q)
+{
+    return q->end - q->start;
+}
+
+static inline struct span queue_bytes(const struct queue *q)
+{
+    return span_of(q->data ? q->data + q->start : NULL, queue_len(q));
+}
+
+/*
+ * Appends all of the bytes and `zeros` zero bytes behind them; false, and nothing happens, when the
+ * queue would then hold more than `most` (at most the pool's size), or there is no buffer for it.
+ */
+bool queue_put(struct queue *q, struct pool *pool, size_t most, struct span bytes, size_t zeros);
+
+/* The first n bytes are gone. */
+void queue_drop(struct queue *q, struct pool *pool, size_t n);
+
+#endif
