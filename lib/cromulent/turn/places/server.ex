@@ -2,6 +2,9 @@ defmodule Cromulent.Turn.Places.Server do
   @moduledoc false
   # Watches the holders of this node's places and frees exactly theirs when they end; and the other
   # nodes, to settle what two sides of a netsplit gave away twice.
+  #
+  # A process that is killed between taking its place and asking to be watched leaves a record behind. It
+  # holds nothing, since the dead do not; the table is swept for such records from time to time.
 
   use GenServer
 
@@ -12,6 +15,8 @@ defmodule Cromulent.Turn.Places.Server do
 
   # ms between two attempts to settle with nodes that do not answer.
   @settle_again 5_000
+  # ms between two sweeps of the table.
+  @sweep 30_000
 
   # holders: %{pid => {monitor, %{ref => place}}}; settling: the task that is at it, or nil;
   # again?: whether something happened since it started; timer: the next attempt, or nil.
@@ -28,6 +33,10 @@ defmodule Cromulent.Turn.Places.Server do
   @spec forget(Places.place()) :: :ok
   def forget(place), do: GenServer.cast(Server, {:forget, place})
 
+  @doc "Frees the places of the dead that nobody watched; done every half minute anyhow."
+  @spec sweep() :: :ok
+  def sweep, do: GenServer.cast(Server, :sweep)
+
   @doc "Compares this node's places with the others', after `ms`."
   @spec settle(node(), non_neg_integer()) :: :ok
   def settle(node \\ node(), ms \\ 0), do: GenServer.cast({Server, node}, {:settle, ms})
@@ -35,6 +44,7 @@ defmodule Cromulent.Turn.Places.Server do
   @impl true
   def init([]) do
     :ok = :net_kernel.monitor_nodes(true)
+    Process.send_after(self(), :sweep, @sweep)
     # A server that crashed was not there to see who ended, or who came back.
     state = Enum.reduce(Places.all(), %Server{}, &put/2)
     {:ok, if(Node.list() == [], do: state, else: settle_in(state, 0))}
@@ -52,6 +62,11 @@ defmodule Cromulent.Turn.Places.Server do
   end
 
   def handle_cast({:settle, ms}, state), do: {:noreply, settle_in(state, ms)}
+
+  def handle_cast(:sweep, state) do
+    free_unwatched(state)
+    {:noreply, state}
+  end
 
   @impl true
   def handle_info(
@@ -85,8 +100,22 @@ defmodule Cromulent.Turn.Places.Server do
   end
 
   def handle_info(:settle, state), do: {:noreply, start_settling(%{state | timer: nil})}
+
+  def handle_info(:sweep, state) do
+    Process.send_after(self(), :sweep, @sweep)
+    free_unwatched(state)
+    {:noreply, state}
+  end
+
   # Late answers of the task; nothing else is sent here.
   def handle_info(_message, state), do: {:noreply, state}
+
+  # Those that are watched are told of.
+  defp free_unwatched(%{holders: holders}) do
+    for Places.place(pid: pid) = place <- Places.all(),
+        not is_map_key(holders, pid) and not Process.alive?(pid),
+        do: ended(place)
+  end
 
   defp ended(place) do
     if Places.remove(place), do: Places.freed(place, :ended)

@@ -49,6 +49,19 @@ defmodule Cromulent.Turn.Places.ServerTest do
     assert watched(pid) == 0
   end
 
+  test "sweeps out who was killed before it was watched", %{topic: topic} do
+    test = self()
+    claim = fn -> Places.claim(Places.new(topic, "unwatched", 1)) end
+    {pid, monitor} = spawn_monitor(fn -> send(test, {:claimed, claim.()}) end)
+    assert_receive {:claimed, {:ok, left}}
+    assert_receive {:DOWN, ^monitor, :process, ^pid, _}
+    # It holds nothing, but is in the table.
+    assert Places.holders(topic, "unwatched") == []
+    assert left in Places.all()
+    Server.sweep()
+    eventually(fn -> left not in Places.all() end, 10_000)
+  end
+
   test "has nothing to settle when it is alone", %{pid: pid, places: [one | _]} do
     Server.settle()
     Server.settle(node(), 1)
