@@ -3,8 +3,9 @@ defmodule Cromulent.Turn.Places.Server do
   # Watches the holders of this node's places and frees exactly theirs when they end; and the other
   # nodes, to settle what two sides of a netsplit gave away twice.
   #
-  # A process that is killed between taking its place and asking to be watched leaves a record behind. It
-  # holds nothing, since the dead do not; the table is swept for such records from time to time.
+  # Who takes a place does so in several steps, and may be killed between two of them. A sweep now and then
+  # finds what was left: records of the dead that nobody watched, which hold nothing; and holders whose place is
+  # another's, but whom nobody told.
 
   use GenServer
 
@@ -17,10 +18,13 @@ defmodule Cromulent.Turn.Places.Server do
   @settle_again 5_000
   # ms between two sweeps of the table.
   @sweep 30_000
+  # ms that a holder has who lost its place without being told.
+  @lost_grace 500
 
   # holders: %{pid => {monitor, %{ref => place}}}; settling: the task that is at it, or nil;
-  # again?: whether something happened since it started; timer: the next attempt, or nil.
-  defstruct holders: %{}, settling: nil, again?: false, timer: nil
+  # again?: whether something happened since it started; timer: the next attempt, or nil;
+  # lost: refs that were watched but not in the table at the last sweep.
+  defstruct holders: %{}, settling: nil, again?: false, timer: nil, lost: []
 
   @spec start_link([]) :: GenServer.on_start()
   def start_link([]), do: GenServer.start_link(__MODULE__, [], name: Server)
@@ -33,7 +37,7 @@ defmodule Cromulent.Turn.Places.Server do
   @spec forget(Places.place()) :: :ok
   def forget(place), do: GenServer.cast(Server, {:forget, place})
 
-  @doc "Frees the places of the dead that nobody watched; done every half minute anyhow."
+  @doc "Looks for what killed processes left undone; done every half minute anyhow."
   @spec sweep() :: :ok
   def sweep, do: GenServer.cast(Server, :sweep)
 
@@ -63,10 +67,7 @@ defmodule Cromulent.Turn.Places.Server do
 
   def handle_cast({:settle, ms}, state), do: {:noreply, settle_in(state, ms)}
 
-  def handle_cast(:sweep, state) do
-    free_unwatched(state)
-    {:noreply, state}
-  end
+  def handle_cast(:sweep, state), do: {:noreply, swept(state)}
 
   @impl true
   def handle_info(
@@ -103,12 +104,29 @@ defmodule Cromulent.Turn.Places.Server do
 
   def handle_info(:sweep, state) do
     Process.send_after(self(), :sweep, @sweep)
-    free_unwatched(state)
-    {:noreply, state}
+    {:noreply, swept(state)}
   end
 
   # Late answers of the task; nothing else is sent here.
   def handle_info(_message, state), do: {:noreply, state}
+
+  defp swept(state) do
+    free_unwatched(state)
+    Renewer.sweep()
+    {told, lost} = state |> lost() |> Enum.split_with(&(Places.place(&1, :ref) in state.lost))
+    Enum.each(told, &Eviction.start(&1, @lost_grace, :takeover))
+    state = Enum.reduce(told, state, &drop/2)
+    %{state | lost: Enum.map(lost, &Places.place(&1, :ref))}
+  end
+
+  # Who gives a place back is in here too, for as long as the word of it is on its way: that is why it
+  # takes two sweeps.
+  defp lost(%{holders: holders}) do
+    for {_pid, {_monitor, places}} <- holders,
+        {_ref, place} <- places,
+        not Places.held?(place),
+        do: place
+  end
 
   # Those that are watched are told of.
   defp free_unwatched(%{holders: holders}) do
