@@ -34,8 +34,7 @@ defmodule Cromulent.Turn.HttpServer do
   """
   def start(reply, opts \\ []) do
     test = self()
-    {transport, listener} = listen(opts[:tls])
-    {:ok, {_ip, port}} = transport.name(listener)
+    {transport, listener, port} = listen_anew(opts[:tls])
     scheme = if opts[:tls], do: "https", else: "http"
     host = opts[:host] || if(opts[:tls], do: "localhost", else: "127.0.0.1")
     counter = :counters.new(3, [])
@@ -55,10 +54,26 @@ defmodule Cromulent.Turn.HttpServer do
 
   @doc "A URL where nobody listens."
   def nowhere do
-    {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
-    {:ok, port} = :inet.port(socket)
-    :gen_tcp.close(socket)
+    {transport, listener, port} = listen_anew(nil)
+    transport.close(listener)
     "http://127.0.0.1:#{port}"
+  end
+
+  @doc "Makes the table of the ports that were used; it lives as long as its maker."
+  def init, do: :ets.new(__MODULE__, [:named_table, :public])
+
+  # On a port that no server of this run had: the library remembers what was answered there.
+  defp listen_anew(tls) do
+    {transport, listener} = listen(tls)
+    {:ok, {_ip, port}} = transport.name(listener)
+
+    if :ets.insert_new(__MODULE__, {port}) do
+      {transport, listener, port}
+    else
+      other = listen_anew(tls)
+      transport.close(listener)
+      other
+    end
   end
 
   # ---- transports ----

@@ -85,23 +85,32 @@ defmodule Cromulent.Turn.Reason do
 
   # ---- words ----
 
+  # Each ends with the reason itself, to be looked for in the documentation.
+  @words [
+    not_configured: "it is not configured",
+    not_running: "no relay runs on this node",
+    bad_user_id: "the user id cannot be part of a username",
+    no_servers: "it gave no server that a browser would take",
+    no_credentials: "its TURN servers came without credentials",
+    no_relays: "it gave STUN servers only",
+    not_json: "its answer is no JSON",
+    bad_answer: "its answer is not what its documentation says",
+    bad_response: "its answer is no HTTP",
+    too_large: "its answer is too long",
+    closed: "the connection broke",
+    expired: "its credentials had expired when they came",
+    timeout: "no answer in time",
+    circuit_open: "it has failed too often, and is left alone for a while",
+    overloaded: "too many requests wait for it",
+    not_available: "the HTTP client of the configuration does not run"
+  ]
+
   defp words({:config, text}) when is_binary(text), do: text
   defp words({:not_configured, name}) when is_atom(name), do: "#{source(name)} is not set"
   defp words({:not_configured, name}) when is_binary(name), do: name <> " is not set"
-  defp words(:not_configured), do: "it is not configured"
-  defp words(:not_running), do: "no relay runs on this node"
-  defp words(:bad_user_id), do: "the user id cannot be part of a username (bad_user_id)"
-  defp words(:no_servers), do: "it gave no server that a browser would take (no_servers)"
-  defp words(:no_credentials), do: "its TURN servers came without credentials (no_credentials)"
   defp words({:http_error, status}) when is_integer(status), do: "HTTP status #{status}"
   defp words({:connect, why}) when is_atom(why), do: "no connection: #{why}"
   defp words({:tls, why}) when is_atom(why), do: "no trusted TLS connection: #{why}"
-  defp words(:timeout), do: "no answer in time (timeout)"
-
-  defp words(:circuit_open),
-    do: "it has failed too often, and is left alone for a while (circuit_open)"
-
-  defp words(:overloaded), do: "too many requests wait for it (overloaded)"
   defp words({:bad_answer, answer}), do: "it answered #{show(answer)} (bad_answer)"
   defp words({kind, reason}) when kind in [:throw, :exit], do: "#{kind}: #{words(reason)}"
 
@@ -109,7 +118,13 @@ defmodule Cromulent.Turn.Reason do
     do: "#{inspect(module)}: #{Exception.message(exception)}"
 
   defp words(text) when is_binary(text), do: text
-  defp words(reason), do: show(reason)
+
+  defp words(reason) do
+    case is_atom(reason) && Keyword.fetch(@words, reason) do
+      {:ok, words} -> "#{words} (#{reason})"
+      _ -> show(reason)
+    end
+  end
 
   defp source(name), do: Option.variable(name) || "config :cromulent_turn, #{name}: ..."
 

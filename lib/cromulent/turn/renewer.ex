@@ -54,6 +54,13 @@ defmodule Cromulent.Turn.Renewer do
   @spec forget(reference()) :: :ok
   def forget(ref), do: GenServer.cast(Renewer, {:forget, ref})
 
+  @doc """
+  Forgets all places that are held no more. A process that is ended while it asks for renewals may leave a
+  row that nobody looks at.
+  """
+  @spec sweep() :: :ok
+  def sweep, do: GenServer.cast(Renewer, :sweep)
+
   @doc "When credentials are renewed, in Unix ms: spread a little, so that not all of them are at once."
   @spec due(pos_integer(), integer(), float()) :: integer()
   def due(expires_at, now \\ now_ms(), random \\ :rand.uniform()) do
@@ -71,6 +78,13 @@ defmodule Cromulent.Turn.Renewer do
   @impl true
   def handle_cast({:watch, row}, state), do: {:noreply, take_up(row, state)}
   def handle_cast({:forget, ref}, state), do: {:noreply, drop(ref, state)}
+
+  def handle_cast(:sweep, state) do
+    gone =
+      for {ref, place, _, _, _, _} <- :ets.tab2list(Renewer), not Places.held?(place), do: ref
+
+    {:noreply, Enum.reduce(gone, state, &drop/2)}
+  end
 
   @impl true
   def handle_info({:due, ref}, state) do

@@ -68,11 +68,12 @@ defmodule Cromulent.Turn.ReasonTest do
 
   test "known reasons have words" do
     for {reason, words} <- [
-          {:not_running, "no relay runs on this node"},
+          {:not_running, "no relay runs on this node (not_running)"},
           {{:not_configured, :turn_urls}, "TURN_URL is not set"},
           {{:not_configured, "METERED_URL"}, "METERED_URL is not set"},
           {{:not_configured, :http}, "config :cromulent_turn, http: ... is not set"},
-          {:not_configured, "it is not configured"},
+          {:not_configured, "it is not configured (not_configured)"},
+          {:too_large, "its answer is too long (too_large)"},
           {{:config, "TURN_TTL=\"1h\": must be"}, "TURN_TTL=\"1h\": must be"},
           {{:http_error, 503}, "HTTP status 503"},
           {{:connect, :econnrefused}, "no connection: econnrefused"},

@@ -195,6 +195,14 @@ defmodule Cromulent.Turn.RenewerTest do
     refute log =~ "hunter2"
   end
 
+  test "a row of somebody who was killed on the way is swept out", %{topic: topic} do
+    place = Places.new(topic, "gone", 1)
+    :ets.insert(Renewer, {Places.place(place, :ref), place, 0, nil, 0, fn -> [] end})
+    assert [_] = rows(topic)
+    Renewer.sweep()
+    eventually(fn -> rows(topic) == [] end)
+  end
+
   test "due/3: a tenth of the lifetime before, within half a minute and five, never beyond half" do
     now = 1_763_712_000_000
     at = fn lifetime -> div(now, 1000) + lifetime end

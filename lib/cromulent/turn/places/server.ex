@@ -2,6 +2,10 @@ defmodule Cromulent.Turn.Places.Server do
   @moduledoc false
   # Watches the holders of this node's places and frees exactly theirs when they end; and the other
   # nodes, to settle what two sides of a netsplit gave away twice.
+  #
+  # Who takes a place does so in several steps, and may be killed between two of them. A sweep now and then
+  # finds what was left: records of the dead that nobody watched, which hold nothing; and holders whose place is
+  # another's, but whom nobody told.
 
   use GenServer
 
@@ -12,10 +16,15 @@ defmodule Cromulent.Turn.Places.Server do
 
   # ms between two attempts to settle with nodes that do not answer.
   @settle_again 5_000
+  # ms between two sweeps of the table.
+  @sweep 30_000
+  # ms that a holder has who lost its place without being told.
+  @lost_grace 500
 
   # holders: %{pid => {monitor, %{ref => place}}}; settling: the task that is at it, or nil;
-  # again?: whether something happened since it started; timer: the next attempt, or nil.
-  defstruct holders: %{}, settling: nil, again?: false, timer: nil
+  # again?: whether something happened since it started; timer: the next attempt, or nil;
+  # lost: refs that were watched but not in the table at the last sweep.
+  defstruct holders: %{}, settling: nil, again?: false, timer: nil, lost: []
 
   @spec start_link([]) :: GenServer.on_start()
   def start_link([]), do: GenServer.start_link(__MODULE__, [], name: Server)
@@ -28,6 +37,10 @@ defmodule Cromulent.Turn.Places.Server do
   @spec forget(Places.place()) :: :ok
   def forget(place), do: GenServer.cast(Server, {:forget, place})
 
+  @doc "Looks for what killed processes left undone; done every half minute anyhow."
+  @spec sweep() :: :ok
+  def sweep, do: GenServer.cast(Server, :sweep)
+
   @doc "Compares this node's places with the others', after `ms`."
   @spec settle(node(), non_neg_integer()) :: :ok
   def settle(node \\ node(), ms \\ 0), do: GenServer.cast({Server, node}, {:settle, ms})
@@ -35,6 +48,7 @@ defmodule Cromulent.Turn.Places.Server do
   @impl true
   def init([]) do
     :ok = :net_kernel.monitor_nodes(true)
+    Process.send_after(self(), :sweep, @sweep)
     # A server that crashed was not there to see who ended, or who came back.
     state = Enum.reduce(Places.all(), %Server{}, &put/2)
     {:ok, if(Node.list() == [], do: state, else: settle_in(state, 0))}
@@ -52,6 +66,8 @@ defmodule Cromulent.Turn.Places.Server do
   end
 
   def handle_cast({:settle, ms}, state), do: {:noreply, settle_in(state, ms)}
+
+  def handle_cast(:sweep, state), do: {:noreply, swept(state)}
 
   @impl true
   def handle_info(
@@ -85,8 +101,39 @@ defmodule Cromulent.Turn.Places.Server do
   end
 
   def handle_info(:settle, state), do: {:noreply, start_settling(%{state | timer: nil})}
+
+  def handle_info(:sweep, state) do
+    Process.send_after(self(), :sweep, @sweep)
+    {:noreply, swept(state)}
+  end
+
   # Late answers of the task; nothing else is sent here.
   def handle_info(_message, state), do: {:noreply, state}
+
+  defp swept(state) do
+    free_unwatched(state)
+    Renewer.sweep()
+    {told, lost} = state |> lost() |> Enum.split_with(&(Places.place(&1, :ref) in state.lost))
+    Enum.each(told, &Eviction.start(&1, @lost_grace, :takeover))
+    state = Enum.reduce(told, state, &drop/2)
+    %{state | lost: Enum.map(lost, &Places.place(&1, :ref))}
+  end
+
+  # Who gives a place back is in here too, for as long as the word of it is on its way: that is why it
+  # takes two sweeps.
+  defp lost(%{holders: holders}) do
+    for {_pid, {_monitor, places}} <- holders,
+        {_ref, place} <- places,
+        not Places.held?(place),
+        do: place
+  end
+
+  # Those that are watched are told of.
+  defp free_unwatched(%{holders: holders}) do
+    for Places.place(pid: pid) = place <- Places.all(),
+        not is_map_key(holders, pid) and not Process.alive?(pid),
+        do: ended(place)
+  end
 
   defp ended(place) do
     if Places.remove(place), do: Places.freed(place, :ended)

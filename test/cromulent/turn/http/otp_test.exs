@@ -155,7 +155,12 @@ defmodule Cromulent.Turn.Http.OtpTest do
       options = [timeout: 20_000, max_body: 10, cacertfile: made.cacertfile]
       answer = Otp.request(:get, server.url, [], "", options)
       assert {version, elem(answer, 0)} == {version, result}
-      if result == :error, do: assert(answer == {:error, {:tls, :protocol_version}})
+
+      # Which of the two alerts, the release of OTP decides.
+      if result == :error do
+        assert {:error, {:tls, alert}} = answer
+        assert alert in [:protocol_version, :insufficient_security]
+      end
     end
   end
 

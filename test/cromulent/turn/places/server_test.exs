@@ -2,7 +2,7 @@ defmodule Cromulent.Turn.Places.ServerTest do
   use ExUnit.Case, async: true
 
   import Cromulent.Turn.Helpers, only: [eventually: 2]
-  import Cromulent.Turn.Joiner, only: [start: 0, run: 2, kill: 1]
+  import Cromulent.Turn.Joiner, only: [start: 0, run: 2, kill: 1, ended: 1]
 
   alias Cromulent.Turn.Places
   alias Cromulent.Turn.Places.Server
@@ -47,6 +47,35 @@ defmodule Cromulent.Turn.Places.ServerTest do
     assert watched(pid) == 0
     Server.forget(two)
     assert watched(pid) == 0
+  end
+
+  test "sweeps out who was killed before it was watched", %{topic: topic} do
+    test = self()
+    claim = fn -> Places.claim(Places.new(topic, "unwatched", 1)) end
+    {pid, monitor} = spawn_monitor(fn -> send(test, {:claimed, claim.()}) end)
+    assert_receive {:claimed, {:ok, left}}
+    assert_receive {:DOWN, ^monitor, :process, ^pid, _}
+    # It holds nothing, but is in the table.
+    assert Places.holders(topic, "unwatched") == []
+    assert left in Places.all()
+    Server.sweep()
+    eventually(fn -> left not in Places.all() end, 10_000)
+  end
+
+  test "tells a holder whose place went to somebody who was killed on the way", c do
+    [one | _] = c.places
+    Server.watch(one)
+    assert watched(c.pid) == 1
+    # A takeover's first step, and no other.
+    {taker, monitor} =
+      spawn_monitor(fn -> {:ok, _, [^one]} = Places.take_over(Places.new(c.topic, 1, 1)) end)
+
+    assert_receive {:DOWN, ^monitor, :process, ^taker, :normal}
+    refute Places.held?(one)
+    # Once could be a place that was given back a moment ago, with the word of it on its way.
+    for _ <- 1..2, do: Server.sweep()
+    assert ended(c.pid) == {:shutdown, :taken_over}
+    assert watched(c.pid) == 0
   end
 
   test "has nothing to settle when it is alone", %{pid: pid, places: [one | _]} do
