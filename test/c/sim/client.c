@@ -169,6 +169,10 @@ static void refreshed(struct sim_client *s, const struct sim_ask *ask, int code)
     if (ask->with_lifetime && ask->lifetime == 0 && !ask->family) {
         s->tally->released++;
         round_over(s);
+    } else if (ask->family) {
+        if (ask->with_lifetime && ask->lifetime == 0)
+            s->relayed[1] = (struct addr){0};
+        s->refresh_ms = now_ms(s); /* both at once, as no answer tells the time of the other */
     } else if (code == 0) {
         s->tally->refreshed++;
         expect_lifetime(s);
@@ -271,20 +275,15 @@ void sim_client_receive(struct sim_client *s, struct span bytes)
 
 /* ---- data ---- */
 
-uint16_t sim_channel(uint8_t peer)
-{
-    return (uint16_t)(STUN_CHANNEL_MIN + peer);
-}
-
-size_t sim_client_data(struct sim_client *s, uint8_t peer, bool by_channel,
+size_t sim_client_data(struct sim_client *s, uint8_t peer, uint16_t channel,
                        uint8_t bytes[SIM_DATAGRAM_MAX])
 {
     char payload[SIM_PAYLOAD_MAX];
     struct wbuf w = wbuf_of(bytes, SIM_DATAGRAM_MAX);
     struct span data = span_of(payload, sim_payload(s->rng, 'c', s->number, s->said++, payload));
     struct addr at = addr_of(sim_peer_text(peer));
-    if (by_channel) {
-        turn_channel_data_encode(&w, sim_channel(peer), data, false);
+    if (channel) {
+        turn_channel_data_encode(&w, channel, data, false);
     } else {
         client_new_tid(&s->c);
         stun_begin(&w, stun_type(STUN_SEND, STUN_INDICATION), s->c.tid);
@@ -294,10 +293,10 @@ size_t sim_client_data(struct sim_client *s, uint8_t peer, bool by_channel,
     return w.pos;
 }
 
-void sim_client_say(struct sim_client *s, uint8_t peer, bool by_channel)
+void sim_client_say(struct sim_client *s, uint8_t peer, uint16_t channel)
 {
     uint8_t bytes[SIM_DATAGRAM_MAX];
-    size_t len = sim_client_data(s, peer, by_channel, bytes);
+    size_t len = sim_client_data(s, peer, channel, bytes);
     send(s, span_of(bytes, len));
 }
 
@@ -333,15 +332,38 @@ static void leave(struct sim_client *s)
     sim_client_ask(s, &(struct sim_ask){.method = STUN_REFRESH, .with_lifetime = true});
 }
 
+/* One family of two alone now and then, which may also let IPv6 go. */
+static void refresh(struct sim_client *s)
+{
+    struct sim_ask ask = {.method = STUN_REFRESH,
+                          .lifetime = s->manner.lifetime,
+                          .with_lifetime = s->manner.lifetime != 0};
+    s->refresh_ms = UINT64_MAX;
+    if (s->manner.splits && s->relayed[0].family && s->relayed[1].family && rng_below(s->rng, 2)) {
+        ask.family = rng_below(s->rng, 2) ? ADDR_V4 : ADDR_V6;
+        if (ask.family == ADDR_V6 && rng_below(s->rng, 3) == 0) {
+            ask.with_lifetime = true;
+            ask.lifetime = 0;
+        }
+    }
+    sim_client_ask(s, &ask);
+}
+
+static void bind(struct sim_client *s, uint8_t peer)
+{
+    size_t any = s->manner.shuffles ? rng_below(s->rng, SIM_PEERS) : peer;
+    s->bind_ms[peer] = UINT64_MAX;
+    s->channels[peer] = (uint16_t)(STUN_CHANNEL_MIN + any);
+    sim_client_ask(s, &(struct sim_ask){.method = STUN_CHANNEL_BIND,
+                                        .peers = (uint8_t)(1u << peer),
+                                        .channel = s->channels[peer]});
+}
+
 static void keep_up(struct sim_client *s)
 {
     const struct sim_manner *m = &s->manner;
-    if (s->refresh_ms <= now_ms(s)) {
-        s->refresh_ms = UINT64_MAX;
-        sim_client_ask(s, &(struct sim_ask){.method = STUN_REFRESH,
-                                            .lifetime = m->lifetime,
-                                            .with_lifetime = m->lifetime != 0});
-    }
+    if (s->refresh_ms <= now_ms(s))
+        refresh(s);
     if (s->permit_ms <= now_ms(s)) {
         uint8_t reachable = s->relayed[1].family ? 0x3f : 0x0f;
         s->permit_ms = UINT64_MAX;
@@ -350,12 +372,8 @@ static void keep_up(struct sim_client *s)
                                                 .peers = m->peers & reachable});
     }
     for (uint8_t i = 0; i < SIM_PEERS; i++) {
-        if (s->bind_ms[i] > now_ms(s) || (i > 3 && !s->relayed[1].family))
-            continue;
-        s->bind_ms[i] = UINT64_MAX;
-        sim_client_ask(s, &(struct sim_ask){.method = STUN_CHANNEL_BIND,
-                                            .peers = (uint8_t)(1u << i),
-                                            .channel = sim_channel(i)});
+        if (s->bind_ms[i] <= now_ms(s) && (i <= 3 || s->relayed[1].family))
+            bind(s, i);
     }
 }
 
@@ -364,7 +382,7 @@ static void talk(struct sim_client *s)
 {
     uint8_t peer = (uint8_t)rng_below(s->rng, SIM_PEERS);
     s->next_ms = now_ms(s) + 1 + rng_below(s->rng, s->manner.traffic_ms);
-    sim_client_say(s, peer, s->bound[peer] && rng_below(s->rng, 4));
+    sim_client_say(s, peer, s->bound[peer] && rng_below(s->rng, 4) ? s->channels[peer] : 0);
 }
 
 uint64_t sim_client_due(const struct sim_client *s)

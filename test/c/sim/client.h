@@ -35,6 +35,8 @@ struct sim_manner {
     uint8_t peers, channels;
     bool dual, even, next, redeems;
     bool neglects; /* keeps the allocation, and neither permissions nor channels */
+    bool shuffles; /* takes any channel number for any peer each time */
+    bool splits;   /* refreshes the families of a dual allocation one by one, and drops one */
 };
 
 /* What all clients of a run have in common. */
@@ -88,6 +90,7 @@ struct sim_client {
     uint64_t next_ms, end_ms, refresh_ms, permit_ms, expires_ms;
     uint64_t bind_ms[SIM_PEERS];
     bool bound[SIM_PEERS];
+    uint16_t channels[SIM_PEERS]; /* the number last asked for */
     uint8_t round;
     uint64_t said, heard;
     int last_code; /* how the last transaction ended; NO_REPLY: by time-out */
@@ -101,12 +104,10 @@ void sim_client_init(struct sim_client *s, struct engine *e, uint8_t number, uns
 
 /* Begins a transaction; nothing happens while too many are under way. */
 void sim_client_ask(struct sim_client *s, const struct sim_ask *ask);
-/* Data for a peer, as ChannelData or as a Send indication; how many bytes. */
-size_t sim_client_data(struct sim_client *s, uint8_t peer, bool by_channel,
+/* Data for a peer, as ChannelData, or as a Send indication for `channel` 0; how many bytes. */
+size_t sim_client_data(struct sim_client *s, uint8_t peer, uint16_t channel,
                        uint8_t bytes[SIM_DATAGRAM_MAX]);
-void sim_client_say(struct sim_client *s, uint8_t peer, bool by_channel);
-uint16_t sim_channel(uint8_t peer);
-
+void sim_client_say(struct sim_client *s, uint8_t peer, uint16_t channel);
 void sim_client_receive(struct sim_client *s, struct span bytes);
 uint64_t sim_client_due(const struct sim_client *s);
 void sim_client_tick(struct sim_client *s);

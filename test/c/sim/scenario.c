@@ -55,7 +55,8 @@ static struct sim_manner manner(struct rng *r)
     static const uint32_t lifetimes[] = {0, 1, 599, 600, 777, 1800, 3600, 4000000000};
     struct sim_manner m = {
         .start_ms = between(r, 0, 60000),
-        .life_ms = between(r, 1, 100) * between(r, 100, 15000),
+        .life_ms =
+            one_in(r, 3) ? between(r, 500, 10000) : between(r, 1, 100) * between(r, 100, 15000),
         .gap_ms = one_in(r, 3) ? 0 : between(r, 0, 60000),
         .traffic_ms = between(r, 5000, 60000),
         .rounds = (uint8_t)between(r, 1, 4),
@@ -68,6 +69,8 @@ static struct sim_manner manner(struct rng *r)
         .next = one_in(r, 4),
         .redeems = one_in(r, 4),
         .neglects = one_in(r, 4),
+        .shuffles = one_in(r, 3),
+        .splits = one_in(r, 2),
     };
     return m;
 }

@@ -90,7 +90,8 @@ void sim_do(struct sim *sim, const struct sim_step *step)
         break;
     case SIM_SEND:
     case SIM_CHANNEL:
-        sim_client_say(client, step->peer, step->act == SIM_CHANNEL);
+        sim_client_say(client, step->peer,
+                       step->act == SIM_CHANNEL ? (uint16_t)(STUN_CHANNEL_MIN + step->peer) : 0);
         break;
     case SIM_UNASKED:
         unasked(sim, step);

@@ -23,21 +23,21 @@ enum {
 
 /* What a script does, and what it expects. */
 enum sim_act {
-    SIM_ASK,        /* the client begins `ask` */
-    SIM_SEND,       /* the client sends a Send indication to the peer */
-    SIM_CHANNEL,    /* the same as ChannelData */
-    SIM_UNASKED,    /* the peer sends to the client's relayed address */
-    SIM_LOSE,       /* the next `value` datagrams from client to server are lost */
-    SIM_LOSE_ANS,   /* and from server to client */
-    SIM_STRANGER,   /* the client has lost its nonce, and allocates with another transaction */
-    SIM_CODE,       /* the last transaction ended with `value`: 0, a code, NO_REPLY */
-    SIM_SENDS,      /* it was sent `value` times */
-    SIM_WORTH,      /* the last LIFETIME was `value` */
-    SIM_PEER_GOT,   /* since the last time the peer got `value` datagrams */
-    SIM_GOT,        /* the client did */
-    SIM_LIVE,       /* the server has `value` allocations that have not expired */
-    SIM_OPEN,       /* so many relayed ports are open */
-    SIM_CLOSE_PORTS /* what ended is gone: `value` ports are taken, reserved ones included */
+    SIM_ASK,      /* the client begins `ask` */
+    SIM_SEND,     /* the client sends a Send indication to the peer */
+    SIM_CHANNEL,  /* the same as ChannelData */
+    SIM_UNASKED,  /* the peer sends to the client's relayed address */
+    SIM_LOSE,     /* the next `value` datagrams from client to server are lost */
+    SIM_LOSE_ANS, /* and from server to client */
+    SIM_STRANGER, /* the client has lost its nonce, and allocates with another transaction */
+    SIM_CODE,     /* the last transaction ended with `value`: 0, a code, NO_REPLY */
+    SIM_SENDS,    /* it was sent `value` times */
+    SIM_WORTH,    /* the last LIFETIME was `value` */
+    SIM_PEER_GOT, /* since the last time the peer got `value` datagrams */
+    SIM_GOT,      /* the client did */
+    SIM_LIVE,     /* the server has `value` allocations that have not expired */
+    SIM_OPEN,     /* so many relayed ports are open */
+    SIM_PORTS     /* `value` ports are taken, reserved ones included */
 };
 
 struct sim_step {
@@ -80,7 +80,7 @@ struct sim {
     const struct sim_plan *plan;
     struct sim_probe probes[SIM_PROBES];
     size_t probe_count, step;
-    uint64_t start_ms, expire_ms, packets;
+    uint64_t start_ms, expire_ms, expired, packets;
     uint64_t client_heard[SIM_CLIENTS], peer_heard[SIM_PEERS]; /* at the last look of the script */
     unsigned failures_before;
     char problem[160]; /* empty: none */
