@@ -115,6 +115,7 @@ static void exchange_request(struct sim *sim, struct sim_client *client, struct 
 
 static void from_client(struct sim *sim, const struct sim_path *path, struct span bytes)
 {
+    sim->handed++;
     struct sim_client *client = &sim->clients[path->from.ip[3] - 100];
     bool request = bytes.data[0] < 4 && !(bytes.data[0] & 1) && !(bytes.data[1] & 0x10);
     if (request) {
@@ -158,6 +159,7 @@ static void from_peer(struct sim *sim, const struct sim_path *path, struct span 
         sim_fail(sim, "a relayed address is open that must be closed");
     if (!relay)
         return;
+    sim->handed++;
     struct model_relay must = model_down(&sim->model, &path->to, &path->from, bytes);
     hand_to_engine(sim, relay->alloc, &path->from, bytes);
     const char *problem = judge_down(&sim->engine, &must);

@@ -259,6 +259,25 @@ static void fall_silent(struct sim *sim)
         sim->peers[i].answers = 0;
 }
 
+/* What was put on the link has arrived or was lost; what reached the engine was counted there. */
+static void check_sums(struct sim *sim)
+{
+    static const enum turn_counter fates[] = {
+        TURN_N_REQUESTS,           TURN_N_UP_PACKETS,      TURN_N_DOWN_PACKETS,
+        TURN_N_DROP_MALFORMED,     TURN_N_DROP_UNEXPECTED, TURN_N_DROP_NO_ALLOCATION,
+        TURN_N_DROP_NO_PERMISSION, TURN_N_DROP_NO_CHANNEL,
+    };
+    const struct sim_link *link = &sim->link;
+    uint64_t counted = 0;
+    for (size_t way = 0; way < SIM_WAYS; way++)
+        if (link->arrived[way] != link->sent[way] - link->lost[way] + link->doubled[way])
+            sim_fail(sim, "the link has lost count");
+    for (size_t i = 0; i < sizeof fates / sizeof *fates; i++)
+        counted += engine_counter(&sim->engine, fates[i]);
+    if (counted != sim->handed)
+        sim_fail(sim, "the engine's counters do not add up to the packets that it got");
+}
+
 /* Everything has expired: the engine holds nothing, waits for nothing and has no port open. */
 static void check_nothing_is_left(struct sim *sim)
 {
@@ -276,6 +295,7 @@ static void check_nothing_is_left(struct sim *sim)
         sim_fail(sim, "a relayed address is still open");
     if (sim->link.overflowed)
         sim_fail(sim, "the link was too small");
+    check_sums(sim);
 }
 
 bool sim_run(struct sim *sim, const struct sim_plan *plan)
