@@ -21,6 +21,8 @@ static void put_peers(struct sim_client *s, const struct sim_ask *ask, struct at
     for (uint8_t i = 0; i < SIM_PEERS; i++)
         if (ask->peers >> i & 1)
             attrs_peer(a, &s->c, sim_peer_text(i));
+    if (ask->peers & SIM_OWN)
+        attrs_peer(a, &s->c, "192.0.2.1:1");
 }
 
 static void put_allocate(struct sim_client *s, const struct sim_ask *ask, struct attrs *a)
@@ -138,6 +140,8 @@ static void read_relayed(struct sim_client *s)
         if (attr.type == STUN_ATTR_XOR_RELAYED_ADDRESS &&
             stun_addr_decode(attr.value, true, stun_msg_tid(m), &at) == CT_OK)
             s->relayed[at.family == ADDR_V6] = at;
+    if (s->relayed[0].family)
+        s->tally->newest = s->relayed[0];
     struct span token = stun_msg_bytes(m, STUN_ID_RESERVATION_TOKEN);
     if (token.len != sizeof s->tally->token)
         return;
@@ -275,22 +279,28 @@ void sim_client_receive(struct sim_client *s, struct span bytes)
 
 /* ---- data ---- */
 
-size_t sim_client_data(struct sim_client *s, uint8_t peer, uint16_t channel,
-                       uint8_t bytes[SIM_DATAGRAM_MAX])
+static size_t encode_data(struct sim_client *s, const struct addr *to, uint16_t channel,
+                          uint8_t bytes[SIM_DATAGRAM_MAX])
 {
     char payload[SIM_PAYLOAD_MAX];
     struct wbuf w = wbuf_of(bytes, SIM_DATAGRAM_MAX);
     struct span data = span_of(payload, sim_payload(s->rng, 'c', s->number, s->said++, payload));
-    struct addr at = addr_of(sim_peer_text(peer));
     if (channel) {
         turn_channel_data_encode(&w, channel, data, false);
     } else {
         client_new_tid(&s->c);
         stun_begin(&w, stun_type(STUN_SEND, STUN_INDICATION), s->c.tid);
-        stun_put_xaddr(&w, STUN_ATTR_XOR_PEER_ADDRESS, &at);
+        stun_put_xaddr(&w, STUN_ATTR_XOR_PEER_ADDRESS, to);
         stun_put(&w, STUN_ATTR_DATA, data.data, data.len);
     }
     return w.pos;
+}
+
+size_t sim_client_data(struct sim_client *s, uint8_t peer, uint16_t channel,
+                       uint8_t bytes[SIM_DATAGRAM_MAX])
+{
+    struct addr to = addr_of(sim_peer_text(peer));
+    return encode_data(s, &to, channel, bytes);
 }
 
 void sim_client_say(struct sim_client *s, uint8_t peer, uint16_t channel)
@@ -367,9 +377,9 @@ static void keep_up(struct sim_client *s)
     if (s->permit_ms <= now_ms(s)) {
         uint8_t reachable = s->relayed[1].family ? 0x3f : 0x0f;
         s->permit_ms = UINT64_MAX;
-        if (m->peers & reachable)
-            sim_client_ask(s, &(struct sim_ask){.method = STUN_CREATE_PERMISSION,
-                                                .peers = m->peers & reachable});
+        uint8_t peers = (uint8_t)((m->peers & reachable) | (m->meets ? SIM_OWN : 0));
+        if (peers)
+            sim_client_ask(s, &(struct sim_ask){.method = STUN_CREATE_PERMISSION, .peers = peers});
     }
     for (uint8_t i = 0; i < SIM_PEERS; i++) {
         if (s->bind_ms[i] <= now_ms(s) && (i <= 3 || s->relayed[1].family))
@@ -382,6 +392,11 @@ static void talk(struct sim_client *s)
 {
     uint8_t peer = (uint8_t)rng_below(s->rng, SIM_PEERS);
     s->next_ms = now_ms(s) + 1 + rng_below(s->rng, s->manner.traffic_ms);
+    if (s->manner.meets && s->tally->newest.family && rng_below(s->rng, 2)) {
+        uint8_t bytes[SIM_DATAGRAM_MAX];
+        send(s, span_of(bytes, encode_data(s, &s->tally->newest, 0, bytes)));
+        return;
+    }
     sim_client_say(s, peer, s->bound[peer] && rng_below(s->rng, 4) ? s->channels[peer] : 0);
 }
 

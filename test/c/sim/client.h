@@ -17,7 +17,8 @@ enum {
     SIM_REFRESH_AHEAD_MS = 60000,
     SIM_PERMIT_EVERY_MS = 240000,
     SIM_BIND_EVERY_MS = 540000,
-    SIM_ANY_CODE = -2, /* nothing has been settled yet */
+    SIM_OWN = 1 << SIM_PEERS, /* in a mask of peers: the relay's own IP */
+    SIM_ANY_CODE = -2,        /* nothing has been settled yet */
 };
 
 enum sim_end {
@@ -36,6 +37,7 @@ struct sim_manner {
     bool dual, even, next, redeems;
     bool neglects; /* keeps the allocation, and neither permissions nor channels */
     bool shuffles; /* takes any channel number for any peer each time */
+    bool meets;    /* talks to the newest allocation of anybody too, by its relayed address */
     bool splits;   /* refreshes the families of a dual allocation one by one, and drops one */
 };
 
@@ -46,6 +48,7 @@ struct sim_tally {
     uint64_t heard;
     bool has_token; /* the newest reservation */
     uint8_t token[8];
+    struct addr newest; /* relayed address, IPv4 */
 };
 
 /* What a request asks for. */

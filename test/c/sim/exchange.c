@@ -11,7 +11,7 @@ enum {
 
 static void note(struct sim *sim, const char *what, const struct sim_path *path, struct span bytes)
 {
-    sim_trace_note(&sim->trace, sim->engine.now.ms, what, &path->from, &path->to, bytes);
+    sim_trace_note(&sim->trace, sim->engine.now.ms, what, path, bytes);
 }
 
 /* ---- what the engine has sent ---- */

@@ -68,6 +68,30 @@ static const struct model_place *place_of(const struct model *m, const struct mo
 
 /* ---- data ---- */
 
+static bool has_lapsed_hold(const struct model *m, uint16_t port)
+{
+    for (size_t i = 0; i < MODEL_HOLDS; i++)
+        if (m->holds[i].until && m->holds[i].at.port == port)
+            return true;
+    return false;
+}
+
+/*
+ * Whether data may go to this port of the relay's own IP: to relayed addresses only. What has just
+ * expired is for the engine to say, as is a reservation, which ends when the next one allocates.
+ */
+static bool own_port_used(struct model *m, const struct addr *peer)
+{
+    struct turn_port port = {.relay = 0, .port = peer->port};
+    bool used = turn_commons_port_used(m->commons, port);
+    bool must = model_port_taken(m, 0, peer->port, m->now.ms);
+    bool may = model_port_taken(m, 0, peer->port, m->now.ms - MODEL_LINGER_MS) ||
+               has_lapsed_hold(m, peer->port);
+    if (used ? !may : must)
+        m->problem = used ? "a port is taken that must be free" : "a port is free that is relayed";
+    return used;
+}
+
 static struct model_relay dropped(struct model *m, enum turn_counter why)
 {
     m->counts[why]++;
@@ -117,7 +141,8 @@ struct model_relay model_up(struct model *m, const struct addr *client, struct s
     if (!a)
         return dropped(m, TURN_N_DROP_NO_ALLOCATION);
     const struct model_place *from = place_of(m, a, &peer);
-    if (!from || !permitted(m, a, &peer))
+    if (!from || !permitted(m, a, &peer) ||
+        (addr_ip_eq(&peer, &m->own) && !own_port_used(m, &peer)))
         return dropped(m, TURN_N_DROP_NO_PERMISSION);
     return counted(m, TURN_N_UP_PACKETS,
                    (struct model_relay){
@@ -174,12 +199,25 @@ static bool is_told(const struct turn_alloc_info *info, const struct addr *at)
     return addr_eq(&info->relayed, at) || addr_eq(&info->also, at);
 }
 
-static uint32_t live_perms(const struct model *m, const struct model_alloc *a)
+/* An engine has at least what is live, and at most what it was once asked for. */
+static bool perms_add_up(const struct model *m, const struct model_alloc *a, uint32_t told)
 {
-    uint32_t n = 0;
-    for (size_t i = 0; i < MODEL_PERMS; i++)
-        n += a->perms[i].until > m->now.ms && place_of(m, a, &a->perms[i].ip);
-    return n;
+    uint32_t least = 0, most = 0;
+    for (size_t i = 0; i < MODEL_PERMS; i++) {
+        most += a->perms[i].until != 0;
+        least += a->perms[i].until > m->now.ms && place_of(m, a, &a->perms[i].ip);
+    }
+    return told >= least && told <= most;
+}
+
+static bool chans_add_up(const struct model *m, const struct model_alloc *a, uint32_t told)
+{
+    uint32_t least = 0, most = 0;
+    for (size_t i = 0; i < MODEL_CHANS; i++) {
+        most += a->chans[i].until != 0;
+        least += a->chans[i].until > m->now.ms && place_of(m, a, &a->chans[i].peer);
+    }
+    return told >= least && told <= most;
 }
 
 static const char *judge(const struct model *m, const struct turn_alloc_info *info)
@@ -194,8 +232,10 @@ static const char *judge(const struct model *m, const struct turn_alloc_info *in
     for (size_t f = 0; f < 2; f++)
         if (a->places[f].until > m->now.ms && !is_told(info, &a->places[f].at))
             return "an allocation has lost a relayed address";
-    if (info->permissions < live_perms(m, a))
-        return "an allocation has lost a permission";
+    if (!perms_add_up(m, a, info->permissions))
+        return "permissions of an allocation do not add up";
+    if (!chans_add_up(m, a, info->channels))
+        return "channels of an allocation do not add up";
     return NULL;
 }
 
@@ -248,8 +288,8 @@ const char *model_compare(const struct model *m, struct turn_server *server)
     for (size_t i = 0; i < MODEL_ALLOCS; i++)
         live += model_live(m, &m->allocs[i]);
     turn_server_list(server, &census.visitor, m->now);
-    if (census.problem)
-        return census.problem;
+    if (census.problem || m->problem)
+        return m->problem ? m->problem : census.problem;
     if (census.count < live)
         return "an allocation has ended that must live";
     return compare_counters(m, server);

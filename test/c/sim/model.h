@@ -9,6 +9,7 @@
 #define CT_TEST_SIM_MODEL_H
 
 #include "core/stun_msg.h"
+#include "core/turn_commons.h"
 #include "core/turn_server.h"
 
 enum {
@@ -76,6 +77,9 @@ struct model_nonce {
 struct model {
     struct model_rules rules;
     struct turn_now now;
+    struct addr own; /* the relay's IPv4 address: a peer on relayed ports only */
+    const struct turn_commons *commons;
+    const char *problem; /* found on the way, told by model_compare() */
     struct model_alloc allocs[MODEL_ALLOCS];
     struct model_hold holds[MODEL_HOLDS];
     struct model_nonce nonces[MODEL_NONCES];
@@ -122,6 +126,9 @@ struct model_alloc *model_find(const struct model *m, const struct addr *client)
 uint64_t model_until(const struct model_alloc *a);
 bool model_live(const struct model *m, const struct model_alloc *a);
 struct model_perm *model_perm(struct model_alloc *a, const struct addr *peer);
+
+/* Whether a port is taken by what was there after a time, or reserved. */
+bool model_port_taken(const struct model *m, size_t family, uint16_t port, uint64_t after_ms);
 
 /* Compares the engine's allocations and counters with ours. */
 const char *model_compare(const struct model *m, struct turn_server *server);

@@ -58,7 +58,7 @@ static struct span user_of(const char *username)
     return user;
 }
 
-static bool port_taken(const struct model *m, size_t family, uint16_t port, uint64_t after_ms)
+bool model_port_taken(const struct model *m, size_t family, uint16_t port, uint64_t after_ms)
 {
     for (size_t i = 0; i < MODEL_ALLOCS; i++)
         if (m->allocs[i].client.family != ADDR_NONE &&
@@ -77,10 +77,10 @@ static bool port_left(const struct model *m, size_t family, struct span even, ui
 {
     bool next = even.len && even.data[0] & 0x80;
     for (uint32_t port = m->rules.port_min; port <= m->rules.port_max; port++) {
-        if ((even.len && port % 2) || port_taken(m, family, (uint16_t)port, after_ms))
+        if ((even.len && port % 2) || model_port_taken(m, family, (uint16_t)port, after_ms))
             continue;
-        if (!next ||
-            (port < m->rules.port_max && !port_taken(m, family, (uint16_t)(port + 1), after_ms)))
+        if (!next || (port < m->rules.port_max &&
+                      !model_port_taken(m, family, (uint16_t)(port + 1), after_ms)))
             return true;
     }
     return false;
@@ -269,7 +269,7 @@ static const char *take_places(struct model *m, const struct stun_msg *msg,
         if (at.port < m->rules.port_min || at.port > m->rules.port_max)
             return "a relayed port lies outside the range";
         if (reserved ? !addr_eq(&at, &reserved->at)
-                     : port_taken(m, at.family == ADDR_V6, at.port, m->now.ms))
+                     : model_port_taken(m, at.family == ADDR_V6, at.port, m->now.ms))
             return reserved ? "not the reserved port" : "a relayed port is given twice";
         if (stun_msg_has(msg, STUN_ID_EVEN_PORT) && at.port % 2)
             return "EVEN-PORT got an odd port";
@@ -337,6 +337,18 @@ static const char *judge_allocate(const struct model *m, const struct model_allo
     return NULL;
 }
 
+/* RFC 8656 §8.1: permissions and channels of a family go with its relayed address. */
+static void release_place(struct model_alloc *a, size_t f)
+{
+    a->places[f].until = 0;
+    for (size_t i = 0; i < MODEL_PERMS; i++)
+        if ((a->perms[i].ip.family == ADDR_V6) == (f == 1))
+            a->perms[i] = (struct model_perm){0};
+    for (size_t i = 0; i < MODEL_CHANS; i++)
+        if ((a->chans[i].peer.family == ADDR_V6) == (f == 1))
+            a->chans[i] = (struct model_chan){0};
+}
+
 static const char *refreshed(struct model *m, struct model_alloc *a, const struct stun_msg *msg,
                              const struct stun_msg *reply)
 {
@@ -345,10 +357,14 @@ static const char *refreshed(struct model *m, struct model_alloc *a, const struc
     (void)stun_msg_first_byte(msg, STUN_ID_REQUESTED_ADDRESS_FAMILY, &family);
     (void)stun_msg_u32(msg, STUN_ID_LIFETIME, &asked);
     uint32_t lifetime = asked ? granted(m, msg) : 0;
-    for (size_t f = 0; f < 2; f++)
-        if ((family == ADDR_NONE || (family == ADDR_V6) == (f == 1)) &&
-            a->places[f].until > m->now.ms)
-            a->places[f].until = lifetime ? m->now.ms + (uint64_t)lifetime * 1000 : 0;
+    for (size_t f = 0; f < 2; f++) {
+        if ((family != ADDR_NONE && (family == ADDR_V6) != (f == 1)) ||
+            a->places[f].until <= m->now.ms)
+            continue;
+        a->places[f].until = m->now.ms + (uint64_t)lifetime * 1000;
+        if (!lifetime)
+            release_place(a, f);
+    }
     m->counts[TURN_N_REFRESHES]++;
     if (!model_live(m, a)) {
         m->counts[TURN_N_RELEASED]++;

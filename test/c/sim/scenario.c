@@ -71,6 +71,7 @@ static struct sim_manner manner(struct rng *r)
         .neglects = one_in(r, 4),
         .shuffles = one_in(r, 3),
         .splits = one_in(r, 2),
+        .meets = one_in(r, 2),
     };
     return m;
 }

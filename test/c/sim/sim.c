@@ -13,7 +13,7 @@ void sim_fail(struct sim *sim, const char *why)
     if (*sim->problem)
         return;
     snprintf(sim->problem, sizeof sim->problem, "%s", why);
-    sim_trace_note(&sim->trace, sim->engine.now.ms, "FAILS HERE", NULL, NULL, span_of(NULL, 0));
+    sim_trace_note(&sim->trace, sim->engine.now.ms, "FAILS HERE", NULL, span_of(NULL, 0));
 }
 
 /* ---- opening ---- */
@@ -82,6 +82,8 @@ static void open(struct sim *sim, const struct sim_plan *plan)
     sim->expire_ms = UINT64_MAX;
     configure(sim);
     engine_start(&sim->engine);
+    sim->model.own = sim->engine.config.relays[0].bind;
+    sim->model.commons = sim->engine.commons;
     people(sim);
 }
 
@@ -171,13 +173,17 @@ static void arrive(struct sim *sim)
     struct sim_peer *peer;
     switch (d.path.way) {
     case SIM_SERVER_TO_CLIENT:
-        sim_trace_note(&sim->trace, d.at_ms, "to client", &d.path.from, &d.path.to, bytes);
+        sim_trace_note(&sim->trace, d.at_ms, "to client", &d.path, bytes);
         sim_client_receive(&sim->clients[d.path.to.ip[3] - 100], bytes);
         break;
     case SIM_RELAY_TO_PEER:
-        sim_trace_note(&sim->trace, d.at_ms, "to peer", &d.path.from, &d.path.to, bytes);
-        if ((peer = peer_at(sim, &d.path.to)))
+        sim_trace_note(&sim->trace, d.at_ms, "to peer", &d.path, bytes);
+        peer = peer_at(sim, &d.path.to);
+        d.path.way = SIM_PEER_TO_RELAY;
+        if (peer)
             sim_peer_receive(peer, d.at_ms, &d.path.from, bytes);
+        else /* a client's peer is another client */
+            sim_exchange(sim, &d.path, bytes);
         break;
     default:
         sim_exchange(sim, &d.path, bytes);

@@ -75,6 +75,7 @@ static void test_random(void)
     uint64_t packets = 0, ghosts = 0, failed = 0;
     struct sim_tally sum = {0};
     double start = seconds();
+    clock_t busy = clock();
     for (uint64_t seed = first; seed < first + n && failed < 3; seed++) {
         struct sim_plan plan = sim_plan_random(seed);
         failed += !run(&plan);
@@ -82,8 +83,8 @@ static void test_random(void)
         add(&sum, &ghosts);
     }
     double took = seconds() - start;
-    printf("# %" PRIu64 " seeds in %.1f s, %.0f a minute; %" PRIu64 " packets\n", n, took,
-           (double)n * 60 / took, packets);
+    printf("# %" PRIu64 " seeds in %.1f s (%.1f s of CPU), %.0f a minute; %" PRIu64 " packets\n", n,
+           took, (double)(clock() - busy) / CLOCKS_PER_SEC, (double)n * 60 / took, packets);
     printf("# transactions %" PRIu64 ", retransmissions %" PRIu64 ", timed out %" PRIu64
            ", refused %" PRIu64 "\n",
            sum.asked, sum.retransmitted, sum.timed_out, sum.refused);
@@ -119,15 +120,15 @@ static uint64_t deaths(unsigned loss, uint64_t seeds, uint64_t *refreshed)
     return died;
 }
 
-/* RFC 8489 §6.2.1's retransmissions, a minute ahead: loss of 10 % ends no allocation. */
+/* RFC 8489 §6.2.1, begun a minute ahead: loss of 10 % ends no allocation, of 50 % it does. */
 static void test_persistence(void)
 {
-    static const unsigned losses[] = {0, 100, 300};
+    static const unsigned losses[] = {0, 100, 300, 500};
     for (size_t i = 0; i < sizeof losses / sizeof *losses; i++) {
         uint64_t refreshed, died = deaths(losses[i], 20, &refreshed);
         printf("# loss %u per mille: %" PRIu64 " refreshes, %" PRIu64 " allocations lost\n",
                losses[i], refreshed, died);
-        CHECK(refreshed > 1000);
+        CHECK(refreshed > 1000 && (losses[i] < 500 || died));
         CHECK(losses[i] > 100 || died == 0);
     }
 }

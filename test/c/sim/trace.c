@@ -18,15 +18,13 @@ static void mix(struct sim_trace *t, uint64_t word)
     t->digest = (t->digest ^ word) * 0x100000001b3u;
 }
 
-void sim_trace_note(struct sim_trace *t, uint64_t at_ms, const char *what, const struct addr *from,
-                    const struct addr *to, struct span bytes)
+void sim_trace_note(struct sim_trace *t, uint64_t at_ms, const char *what,
+                    const struct sim_path *path, struct span bytes)
 {
     struct sim_note *n = &t->notes[t->count++ % SIM_NOTES];
     *n = (struct sim_note){.at_ms = at_ms, .what = what, .len = (uint16_t)bytes.len};
-    if (from)
-        n->from = *from;
-    if (to)
-        n->to = *to;
+    if (path)
+        n->path = *path;
     if (bytes.len)
         memcpy(n->head, bytes.data, bytes.len < SIM_NOTE_HEAD ? bytes.len : SIM_NOTE_HEAD);
     mix(t, at_ms);
@@ -61,10 +59,10 @@ static void print_note(const struct sim_trace *t, const struct sim_note *n)
 {
     char from[ADDR_TEXT_MAX] = "-", to[ADDR_TEXT_MAX] = "-";
     uint64_t ms = n->at_ms - t->start_ms;
-    if (n->from.family)
-        addr_format(&n->from, from);
-    if (n->to.family)
-        addr_format(&n->to, to);
+    if (n->path.from.family)
+        addr_format(&n->path.from, from);
+    if (n->path.to.family)
+        addr_format(&n->path.to, to);
     printf("#   %6" PRIu64 ".%03" PRIu64 " %-14s %s > %s", ms / 1000, ms % 1000, n->what, from, to);
     print_message(n);
     printf(" (%u)\n", n->len);

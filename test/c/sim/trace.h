@@ -2,8 +2,7 @@
 #ifndef CT_TEST_SIM_TRACE_H
 #define CT_TEST_SIM_TRACE_H
 
-#include "core/addr.h"
-#include "core/buf.h"
+#include "link.h"
 
 enum {
     SIM_NOTES = 40,
@@ -13,7 +12,7 @@ enum {
 struct sim_note {
     uint64_t at_ms;
     const char *what;
-    struct addr from, to;
+    struct sim_path path;
     uint16_t len;
     uint8_t head[SIM_NOTE_HEAD];
 };
@@ -25,9 +24,9 @@ struct sim_trace {
 };
 
 void sim_trace_init(struct sim_trace *t, uint64_t start_ms);
-/* `what` must outlive the trace; addresses may be NULL. */
-void sim_trace_note(struct sim_trace *t, uint64_t at_ms, const char *what, const struct addr *from,
-                    const struct addr *to, struct span bytes);
+/* `what` must outlive the trace; path may be NULL. */
+void sim_trace_note(struct sim_trace *t, uint64_t at_ms, const char *what,
+                    const struct sim_path *path, struct span bytes);
 void sim_trace_print(const struct sim_trace *t);
 
 #endif
