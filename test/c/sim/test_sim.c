@@ -81,6 +81,9 @@ static void test_random(void)
         failed += !run(&plan);
         packets += sim->packets;
         add(&sum, &ghosts);
+        if (sim->model.ghosts)
+            printf("# seed %" PRIu64 ": an Allocate came late and was served after its release\n",
+                   seed);
     }
     double took = seconds() - start;
     printf("# %" PRIu64 " seeds in %.1f s (%.1f s of CPU), %.0f a minute; %" PRIu64 " packets\n", n,
