@@ -7,7 +7,7 @@ static uint64_t now_ms(const struct sim_client *s)
     return s->c.e->now.ms;
 }
 
-static void send(struct sim_client *s, struct span bytes)
+static void put_on_link(struct sim_client *s, struct span bytes)
 {
     struct sim_path path = {
         .way = SIM_CLIENT_TO_SERVER, .from = s->c.tuple.client, .to = s->c.tuple.server};
@@ -64,7 +64,7 @@ static void transmit(struct sim_client *s, struct sim_transaction *t)
     t->due_ms = now_ms(s) + (++t->sends == SIM_RC ? SIM_RM * SIM_RTO_MS : t->rto_ms);
     t->rto_ms *= 2;
     s->tally->retransmitted += t->sends > 1;
-    send(s, span_of(t->bytes, t->len));
+    put_on_link(s, span_of(t->bytes, t->len));
 }
 
 /* A new transaction for the same request, as credentials have changed (RFC 8489 §9.2.5). */
@@ -307,7 +307,7 @@ void sim_client_say(struct sim_client *s, uint8_t peer, uint16_t channel)
 {
     uint8_t bytes[SIM_DATAGRAM_MAX];
     size_t len = sim_client_data(s, peer, channel, bytes);
-    send(s, span_of(bytes, len));
+    put_on_link(s, span_of(bytes, len));
 }
 
 /* ---- a life of its own ---- */
@@ -359,7 +359,7 @@ static void refresh(struct sim_client *s)
     sim_client_ask(s, &ask);
 }
 
-static void bind(struct sim_client *s, uint8_t peer)
+static void bind_channel(struct sim_client *s, uint8_t peer)
 {
     size_t any = s->manner.shuffles ? rng_below(s->rng, SIM_PEERS) : peer;
     s->bind_ms[peer] = UINT64_MAX;
@@ -383,7 +383,7 @@ static void keep_up(struct sim_client *s)
     }
     for (uint8_t i = 0; i < SIM_PEERS; i++) {
         if (s->bind_ms[i] <= now_ms(s) && (i <= 3 || s->relayed[1].family))
-            bind(s, i);
+            bind_channel(s, i);
     }
 }
 
@@ -394,7 +394,7 @@ static void talk(struct sim_client *s)
     s->next_ms = now_ms(s) + 1 + rng_below(s->rng, s->manner.traffic_ms);
     if (s->manner.meets && s->tally->newest.family && rng_below(s->rng, 2)) {
         uint8_t bytes[SIM_DATAGRAM_MAX];
-        send(s, span_of(bytes, encode_data(s, &s->tally->newest, 0, bytes)));
+        put_on_link(s, span_of(bytes, encode_data(s, &s->tally->newest, 0, bytes)));
         return;
     }
     sim_client_say(s, peer, s->bound[peer] && rng_below(s->rng, 4) ? s->channels[peer] : 0);

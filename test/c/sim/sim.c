@@ -63,7 +63,7 @@ static void people(struct sim *sim)
     }
 }
 
-static void open(struct sim *sim, const struct sim_plan *plan)
+static void set_up(struct sim *sim, const struct sim_plan *plan)
 {
     /* engine and link clear themselves, as much as they need */
     memset(&sim->model, 0, offsetof(struct sim, link) - offsetof(struct sim, model));
@@ -306,7 +306,7 @@ static void check_nothing_is_left(struct sim *sim)
 
 bool sim_run(struct sim *sim, const struct sim_plan *plan)
 {
-    open(sim, plan);
+    set_up(sim, plan);
     uint64_t end_ms = sim->start_ms + plan->duration_ms;
     while (step(sim, end_ms))
         ;
