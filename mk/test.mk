@@ -55,7 +55,9 @@ UV_TESTS := test/build_test.exs $(addprefix test/cromulent/turn/,wire_auth_test.
 UV_ENV := $(TEST_ENV) CROMULENT_TURN_PRIV=$(abspath $(OUT)/uv/priv) CROMULENT_TURN_TEST_UDP=uv
 
 ##@ Testing
-.PHONY: setup test-c run-test-c test-fuzz test-ex test-erl test-js test-interop test-browser test-example test-uv test-san
+.PHONY: setup test-c run-test-c test-fuzz test-ex test-erl test-js test-interop test-browser test-example test-uv test-san \
+    sim run-sim
+## SIM_SEEDS=20000 SIM_FIRST=1  how many seeds the simulator plays, and the first of them
 
 setup: ## Install what is missing of the system packages (Debian; elsewhere say which)
 	$(Q)bin/setup
@@ -68,6 +70,12 @@ run-test-c: $(TEST_BINS)
 	$(Q)for h in $(HEADERS); do $(call compiler,$(CRYPTO_ROOM) $(NIF_ROOM) $(RELAY_ROOM)) \
 	    -fsyntax-only -include $$h -x c /dev/null || { echo "$$h does not compile alone"; exit 1; }; done
 	$(Q)test/c/run $(OUT)/test $(TEST_BINS)
+
+sim: ## Simulate clients, peers and bad weather around the C core, with many seeds
+	$(Q)$(MAKE) --no-print-directory SANITIZE=1 run-sim
+
+run-sim: $(OUT)/test/sim/test_sim
+	$(Q)SIM_SEEDS=$(or $(SIM_SEEDS),20000) SIM_FIRST=$(or $(SIM_FIRST),1) $<
 
 test-fuzz: fuzz-seeds ## Test the C core with the seeds of the fuzz targets
 

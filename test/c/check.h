@@ -20,8 +20,8 @@ struct check_test {
     void (*run)(void);
 };
 
-/* How many checks have failed in the test that is running. */
-static unsigned check_failures;
+/* How many checks have failed in the test that is running, in its helpers too. */
+extern unsigned check_failures;
 
 #define CHECK_TEST(f) \
     {                 \

@@ -345,16 +345,12 @@ static void put_credentials(struct client *c, struct wbuf *w)
     CHECK(stun_put_integrity(w, c->e->crypto, c->integrity, &c->key) == CT_OK);
 }
 
-static int read_reply(struct client *c, size_t replies_before)
+int client_read(struct client *c, struct span reply)
 {
     struct engine *e = c->e;
-    if (e->to_clients == replies_before)
-        return NO_REPLY;
-    CHECK_EQ(e->to_clients, replies_before + 1);
-    const struct sent *s = &e->to_client[(e->to_clients - 1) % ENGINE_OUT_MAX];
-    CHECK(memcmp(&s->tuple, &c->tuple, sizeof c->tuple) == 0);
-    memcpy(c->reply, s->bytes, s->len);
-    c->reply_len = s->len;
+    CHECK(reply.len <= sizeof c->reply);
+    memcpy(c->reply, reply.data, reply.len);
+    c->reply_len = reply.len;
     CHECK_EQ(stun_msg_decode(&c->msg, c->reply, c->reply_len, NULL), CT_OK);
     CHECK_BYTES(stun_msg_tid(&c->msg), c->tid, STUN_TID_SIZE);
     if (stun_msg_has(&c->msg, STUN_ID_MESSAGE_INTEGRITY))
@@ -368,11 +364,21 @@ static int read_reply(struct client *c, size_t replies_before)
     return code.len >= 4 ? code.data[2] * 100 + code.data[3] : NO_REPLY;
 }
 
-int client_send_request(struct client *c, uint16_t method, const struct attrs *a)
+static int read_reply(struct client *c, size_t replies_before)
 {
-    uint8_t bytes[ENGINE_BYTES_MAX];
-    struct wbuf w = wbuf_of(bytes, sizeof bytes);
-    size_t before = c->e->to_clients;
+    struct engine *e = c->e;
+    if (e->to_clients == replies_before)
+        return NO_REPLY;
+    CHECK_EQ(e->to_clients, replies_before + 1);
+    const struct sent *s = &e->to_client[(e->to_clients - 1) % ENGINE_OUT_MAX];
+    CHECK(memcmp(&s->tuple, &c->tuple, sizeof c->tuple) == 0);
+    return client_read(c, span_of(s->bytes, s->len));
+}
+
+size_t client_encode(struct client *c, uint16_t method, const struct attrs *a,
+                     uint8_t bytes[ENGINE_BYTES_MAX])
+{
+    struct wbuf w = wbuf_of(bytes, ENGINE_BYTES_MAX);
     stun_begin(&w, stun_type(method, STUN_REQUEST), c->tid);
     if (a) {
         wbuf_bytes(&w, a->bytes + STUN_HEADER_SIZE, a->w.pos - STUN_HEADER_SIZE);
@@ -383,11 +389,18 @@ int client_send_request(struct client *c, uint16_t method, const struct attrs *a
     if (c->fingerprint)
         stun_put_fingerprint(&w);
     CHECK(!w.failed);
-    client_send(c, bytes, w.pos);
+    return w.pos;
+}
+
+int client_send_request(struct client *c, uint16_t method, const struct attrs *a)
+{
+    uint8_t bytes[ENGINE_BYTES_MAX];
+    size_t before = c->e->to_clients, len = client_encode(c, method, a, bytes);
+    client_send(c, bytes, len);
     return read_reply(c, before);
 }
 
-static void learn(struct client *c)
+void client_learn(struct client *c)
 {
     struct span realm = stun_msg_bytes(&c->msg, STUN_ID_REALM);
     struct span nonce = stun_msg_bytes(&c->msg, STUN_ID_NONCE);
@@ -401,7 +414,7 @@ int client_request(struct client *c, uint16_t method, const struct attrs *a)
     int code = client_send_request(c, method, a);
     if ((code != STUN_UNAUTHENTICATED || *c->nonce) && code != STUN_STALE_NONCE)
         return code;
-    learn(c);
+    client_learn(c);
     return client_send_request(c, method, a);
 }
 

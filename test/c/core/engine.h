@@ -112,6 +112,14 @@ void attrs_bytes(struct attrs *a, uint16_t type, const void *v, size_t len);
 /* Chooses the transaction id of the next request. */
 void client_new_tid(struct client *c);
 
+/* The bytes of a request as it stands, with credentials unless `nonce` is empty; how many. */
+size_t client_encode(struct client *c, uint16_t method, const struct attrs *a,
+                     uint8_t bytes[ENGINE_BYTES_MAX]);
+/* Reads the answer to request c->tid: 0 for success or the error code. Checks its integrity. */
+int client_read(struct client *c, struct span reply);
+/* Takes realm and nonce from the last answer, a 401 or 438. */
+void client_learn(struct client *c);
+
 /*
  * Sends a request as it stands (without credentials when `nonce` is empty) and reads the answer: 0
  * for success, the error code, or NO_REPLY. Checks the response's integrity when there is one.

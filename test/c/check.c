@@ -1,0 +1,3 @@
+#include "check.h"
+
+unsigned check_failures;

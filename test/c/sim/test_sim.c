@@ -1,0 +1,151 @@
+/*
+ * The simulator's tests. SIM_SEEDS=<how many> and SIM_FIRST=<the first> choose the seeds of random
+ * plans; a failure prints the seed, what was wrong and the last events, and the same seed does the
+ * same again.
+ */
+#include "scenario.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+enum {
+    SEEDS = 2000 /* of make test-c */
+};
+
+static struct sim *sim; /* some 1.5 MB: made once */
+
+static double seconds(void)
+{
+    struct timespec t;
+    timespec_get(&t, TIME_UTC);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static uint64_t setting(const char *name, uint64_t otherwise)
+{
+    const char *given = getenv(name);
+    return given && *given ? strtoull(given, NULL, 10) : otherwise;
+}
+
+static void print_plan(const struct sim_plan *p)
+{
+    printf("#   loss %u, doubled %u, overtaking %u per mille, delay %u to %u ms\n", p->weather.loss,
+           p->weather.twice, p->weather.overtake, p->weather.delay_min, p->weather.delay_max);
+    printf("#   %u clients, quota %u, at most %u allocations, ports %u to %u, nonce %u s\n",
+           p->clients, p->rules.quota, p->rules.max_allocations, p->rules.port_min,
+           p->rules.port_max, p->rules.nonce);
+}
+
+static bool run(const struct sim_plan *plan)
+{
+    if (sim_run(sim, plan))
+        return true;
+    printf("# scenario \"%s\", seed %" PRIu64 ": %s\n", plan->name, plan->seed, sim->problem);
+    print_plan(plan);
+    sim_trace_print(&sim->trace);
+    if (plan->probes) /* a random one */
+        printf("# again: make sim SIM_SEEDS=1 SIM_FIRST=%" PRIu64 "\n", plan->seed);
+    CHECK(!"the scenario");
+    return false;
+}
+
+static void test_named(void)
+{
+    for (size_t i = 0; i < sim_named_count; i++) {
+        const struct sim_named *n = &sim_named[i];
+        struct sim_plan plan = sim_plan_script(n->name, n->script, n->steps);
+        if (n->adjust)
+            n->adjust(&plan);
+        printf("# %s %s (%s)\n", run(&plan) ? "plays" : "FAILS", n->name, n->rows);
+    }
+}
+
+static void add(struct sim_tally *sum, uint64_t *ghosts)
+{
+    const uint64_t *from = (const uint64_t *)&sim->tally;
+    uint64_t *to = (uint64_t *)sum;
+    for (size_t i = 0; i < offsetof(struct sim_tally, has_token) / sizeof *to; i++)
+        to[i] += from[i];
+    *ghosts += sim->model.ghosts;
+}
+
+static void test_random(void)
+{
+    uint64_t n = setting("SIM_SEEDS", SEEDS), first = setting("SIM_FIRST", 1);
+    uint64_t packets = 0, ghosts = 0, failed = 0;
+    struct sim_tally sum = {0};
+    double start = seconds();
+    clock_t busy = clock();
+    for (uint64_t seed = first; seed < first + n && failed < 3; seed++) {
+        struct sim_plan plan = sim_plan_random(seed);
+        failed += !run(&plan);
+        packets += sim->packets;
+        add(&sum, &ghosts);
+        if (sim->model.ghosts)
+            printf("# seed %" PRIu64 ": an Allocate came late and was served after its release\n",
+                   seed);
+    }
+    double took = seconds() - start;
+    printf("# %" PRIu64 " seeds in %.1f s (%.1f s of CPU), %.0f a minute; %" PRIu64 " packets\n", n,
+           took, (double)(clock() - busy) / CLOCKS_PER_SEC, (double)n * 60 / took, packets);
+    printf("# transactions %" PRIu64 ", retransmissions %" PRIu64 ", timed out %" PRIu64
+           ", refused %" PRIu64 "\n",
+           sum.asked, sum.retransmitted, sum.timed_out, sum.refused);
+    printf("# allocations %" PRIu64 ", died %" PRIu64 ", by late copies %" PRIu64
+           ", data heard %" PRIu64 "\n",
+           sum.allocated, sum.died, ghosts, sum.heard);
+    CHECK(sum.allocated > n / 4 && sum.heard > n / 4);
+}
+
+/* The same seed does the same, to the byte. */
+static void test_replays(void)
+{
+    uint64_t first = setting("SIM_FIRST", 1);
+    for (uint64_t seed = first; seed < first + 20; seed++) {
+        struct sim_plan plan = sim_plan_random(seed);
+        CHECK(run(&plan));
+        uint64_t digest = sim->trace.digest, count = sim->trace.count;
+        CHECK(run(&plan));
+        CHECK(digest == sim->trace.digest && count == sim->trace.count);
+    }
+}
+
+static uint64_t deaths(unsigned loss, uint64_t seeds, uint64_t *refreshed)
+{
+    uint64_t died = 0;
+    *refreshed = 0;
+    for (uint64_t seed = 1; seed <= seeds; seed++) {
+        struct sim_plan plan = sim_plan_persistent(seed, loss);
+        CHECK(run(&plan));
+        died += sim->tally.died;
+        *refreshed += sim->tally.refreshed;
+    }
+    return died;
+}
+
+/* RFC 8489 §6.2.1, begun a minute ahead: loss of 10 % ends no allocation, of 50 % it does. */
+static void test_persistence(void)
+{
+    static const unsigned losses[] = {0, 100, 300, 500};
+    for (size_t i = 0; i < sizeof losses / sizeof *losses; i++) {
+        uint64_t refreshed, died = deaths(losses[i], 20, &refreshed);
+        printf("# loss %u per mille: %" PRIu64 " refreshes, %" PRIu64 " allocations lost\n",
+               losses[i], refreshed, died);
+        CHECK(refreshed > 1000 && (losses[i] < 500 || died));
+        CHECK(losses[i] > 100 || died == 0);
+    }
+}
+
+int main(void)
+{
+    const struct check_test tests[] = {
+        CHECK_TEST(test_named),
+        CHECK_TEST(test_random),
+        CHECK_TEST(test_replays),
+        CHECK_TEST(test_persistence),
+    };
+    sim = calloc(1, sizeof *sim);
+    int status = sim ? CHECK_RUN(tests) : 1;
+    free(sim);
+    return status;
+}
