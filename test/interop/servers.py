@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import functools
 import hmac
 import json
 import os
@@ -10,12 +11,14 @@ import subprocess
 import threading
 import time
 
-from support import Failure, binding, check, end, free_ports, readline, under, until
+from support import Failure, binding, check, end, free_ports, readline, run, under, until
 
 SECRET = "interop-secret"
 REALM = "interop"
 PORTS = (20000, 31999)  # below the ports that Linux gives to clients
 START_TIMEOUT_S = 120  # mix may have to compile
+TRANSPORTS = ("udp", "tcp", "tls", "dtls")
+SECURE = {"tls", "dtls"}
 
 
 class Relay:
@@ -24,8 +27,9 @@ class Relay:
     def __init__(self, host, name, listen):
         self.host, self.name, self.listen = host, name, listen
 
-    def port(self, version):
-        return self.listen[version][1]
+    def at(self, version=4, transport="udp"):
+        """(ip, port) of the first listener like this."""
+        return self.listen[transport, version]
 
     def stats(self):
         return self.host.stats(self.name)
@@ -45,10 +49,15 @@ class Ours:
     """A BEAM with test/interop/server.exs, which runs as many relays as cases ask for."""
 
     name = "cromulent_turn"
+    # The transports that it listens on, and what more there is of the family: cases that need
+    # another are not run. The one place to add to when the relay learns.
+    speaks = {"udp"}
     counts = True
     binds_more_channels = True
 
     def __init__(self, out, namespace=None):
+        if self.speaks & SECURE:
+            self.certificate, self.key = certificate(out)
         env = {k: v for k, v in os.environ.items() if not k.startswith("TURN_")}
         self.log = open(os.path.join(out, "beam.log"), "ab")
         self.process = subprocess.Popen(
@@ -79,11 +88,14 @@ class Ours:
         with self.lock:
             self.started += 1
             name = f"r{self.started}"
-        listen = ",".join(f"udp:[{ip}]:{port}" if ":" in ip else f"udp:{ip}:{port}" for ip in ips)
-        options = [f"listen={listen}", f"relay_ip={','.join(ips)}", f"secret={SECRET}",
+        listen = [written(transport, ip, port)
+                  for transport in TRANSPORTS if transport in self.speaks for ip in ips]
+        options = [f"listen={','.join(listen)}", f"relay_ip={','.join(ips)}", f"secret={SECRET}",
                    f"realm={REALM}", "workers=2", f"relay_ports={self.ports()}"]
         if allow:
             options.append(f"allow_peers={','.join(allow)}")
+        if self.speaks & SECURE:
+            options += [f"cert={self.certificate}", f"key={self.key}"]
         info = self.command("start", name, *options)
         self.pids[name] = info["os_pid"]
         try:
@@ -123,18 +135,22 @@ class Coturn:
     """Debian's coturn. It does not tell its counters: only what clients see is checked."""
 
     name = "coturn"
+    speaks = {"udp", "tcp", "tls", "dtls", "tcp-relay", "mobility", "dual"}
     counts = False
     binds_more_channels = False  # 4.6.1 answers aioice's second ChannelBind with 400
 
     def __init__(self, out, namespace=None):
         self.out, self.namespace = out, namespace
+        self.certificate, self.key = certificate(out)
 
     @contextlib.contextmanager
     def running(self, ips=("127.0.0.1", "::1"), allow=("127.0.0.0/8", "::1/128"), port=0):
-        port = port or free_ports(2)
+        port = port or free_ports(4)  # it takes the next one too, of each
         argv = ["turnserver", "-n", f"--listening-port={port}", f"--realm={REALM}",
-                "--use-auth-secret", f"--static-auth-secret={SECRET}", "--no-tls", "--no-dtls",
-                "--no-cli", f"--min-port={PORTS[0]}", f"--max-port={PORTS[1]}", "--log-file=stdout",
+                "--use-auth-secret", f"--static-auth-secret={SECRET}", "--mobility",
+                f"--tls-listening-port={port + 2}", f"--cert={self.certificate}",
+                f"--pkey={self.key}", "--no-cli", f"--min-port={PORTS[0]}",
+                f"--max-port={PORTS[1]}", "--log-file=stdout",
                 f"--pidfile={os.path.abspath(self.out)}/coturn-{port}.pid"]
         argv += [f"--listening-ip={ip}" for ip in ips] + [f"--relay-ip={ip}" for ip in ips]
         argv += ["--allow-loopback-peers"] if allow else []
@@ -142,10 +158,9 @@ class Coturn:
             process = subprocess.Popen(under(self.namespace, argv), stdin=subprocess.DEVNULL,
                                        stdout=log, stderr=log, start_new_session=True)
             try:
-                listen = addresses([f"udp:[{ip}]:{port}" if ":" in ip else f"udp:{ip}:{port}"
-                                    for ip in ips])
+                listen = addresses(written(t, ip, port) for t in TRANSPORTS for ip in ips)
                 if not self.namespace:
-                    until(10, "coturn", lambda: all(map(binding, listen.values())))
+                    until(10, "coturn", lambda: answers(listen))
                 yield Relay(self, "coturn", listen)
             finally:
                 end(process)
@@ -161,8 +176,7 @@ class Coturn:
 
     def check_alive(self, _name, listen):
         # from here, nobody in another namespace can be asked
-        check(self.namespace or all(map(binding, listen.values())),
-              "the server does not answer any more")
+        check(self.namespace or answers(listen), "the server does not answer any more")
 
     def close(self):
         pass
@@ -175,10 +189,31 @@ def rest_credentials(user, secret=SECRET, lifetime=3600):
     return username, base64.b64encode(mac).decode()
 
 
+def written(transport, ip, port):
+    """A listener as the option `listen` takes it."""
+    return f"{transport}:[{ip}]:{port}" if ":" in ip else f"{transport}:{ip}:{port}"
+
+
 def addresses(listen):
-    """{4: (ip, port), 6: (ip, port)} of listeners as they are written; the first of each."""
+    """{(transport, 4 or 6): (ip, port)} of listeners as they are written; the first of each."""
     found = {}
     for text in listen:
-        ip, port = re.fullmatch(r"udp:\[?([^\]]*)\]?:(\d+)", text).groups()
-        found.setdefault(6 if ":" in ip else 4, (ip, int(port)))
+        transport, ip, port = re.fullmatch(r"(\w+):\[?([^\]]*)\]?:(\d+)", text).groups()
+        found.setdefault((transport, 6 if ":" in ip else 4), (ip, int(port)))
     return found
+
+
+def answers(listen):
+    return all(binding(at) for (transport, _version), at in listen.items() if transport == "udp")
+
+
+@functools.lru_cache(None)
+def certificate(out):
+    """(file, file of the key) of a certificate of this host's, made for the occasion."""
+    cert, key = (os.path.join(os.path.abspath(out), f"{name}.pem") for name in ("cert", "key"))
+    status, text = run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+         "-nodes", "-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=IP:127.0.0.1,IP:::1,DNS:localhost"], 30)
+    check(status == 0, f"openssl made no certificate: {text.strip()[-200:]}")
+    return cert, key

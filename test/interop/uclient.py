@@ -7,13 +7,16 @@ import subprocess
 from collections import namedtuple
 
 from servers import SECRET, rest_credentials
-from support import HOST, check, check_equal, echoes, end, free_ports, run, until
+from support import HOST, Case, check, check_equal, echoes, end, free_ports, run, until
 
 TIMEOUT_S = 60
 
-# `flags` as of turnutils_uclient -h; `client` and `relay` are IP versions; `messages` per client.
-Traffic = namedtuple("Traffic", "name flags client relay clients messages size",
-                     defaults=((), 4, 4, 1, 100, 100))
+# `flags` as of turnutils_uclient -h; `client` and `relay` are IP versions; `messages` per client;
+# `transport` from the client to the server; `needs` as Case has it.
+Traffic = namedtuple("Traffic", "name flags client relay clients messages size transport needs",
+                     defaults=((), 4, 4, 1, 100, 100, "udp", ()))
+
+TRANSPORT_FLAGS = {"udp": (), "tcp": ("-t",), "tls": ("-t", "-S"), "dtls": ("-S",)}
 
 TRAFFIC = [
     Traffic("channels"),
@@ -38,7 +41,15 @@ TRAFFIC = [
     Traffic("client to client, IPv6 client and relay", ("-y", "-x"), client=6, relay=6),
     Traffic("client to client, 20 clients", ("-y", "-m", "20"), clients=20),
     Traffic("permissions and channels of no use", ("-G",)),
-]
+] + [row._replace(transport=transport) for transport in ("tcp", "tls", "dtls") for row in (
+    Traffic("channels"),
+    Traffic("Send indications", ("-s",)),
+    Traffic("channels, 171 bytes", size=171),
+    Traffic("channels, 1400 bytes", size=1400),
+    Traffic("channels, IPv6 client and relay", ("-x",), client=6, relay=6),
+    Traffic("channels, 20 clients, fast", ("-m", "20", "-z", "2"), clients=20, messages=200),
+    Traffic("client to client, Send indications", ("-y", "-s")),
+)]
 
 
 # ---- programs ----
@@ -60,11 +71,13 @@ def echo_peer(version):
             end(process)
 
 
-def uclient(relay, flags, client=4, peer=None, login=("-W", SECRET, "-u", "tester"),
+def uclient(relay, flags, at=(4, "udp"), peer=None, login=("-W", SECRET, "-u", "tester"),
             timeout=TIMEOUT_S):
-    """(exit status, output); `peer` is the IP version and port of an echo peer."""
+    """(exit status, output); `at` is how to reach the relay, `peer` an echo peer's IP version and
+    port."""
+    ip, port = relay.at(*at)
     to = ["-e", HOST[peer[0]], "-r", str(peer[1])] if peer else []
-    argv = ["turnutils_uclient", "-p", str(relay.port(client)), *login, *flags, *to, HOST[client]]
+    argv = ["turnutils_uclient", "-p", str(port), *TRANSPORT_FLAGS[at[1]], *login, *flags, *to, ip]
     return run(argv, timeout)
 
 
@@ -139,7 +152,7 @@ def traffic(case):
             peer = None
             if "-y" not in case.flags:
                 peer = case.relay, stack.enter_context(echo_peer(case.relay))
-            status, text = uclient(relay, flags, case.client, peer)
+            status, text = uclient(relay, flags, (case.client, case.transport), peer)
             check_output(status, text, total)
             if server.counts:
                 check_counters(relay, case, text, total, clients, probes)
@@ -226,32 +239,40 @@ def hit_and_run(server):
 # ---- STUN ----
 
 
-def stun(version):
+def stun(argv, version):
+    """A program that asks for its address once or more."""
     def test(server):
         with server.running() as relay:
-            port = relay.port(version)
-            status, text = run(["turnutils_stunclient", "-p", str(port), HOST[version]], 10)
+            ip, port = relay.at(version)
+            status, text = run([*argv, "-p", str(port), ip], 10)
             check_equal("exit status", status, 0)
             mapped = re.search(r"UDP reflexive addr: (.*):\d+", text)
             check(mapped, f"no mapped address: {text!r}")
-            check_equal("mapped address", mapped[1], HOST[version])
+            check_equal("mapped address", mapped[1], ip)
             stats = relay.stats()
             if stats:
                 check(stats["counters"]["bindings"] > 0, "the relay counted no binding")
+                check_equal("errors", stats["counters"]["errors"], 0)
     return test
 
 
-CASES = [(f"uclient: {case.name}", traffic(case)) for case in TRAFFIC] + [
-    ("uclient: credentials from ice_servers/2", own_credentials),
-    ("uclient: two users", two_users),
-    ("uclient: a wrong secret is refused", refused(lambda: ["-W", "wrong", "-u", "tester"])),
-    ("uclient: expired credentials are refused",
-     refused(static_login(lambda: rest_credentials("tester", lifetime=-60)))),
-    ("uclient: somebody else's password is refused",
-     refused(static_login(lambda: (rest_credentials("alice")[0], rest_credentials("bob")[1])))),
-    ("uclient: private peers are refused by default", loopback_peers),
-    ("uclient: damaged messages do no harm", garbage),
-    ("uclient: a flood of short visits does no harm", hit_and_run),
-    ("stunclient: IPv4", stun(4)),
-    ("stunclient: IPv6", stun(6)),
+CASES = [
+    *(Case("uclient", row.name, traffic(row), row.transport, row.needs) for row in TRAFFIC),
+    *(Case("uclient", what, test) for what, test in (
+        ("credentials from ice_servers/2", own_credentials),
+        ("two users", two_users),
+        ("a wrong secret is refused", refused(lambda: ["-W", "wrong", "-u", "tester"])),
+        ("expired credentials are refused",
+         refused(static_login(lambda: rest_credentials("tester", lifetime=-60)))),
+        ("somebody else's password is refused",
+         refused(static_login(lambda: (rest_credentials("alice")[0], rest_credentials("bob")[1])))),
+        ("private peers are refused by default", loopback_peers),
+        ("damaged messages do no harm", garbage),
+        ("a flood of short visits does no harm", hit_and_run),
+    )),
+    Case("stunclient", "Binding, IPv4", stun(["turnutils_stunclient"], 4)),
+    Case("stunclient", "Binding, IPv6", stun(["turnutils_stunclient"], 6)),
+    Case("natdiscovery", "Binding, IPv4", stun(["turnutils_natdiscovery", "-m"], 4)),
+    Case("natdiscovery", "Binding, IPv6", stun(["turnutils_natdiscovery", "-m"], 6)),
+    Case("natdiscovery", "hairpinning", stun(["turnutils_natdiscovery", "-H"], 4)),
 ]
