@@ -16,7 +16,7 @@ import aioice
 from aioice import stun, turn
 from aioice.ice import TransportPolicy
 
-WINDOW = 32  # datagrams under way: far less than any socket buffer holds
+WINDOW = 16  # datagrams under way, twice at most: less than any socket buffer holds
 EXCHANGE_S = 30
 
 

@@ -34,6 +34,10 @@ class Relay:
     def stats(self):
         return self.host.stats(self.name)
 
+    def list(self):
+        """The allocations, as Cromulent.Turn tells them."""
+        return self.host.list(self.name)
+
     def credentials(self, user):
         """(username, password) as users of the library get them."""
         return self.host.credentials(self.name, user)
@@ -110,6 +114,9 @@ class Ours:
 
     def stats(self, name):
         return self.command("stats", name)
+
+    def list(self, name):
+        return self.command("list", name)
 
     def credentials(self, name, user):
         server = self.command("credentials", name, user)[0]
