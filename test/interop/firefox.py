@@ -150,12 +150,14 @@ def check_counters(relay, told, before):
 
 
 def check_end(relay):
+    """The page's allocations are gone: released, or with the connection that Firefox closed."""
     until(20, "no allocation left", lambda: relay.stats()["allocations"] == 0)
     counters = relay.stats()["counters"]
     wanted = dict.fromkeys(("allocations_expired", "unauthenticated", "stale_nonces", "errors",
                             "forbidden", "drop_malformed", "drop_no_channel", "drop_send",
                             "drop_receive"), 0)
-    wanted["allocations_released"] = counters["allocations_created"]
+    ended = counters["allocations_released"] + counters.get("allocations_closed", 0)
+    check_equal("allocations that ended", ended, counters["allocations_created"])
     check_equal("the relay's counters", {key: counters[key] for key in wanted}, wanted)
 
 
