@@ -31,7 +31,7 @@ function summary(report) {
   const pair = selectedPair(report);
   const candidates = ofType(report, "local-candidate");
   return {
-    pair: pair && [pair.local.type, pair.remote.type],
+    pair: pair && { local: pair.local.type, remote: `${pair.remote.address}:${pair.remote.port}` },
     candidates: [...new Set(candidates.map((c) => c.candidateType))],
     relayed: candidates.map((c) => `${c.address}:${c.port}`),
     bytesSent: ofType(report, "candidate-pair").reduce((sum, p) => sum + (p.bytesSent ?? 0), 0),
