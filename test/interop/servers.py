@@ -89,11 +89,12 @@ class Ours:
 
     @contextlib.contextmanager
     def running(self, ips=("127.0.0.1", "::1"), allow=("127.0.0.0/8", "::1/128"), port=0):
+        """A relay with all listeners on ports of its own, or of UDP alone on a given one."""
         with self.lock:
             self.started += 1
             name = f"r{self.started}"
-        listen = [written(transport, ip, port)
-                  for transport in TRANSPORTS if transport in self.speaks for ip in ips]
+        transports = ("udp",) if port else [t for t in TRANSPORTS if t in self.speaks]
+        listen = [written(transport, ip, port) for transport in transports for ip in ips]
         options = [f"listen={','.join(listen)}", f"relay_ip={','.join(ips)}", f"secret={SECRET}",
                    f"realm={REALM}", "workers=2", f"relay_ports={self.ports()}"]
         if allow:
