@@ -89,7 +89,7 @@ test-erl: $(TEST_NEEDS) ## Test the NIF from Erlang (rebar3 eunit)
 test-js: ## Test the browser modules (node --test)
 	$(Q)node --test --test-reporter=spec $(or $(wildcard test/js/*.test.*js assets/js/*.test.*js),$(error no tests in test/js))
 
-test-interop: $(TEST_NEEDS) ## Test against coturn's and aioice's clients
+test-interop: $(TEST_NEEDS) ## Test with clients that others wrote
 	$(Q)$(TEST_ENV) test/interop/run
 
 test-browser: $(TEST_NEEDS) ## Test two Chromium peers that meet through the relay only

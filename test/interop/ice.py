@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from support import Failure, check, check_equal, end, readline, under, until
+from support import Case, Failure, check, check_equal, end, readline, under, until
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 DATAGRAMS = 1000
@@ -80,16 +80,18 @@ def check_counters(relay, counted):
     until(5, "no allocation left", lambda: relay.stats()["allocations"] == 0)
 
 
-def turn_flags(relay, ip, port, user):
+def turn_flags(relay, ip, port, user, transport="udp"):
     username, credential = relay.credentials(user)
-    return ["--turn", ip, "--port", str(port), "--username", username, "--credential", credential]
+    flags = ["--turn", ip, "--port", str(port), "--username", username, "--credential", credential,
+             "--transport", transport]
+    return flags + (["--trust", relay.host.certificate] if transport == "tls" else [])
 
 
-def relay_only(version):
+def relay_only(version, transport="udp"):
     def test(server):
         with server.running() as relay:
-            ip, port = relay.listen["udp", version]
-            flags = [["--relay-only", *turn_flags(relay, ip, port, user)]
+            flags = [["--relay-only", *turn_flags(relay, *relay.at(version, transport), user,
+                                                  transport)]
                      for user in ("alice", "bob")]
             results, counted = meet(flags)
             check_exchange(results)
@@ -102,7 +104,7 @@ def relay_only(version):
 
 def wrong_password(server):
     with server.running() as relay:
-        ip, port = relay.listen["udp", 4]
+        ip, port = relay.at()
         username, _ = relay.credentials("alice")
         peer = Peer(["--relay-only", "--turn", ip, "--port", str(port), "--username", username,
                      "--credential", "wrong"])
@@ -120,7 +122,8 @@ def wrong_password(server):
 
 
 CASES = [
-    ("aioice: relay to relay, IPv4", relay_only(4)),
-    ("aioice: relay to relay, IPv6 clients", relay_only(6)),
-    ("aioice: a wrong password is refused", wrong_password),
+    *(Case("aioice", what, relay_only(version, transport), transport)
+      for transport in ("udp", "tcp", "tls")
+      for what, version in (("relay to relay, IPv4", 4), ("relay to relay, IPv6 clients", 6))),
+    Case("aioice", "a wrong password is refused", wrong_password),
 ]

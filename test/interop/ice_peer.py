@@ -8,6 +8,7 @@ it sends to the TURN server for peers, and what comes back from there.
 import argparse
 import asyncio
 import json
+import os
 import struct
 import sys
 
@@ -15,7 +16,7 @@ import aioice
 from aioice import stun, turn
 from aioice.ice import TransportPolicy
 
-WINDOW = 32  # datagrams under way: far less than any socket buffer holds
+WINDOW = 16  # datagrams under way, twice at most: less than any socket buffer holds
 EXCHANGE_S = 30
 
 
@@ -37,8 +38,12 @@ class Counted:
 
     def __init__(self):
         self.up = self.down = self.up_bytes = self.down_bytes = 0
-        client = turn.TurnClientUdpProtocol
-        send, received = client._send, client.datagram_received
+        for client in (turn.TurnClientUdpProtocol, turn.TurnClientTcpProtocol):
+            self.count_sent(client)
+            self.count_received(client)
+
+    def count_sent(self, client):
+        send = client._send
 
         def counted_send(protocol, data):
             size = relayed(data)
@@ -47,6 +52,11 @@ class Counted:
                 self.up_bytes += size
             send(protocol, data)
 
+        client._send = counted_send
+
+    def count_received(self, client):
+        received = client.datagram_received
+
         def counted_received(protocol, data, addr):
             size = relayed(data)
             if size is not None:
@@ -54,7 +64,7 @@ class Counted:
                 self.down_bytes += size
             received(protocol, data, addr)
 
-        client._send, client.datagram_received = counted_send, counted_received
+        client.datagram_received = counted_received
 
 
 def say(value):
@@ -72,7 +82,9 @@ def connection(args):
         ice_controlling=args.controlling, use_ipv6=False, transport_policy=policy,
         stun_server=(args.stun, args.port) if args.stun else None,
         turn_server=(args.turn, args.port) if args.turn else None,
-        turn_username=args.username, turn_password=args.credential)
+        turn_username=args.username, turn_password=args.credential,
+        turn_transport="udp" if args.transport == "udp" else "tcp",
+        turn_ssl=args.transport == "tls")
 
 
 async def signal(connection):
@@ -130,6 +142,8 @@ def parse():
     p.add_argument("--port", type=int)
     p.add_argument("--username")
     p.add_argument("--credential")
+    p.add_argument("--transport", choices=("udp", "tcp", "tls"), default="udp")
+    p.add_argument("--trust", help="the file of a certificate that TLS may meet")
     p.add_argument("--datagrams", type=int, default=1000)
     p.add_argument("--impatient", action="store_true", help="give checks up after 3.5 s, not 32")
     return p.parse_args()
@@ -139,4 +153,6 @@ if __name__ == "__main__":
     arguments = parse()
     if arguments.impatient:
         stun.RETRY_MAX = 2
+    if arguments.trust:
+        os.environ["SSL_CERT_FILE"] = arguments.trust
     asyncio.run(main(arguments))

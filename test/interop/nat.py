@@ -15,7 +15,7 @@ import subprocess
 import sys
 
 import ice
-from support import Failure, Skip, check, check_equal, run
+from support import Case, Failure, Skip, check, check_equal, run
 
 RELAY_IPS = ("198.18.0.1", "198.18.0.2")
 PORT = 3478
@@ -186,4 +186,4 @@ def cases(server_class, out):
                 check(all("relay" in pair for pair in pairs), f"a way around the relay: {pairs}")
             relay.check_alive()
 
-    return [("aioice: two symmetric NATs, only the relay between", test)]
+    return [Case("aioice", "two symmetric NATs, only the relay between", test)]

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import functools
 import hmac
 import json
 import os
@@ -10,16 +11,14 @@ import subprocess
 import threading
 import time
 
-from support import Failure, binding, check, end, free_ports, readline, under, until
+from support import Failure, binding, check, end, free_ports, readline, run, under, until
 
 SECRET = "interop-secret"
 REALM = "interop"
 PORTS = (20000, 31999)  # below the ports that Linux gives to clients
 START_TIMEOUT_S = 120  # mix may have to compile
-
-# What a server does when it is told to: our option, and coturn's.
-FEATURES = {"mobility": ("mobility=true", "--mobility"),
-            "discovery": ("alternate=127.0.0.2:0", "--listening-ip=127.0.0.2")}
+TRANSPORTS = ("udp", "tcp", "tls", "dtls")
+SECURE = {"tls", "dtls"}
 
 
 class Relay:
@@ -28,11 +27,16 @@ class Relay:
     def __init__(self, host, name, listen):
         self.host, self.name, self.listen = host, name, listen
 
-    def port(self, version, transport="udp"):
-        return self.listen[transport, version][1]
+    def at(self, version=4, transport="udp"):
+        """(ip, port) of the first listener like this."""
+        return self.listen[transport, version]
 
     def stats(self):
         return self.host.stats(self.name)
+
+    def list(self):
+        """The allocations, as Cromulent.Turn tells them."""
+        return self.host.list(self.name)
 
     def credentials(self, user):
         """(username, password) as users of the library get them."""
@@ -49,11 +53,15 @@ class Ours:
     """A BEAM with test/interop/server.exs, which runs as many relays as cases ask for."""
 
     name = "cromulent_turn"
+    # The transports that it listens on, and what more there is of the family: cases that need
+    # another are not run. The one place to add to when the relay learns.
+    speaks = {"udp", "tcp", "tls", "dtls", "mobility", "dual", "discovery"}
     counts = True
     binds_more_channels = True
 
     def __init__(self, out, namespace=None):
-        self.out = out
+        if self.speaks & SECURE:
+            self.certificate, self.key = certificate(out)
         env = {k: v for k, v in os.environ.items() if not k.startswith("TURN_")}
         self.log = open(os.path.join(out, "beam.log"), "ab")
         self.process = subprocess.Popen(
@@ -81,18 +89,24 @@ class Ours:
 
     @contextlib.contextmanager
     def running(self, ips=("127.0.0.1", "::1"), allow=("127.0.0.0/8", "::1/128"), port=0,
-                transports=("udp",), features=()):
+                alternate=None):
+        """A relay with all listeners on ports of its own, or of UDP alone on a given one.
+
+        `alternate` is a second address, which turns RFC 5780 on.
+        """
         with self.lock:
             self.started += 1
             name = f"r{self.started}"
-        listen = ",".join(listeners(ips, port, transports))
-        options = [f"listen={listen}", f"relay_ip={','.join(ips)}", f"secret={SECRET}",
-                   f"realm={REALM}", "workers=2", f"relay_ports={self.ports()}"]
+        transports = ("udp",) if port else [t for t in TRANSPORTS if t in self.speaks]
+        listen = [written(transport, ip, port) for transport in transports for ip in ips]
+        options = [f"listen={','.join(listen)}", f"relay_ip={','.join(ips)}", f"secret={SECRET}",
+                   f"realm={REALM}", "workers=2", f"relay_ports={self.ports()}", "mobility=true"]
         if allow:
             options.append(f"allow_peers={','.join(allow)}")
-        if {"tls", "dtls"} & set(transports):
-            options += [f"{what}={path}" for what, path in certificate(self.out).items()]
-        options += [FEATURES[feature][0] for feature in features]
+        if alternate:
+            options.append(f"alternate={alternate}:0")
+        if self.speaks & SECURE:
+            options += [f"cert={self.certificate}", f"key={self.key}"]
         info = self.command("start", name, *options)
         self.pids[name] = info["os_pid"]
         try:
@@ -107,6 +121,9 @@ class Ours:
 
     def stats(self, name):
         return self.command("stats", name)
+
+    def list(self, name):
+        return self.command("list", name)
 
     def credentials(self, name, user):
         server = self.command("credentials", name, user)[0]
@@ -132,35 +149,34 @@ class Coturn:
     """Debian's coturn. It does not tell its counters: only what clients see is checked."""
 
     name = "coturn"
+    speaks = {"udp", "tcp", "tls", "dtls", "tcp-relay", "mobility", "dual", "discovery"}
     counts = False
     binds_more_channels = False  # 4.6.1 answers aioice's second ChannelBind with 400
 
     def __init__(self, out, namespace=None):
         self.out, self.namespace = out, namespace
+        self.certificate, self.key = certificate(out)
 
     @contextlib.contextmanager
     def running(self, ips=("127.0.0.1", "::1"), allow=("127.0.0.0/8", "::1/128"), port=0,
-                transports=("udp",), features=()):
-        port = port or free_ports(2)
-        tls = ["--no-tls", "--no-dtls"]
-        if {"tls", "dtls"} & set(transports):
-            paths = certificate(self.out)
-            tls = [f"--tls-listening-port={port}", f"--cert={paths['cert']}",
-                   f"--pkey={paths['key']}"]
+                alternate=None):
+        port = port or free_ports(4)  # it takes the next one too, of each
         argv = ["turnserver", "-n", f"--listening-port={port}", f"--realm={REALM}",
-                "--use-auth-secret", f"--static-auth-secret={SECRET}", *tls,
-                "--no-cli", f"--min-port={PORTS[0]}", f"--max-port={PORTS[1]}", "--log-file=stdout",
+                "--use-auth-secret", f"--static-auth-secret={SECRET}", "--mobility",
+                f"--tls-listening-port={port + 2}", f"--cert={self.certificate}",
+                f"--pkey={self.key}", "--no-cli", f"--min-port={PORTS[0]}",
+                f"--max-port={PORTS[1]}", "--log-file=stdout",
                 f"--pidfile={os.path.abspath(self.out)}/coturn-{port}.pid"]
         argv += [f"--listening-ip={ip}" for ip in ips] + [f"--relay-ip={ip}" for ip in ips]
         argv += ["--allow-loopback-peers"] if allow else []
-        argv += [FEATURES[feature][1] for feature in features]
+        argv += [f"--listening-ip={alternate}"] if alternate else []
         with open(os.path.join(self.out, "coturn.log"), "ab") as log:
             process = subprocess.Popen(under(self.namespace, argv), stdin=subprocess.DEVNULL,
                                        stdout=log, stderr=log, start_new_session=True)
             try:
-                listen = addresses(listeners(ips, port, {"udp", *transports}))
+                listen = addresses(written(t, ip, port) for t in TRANSPORTS for ip in ips)
                 if not self.namespace:
-                    until(10, "coturn", lambda: all(map(binding, datagram(listen))))
+                    until(10, "coturn", lambda: answers(listen))
                 yield Relay(self, "coturn", listen)
             finally:
                 end(process)
@@ -176,8 +192,7 @@ class Coturn:
 
     def check_alive(self, _name, listen):
         # from here, nobody in another namespace can be asked
-        check(self.namespace or all(map(binding, datagram(listen))),
-              "the server does not answer any more")
+        check(self.namespace or answers(listen), "the server does not answer any more")
 
     def close(self):
         pass
@@ -190,14 +205,13 @@ def rest_credentials(user, secret=SECRET, lifetime=3600):
     return username, base64.b64encode(mac).decode()
 
 
-def listeners(ips, port, transports):
-    """One for each address and transport, as they are written."""
-    return [f"{transport}:[{ip}]:{port}" if ":" in ip else f"{transport}:{ip}:{port}"
-            for transport in transports for ip in ips]
+def written(transport, ip, port):
+    """A listener as the option `listen` takes it."""
+    return f"{transport}:[{ip}]:{port}" if ":" in ip else f"{transport}:{ip}:{port}"
 
 
 def addresses(listen):
-    """{("udp", 4): (ip, port), ...} of listeners as they are written; the first of each."""
+    """{(transport, 4 or 6): (ip, port)} of listeners as they are written; the first of each."""
     found = {}
     for text in listen:
         transport, ip, port = re.fullmatch(r"(\w+):\[?([^\]]*)\]?:(\d+)", text).groups()
@@ -205,20 +219,17 @@ def addresses(listen):
     return found
 
 
-def datagram(listen):
-    return [address for (transport, _), address in listen.items() if transport == "udp"]
+def answers(listen):
+    return all(binding(at) for (transport, _version), at in listen.items() if transport == "udp")
 
 
-CERTIFICATE_LOCK = threading.Lock()
-
-
+@functools.lru_cache(None)
 def certificate(out):
-    """Paths of a certificate that signs itself, and of its key; made once per run."""
-    paths = {what: os.path.join(os.path.abspath(out), f"{what}.pem") for what in ("cert", "key")}
-    with CERTIFICATE_LOCK:
-        if not os.path.exists(paths["cert"]):
-            subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
-                            "ec_paramgen_curve:P-256", "-nodes", "-days", "3650", "-subj",
-                            "/CN=localhost", "-keyout", paths["key"], "-out", paths["cert"]],
-                           check=True, capture_output=True)
-    return paths
+    """(file, file of the key) of a certificate of this host's, made for the occasion."""
+    cert, key = (os.path.join(os.path.abspath(out), f"{name}.pem") for name in ("cert", "key"))
+    status, text = run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+         "-nodes", "-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=IP:127.0.0.1,IP:::1,DNS:localhost"], 30)
+    check(status == 0, f"openssl made no certificate: {text.strip()[-200:]}")
+    return cert, key

@@ -10,9 +10,27 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections import namedtuple
 
 HOST = {4: "127.0.0.1", 6: "::1"}
 COOKIE = 0x2112A442
+
+
+
+
+class Case(namedtuple("Case", "client what test transport needs", defaults=("udp", ()))):
+    """`test(server)` with a client, over a transport between it and the server.
+
+    `needs` names what the server must speak beside: see `speaks` in servers.py.
+    """
+
+    @property
+    def name(self):
+        over = "" if self.transport == "udp" else f", over {self.transport.upper()}"
+        return f"{self.client}: {self.what}{over}"
+
+    def suits(self, server_class):
+        return {self.transport, *self.needs} <= server_class.speaks
 
 
 class Failure(Exception):
@@ -30,6 +48,13 @@ def check(condition, text):
 
 def check_equal(what, got, expected):
     check(got == expected, f"{what}: {got}, expected {expected}")
+
+
+def missing(what, package):
+    """A client that is not here is a failure where bin/setup installs it, and that is on Debian."""
+    if os.path.exists("/etc/debian_version"):
+        raise Failure(f"{what} is not installed: bin/setup installs {package}")
+    raise Skip(f"{what} is not where Debian has it (in its package {package})")
 
 
 def until(seconds, what, ask):

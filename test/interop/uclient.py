@@ -7,13 +7,18 @@ import subprocess
 from collections import namedtuple
 
 from servers import SECRET, rest_credentials
-from support import HOST, check, check_equal, echoes, end, free_ports, run, until
+from support import HOST, Case, check, check_equal, echoes, end, free_ports, run, until
 
 TIMEOUT_S = 60
 
-# `flags` as of turnutils_uclient -h; `client` and `relay` are IP versions; `messages` per client.
-Traffic = namedtuple("Traffic", "name flags client relay clients messages size transport",
-                     defaults=((), 4, 4, 1, 100, 100, "udp"))
+# `flags` as of turnutils_uclient -h; `client` and `relay` are IP versions; `messages` per client;
+# `transport` from the client to the server; `needs` as Case has it.
+Traffic = namedtuple("Traffic", "name flags client relay clients messages size transport needs",
+                     defaults=((), 4, 4, 1, 100, 100, "udp", ()))
+
+TRANSPORT_FLAGS = {"udp": (), "tcp": ("-t",), "tls": ("-t", "-S"), "dtls": ("-S",)}
+
+CONNECTIONS = {"tcp", "tls"}  # they end with the program, and their allocations with them
 
 TRAFFIC = [
     Traffic("channels"),
@@ -38,19 +43,15 @@ TRAFFIC = [
     Traffic("client to client, IPv6 client and relay", ("-y", "-x"), client=6, relay=6),
     Traffic("client to client, 20 clients", ("-y", "-m", "20"), clients=20),
     Traffic("permissions and channels of no use", ("-G",)),
-    *(Traffic(f"{transport.upper()}, {what}", flags, transport=transport, **more)
-      for transport in ("tcp", "tls", "dtls")
-      for what, flags, more in (
-          ("channels", (), {}),
-          ("Send indications", ("-s",), {}),
-          ("171 bytes", (), {"size": 171}),
-          ("1400 bytes, 10 clients", ("-m", "10"), {"size": 1400, "clients": 10}),
-          ("IPv6 client and relay", ("-x",), {"client": 6, "relay": 6}),
-          ("client to client, 20 clients", ("-y", "-m", "20"), {"clients": 20}),
-      )),
-]
-
-TRANSPORT_FLAGS = {"udp": (), "tcp": ("-t",), "tls": ("-t", "-S"), "dtls": ("-S",)}
+] + [row._replace(transport=transport) for transport in ("tcp", "tls", "dtls") for row in (
+    Traffic("channels"),
+    Traffic("Send indications", ("-s",)),
+    Traffic("channels, 171 bytes", size=171),
+    Traffic("channels, 1400 bytes", size=1400),
+    Traffic("channels, IPv6 client and relay", ("-x",), client=6, relay=6),
+    Traffic("channels, 20 clients, fast", ("-m", "20", "-z", "2"), clients=20, messages=200),
+    Traffic("client to client, Send indications", ("-y", "-s")),
+)]
 
 
 # ---- programs ----
@@ -72,12 +73,13 @@ def echo_peer(version):
             end(process)
 
 
-def uclient(relay, flags, client=4, peer=None, login=("-W", SECRET, "-u", "tester"),
-            timeout=TIMEOUT_S, transport="udp"):
-    """(exit status, output); `peer` is the IP version and port of an echo peer."""
+def uclient(relay, flags, at=(4, "udp"), peer=None, login=("-W", SECRET, "-u", "tester"),
+            timeout=TIMEOUT_S):
+    """(exit status, output); `at` is how to reach the relay, `peer` an echo peer's IP version and
+    port."""
+    ip, port = relay.at(*at)
     to = ["-e", HOST[peer[0]], "-r", str(peer[1])] if peer else []
-    argv = ["turnutils_uclient", "-p", str(relay.port(client, transport)), *login,
-            *TRANSPORT_FLAGS[transport], *flags, *to, HOST[client]]
+    argv = ["turnutils_uclient", "-p", str(port), *TRANSPORT_FLAGS[at[1]], *login, *flags, *to, ip]
     return run(argv, timeout)
 
 
@@ -122,8 +124,7 @@ def reused_ports(text):
 def check_counters(relay, case, text, total, clients, probes):
     """The relay counted what the client did, and nothing else."""
     again = reused_ports(text)
-    stats = relay.stats()
-    counters = stats["counters"]
+    counters = relay.stats()["counters"]
     wanted = {
         "up_packets": total, "down_packets": total,
         "up_bytes": total * case.size, "down_bytes": total * case.size,
@@ -135,10 +136,11 @@ def check_counters(relay, case, text, total, clients, probes):
     if "-G" not in case.flags:
         wanted.update(errors=again, forbidden=0)
     check_equal("the relay's counters", {k: counters.get(k) for k in wanted}, wanted)
-    if case.transport in ("udp", "dtls"):
-        check_equal("allocations left, which uclient never releases", stats["allocations"], probes)
-        check_equal("allocations ended by hand", relay.kill_all(), probes)
-    until(10, "the end of all allocations", lambda: relay.stats()["allocations"] == 0)
+    left = 0 if case.transport in CONNECTIONS else probes
+    until(5, f"{left} allocations left, which uclient never releases",
+          lambda: relay.stats()["allocations"] == left)
+    check_equal("allocations ended by hand", relay.kill_all(), left)
+    check_equal("allocations in the end", relay.stats()["allocations"], 0)
 
 
 def traffic(case):
@@ -149,11 +151,11 @@ def traffic(case):
         if "-z" not in flags:
             flags += ["-z", "5"]
         with contextlib.ExitStack() as stack:
-            relay = stack.enter_context(server.running(transports=(case.transport,)))
+            relay = stack.enter_context(server.running())
             peer = None
             if "-y" not in case.flags:
                 peer = case.relay, stack.enter_context(echo_peer(case.relay))
-            status, text = uclient(relay, flags, case.client, peer, transport=case.transport)
+            status, text = uclient(relay, flags, (case.client, case.transport), peer)
             check_output(status, text, total)
             if server.counts:
                 check_counters(relay, case, text, total, clients, probes)
@@ -218,6 +220,16 @@ def loopback_peers(server):
             check_equal("packets relayed", stats["counters"]["up_packets"], 0)
 
 
+def option(flags, total):
+    """An option of uclient's that changes what it asks for, between clients of its own."""
+    def test(server):
+        with server.running() as relay:
+            status, text = uclient(relay, ["-y", "-n", "10", "-z", "5", *flags])
+            check_output(status, text, total)
+            relay.check_alive()
+    return test
+
+
 def garbage(server):
     """uclient damages a tenth of what it sends; the relay stays, and serves the next client."""
     with server.running() as relay:
@@ -240,39 +252,29 @@ def hit_and_run(server):
 # ---- STUN ----
 
 
-def stun(version):
+def stun(argv, version):
+    """A program that asks for its address once or more."""
     def test(server):
         with server.running() as relay:
-            port = relay.port(version)
-            status, text = run(["turnutils_stunclient", "-p", str(port), HOST[version]], 10)
+            ip, port = relay.at(version)
+            status, text = run([*argv, "-p", str(port), ip], 10)
             check_equal("exit status", status, 0)
             mapped = re.search(r"UDP reflexive addr: (.*):\d+", text)
             check(mapped, f"no mapped address: {text!r}")
-            check_equal("mapped address", mapped[1], HOST[version])
+            check_equal("mapped address", mapped[1], ip)
             stats = relay.stats()
             if stats:
                 check(stats["counters"]["bindings"] > 0, "the relay counted no binding")
-    return test
-
-
-# ---- more than RFC 8656 ----
-
-
-def with_feature(flags, total, features=()):
-    """Traffic between clients of uclient's own that ask for more."""
-    def test(server):
-        with server.running(features=features) as relay:
-            status, text = uclient(relay, ["-y", "-n", "20", "-z", "5", *flags])
-            check_output(status, text, total)
-            relay.check_alive()
+                check_equal("errors", stats["counters"]["errors"], 0)
     return test
 
 
 def discovery(server):
     """RFC 5780 with all four addresses, and with padding; there is no NAT here."""
-    with server.running(features=["discovery"]) as relay:
-        status, text = run(["turnutils_natdiscovery", "-m", "-f", "-P", "-p", str(relay.port(4)),
-                            "-L", HOST[4], HOST[4]], 30)
+    with server.running(alternate="127.0.0.2") as relay:
+        ip, port = relay.at(4)
+        status, text = run(["turnutils_natdiscovery", "-m", "-f", "-P", "-p", str(port),
+                            "-L", ip, ip], 30)
         check_equal("exit status", status, 0)
         check("Other addr: : 127.0.0.2:" in text, f"no other address: {text[-300:]!r}")
         for behaviour in ("Mapping", "Filtering"):
@@ -280,22 +282,29 @@ def discovery(server):
                   f"{behaviour} is not told: {text[-300:]!r}")
 
 
-CASES = [(f"uclient: {case.name}", traffic(case)) for case in TRAFFIC] + [
-    ("uclient: credentials from ice_servers/2", own_credentials),
-    ("uclient: two users", two_users),
-    ("uclient: a wrong secret is refused", refused(lambda: ["-W", "wrong", "-u", "tester"])),
-    ("uclient: expired credentials are refused",
-     refused(static_login(lambda: rest_credentials("tester", lifetime=-60)))),
-    ("uclient: somebody else's password is refused",
-     refused(static_login(lambda: (rest_credentials("alice")[0], rest_credentials("bob")[1])))),
-    ("uclient: private peers are refused by default", loopback_peers),
-    ("uclient: damaged messages do no harm", garbage),
-    ("uclient: a flood of short visits does no harm", hit_and_run),
-    ("stunclient: IPv4", stun(4)),
-    ("stunclient: IPv6", stun(6)),
-    # It asks for tickets, and moves only with those of at most 32 bytes: coturn's.
-    ("uclient: tickets asked for", with_feature(["-M"], 80, ["mobility"])),
-    ("uclient: tickets asked for, Send indications", with_feature(["-M", "-s"], 80, ["mobility"])),
-    ("uclient: dual allocation", with_feature(["-Z"], 40)),
-    ("natdiscovery: mapping, filtering, padding", discovery),
+CASES = [
+    *(Case("uclient", row.name, traffic(row), row.transport, row.needs) for row in TRAFFIC),
+    *(Case("uclient", what, test) for what, test in (
+        ("credentials from ice_servers/2", own_credentials),
+        ("two users", two_users),
+        ("a wrong secret is refused", refused(lambda: ["-W", "wrong", "-u", "tester"])),
+        ("expired credentials are refused",
+         refused(static_login(lambda: rest_credentials("tester", lifetime=-60)))),
+        ("somebody else's password is refused",
+         refused(static_login(lambda: (rest_credentials("alice")[0], rest_credentials("bob")[1])))),
+        ("private peers are refused by default", loopback_peers),
+        ("damaged messages do no harm", garbage),
+        ("a flood of short visits does no harm", hit_and_run),
+    )),
+    Case("uclient", "negative tests of its own", option(["-N", "-c"], 20)),
+    Case("uclient", "TCP allocations", option(["-T"], 20), "tcp", ["tcp-relay"]),
+    Case("uclient", "mobility", option(["-M"], 40), "udp", ["mobility"]),
+    Case("uclient", "mobility, Send indications", option(["-M", "-s"], 40), "udp", ["mobility"]),
+    Case("uclient", "dual allocation", option(["-Z"], 20), "udp", ["dual"]),
+    Case("stunclient", "Binding, IPv4", stun(["turnutils_stunclient"], 4)),
+    Case("stunclient", "Binding, IPv6", stun(["turnutils_stunclient"], 6)),
+    Case("natdiscovery", "Binding, IPv4", stun(["turnutils_natdiscovery", "-m"], 4)),
+    Case("natdiscovery", "Binding, IPv6", stun(["turnutils_natdiscovery", "-m"], 6)),
+    Case("natdiscovery", "mapping, filtering, padding", discovery, "udp", ["discovery"]),
+    Case("natdiscovery", "hairpinning", stun(["turnutils_natdiscovery", "-H"], 4)),
 ]
