@@ -34,7 +34,12 @@ async function connect() {
   await tone.resume();
   const call = new LoopbackCall(servers, { policy: "relay", track: tone.track });
   const [caller, callee] = call.channel("messages");
+  const open = new Promise((resolve) => {
+    caller.addEventListener("open", resolve, { once: true });
+  });
   await call.connect({ timeout: 20_000 });
+  // SCTP comes after DTLS.
+  await open;
   const got = new Promise((resolve) => {
     callee.addEventListener("message", ({ data }) => resolve(data));
   });
