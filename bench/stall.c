@@ -95,11 +95,13 @@ void stall_run(struct bench *b)
     size_t n = proc_threads(b->server.pid[0], threads);
     struct phase before = send_for(b, WARM_UP_S);
     int tid = busiest(b->server.pid[0], threads, n);
+    halt(tid);
     /* who looks on from outside reads this, and knows when */
     printf("{\"stalled\":%d}\n", tid);
     fflush(stdout);
-    halt(tid);
     struct phase during = send_for(b, b->seconds);
+    printf("{\"going_on\":%d}\n", tid);
+    fflush(stdout);
     ptrace(PTRACE_DETACH, tid, NULL, NULL);
     struct phase after = send_for(b, WARM_UP_S);
     printf("{\"mode\":\"%s\",\"clients\":%d,\"asked_pps\":%.0f", b->mode->name, b->load.n,
