@@ -18,6 +18,9 @@ enum {
     CHANNEL = 0x4000,
     BUFFERS = 64, /* packets lie in so many buffers in turn, as those of a batch do */
     BATCH = 512,  /* allocations there at a time, where they come and go */
+    FEW = 64,     /* clients */
+    MANY = 1000,
+    CROWD = 50000,
     ROUNDS_MAX = 99
 };
 
@@ -27,6 +30,9 @@ struct bench {
     struct world *world;
     struct caller *callers;
     uint32_t n;
+    /* of the callers, side by side: a worker has them in cache, from recvmmsg() */
+    struct turn_tuple *tuples;
+    uint32_t *allocs;
     size_t payload;
     int rounds;
     uint8_t *frames; /* BUFFERS of ChannelData */
@@ -49,14 +55,14 @@ static const uint8_t *frame(const struct bench *b, uint64_t i)
 static void pass_up(struct bench *b)
 {
     for (uint32_t i = 0; i < b->n; i++)
-        world_send(b->world, &b->callers[i], frame(b, i), b->payload + STUN_CHANNEL_HEADER_SIZE);
+        world_send(b->world, &b->tuples[i], frame(b, i), b->payload + STUN_CHANNEL_HEADER_SIZE);
 }
 
 static void pass_down(struct bench *b)
 {
     struct addr peer = world_peer();
     for (uint32_t i = 0; i < b->n; i++)
-        world_send_from_peer(b->world, b->callers[i].alloc, &peer,
+        world_send_from_peer(b->world, b->allocs[i], &peer,
                              span_of(frame(b, i) + STUN_CHANNEL_HEADER_SIZE, b->payload));
 }
 
@@ -98,16 +104,30 @@ static void meet_all(struct bench *b, uint32_t n)
     b->n = n;
     b->world = world_new(n);
     b->callers = calloc(n, sizeof *b->callers);
-    if (!b->callers)
+    b->tuples = calloc(n, sizeof *b->tuples);
+    b->allocs = calloc(n, sizeof *b->allocs);
+    if (!b->callers || !b->tuples || !b->allocs)
         die("no memory");
-    for (uint32_t i = 0; i < n; i++)
+    for (uint32_t i = 0; i < n; i++) {
         world_meet(b->world, &b->callers[i], i);
+        b->tuples[i] = b->callers[i].tuple;
+    }
+}
+
+static void allocate_all(struct bench *b)
+{
+    for (uint32_t i = 0; i < b->n; i++) {
+        world_allocate(b->world, &b->callers[i]);
+        b->allocs[i] = b->callers[i].alloc;
+    }
 }
 
 static void part(struct bench *b)
 {
     world_free(b->world);
     free(b->callers);
+    free(b->tuples);
+    free(b->allocs);
 }
 
 /* Every packet must have come out where it should. */
@@ -117,20 +137,32 @@ static void check(const struct bench *b, enum turn_counter counter, uint64_t eff
         die("packets were lost in the engine");
 }
 
-static void measure_data(struct bench *b, uint32_t n, double *up, double *down)
+static void open_channels(struct bench *b, uint32_t n)
 {
     struct sockaddr_in peer = world_peer_name();
     meet_all(b, n);
-    for (uint32_t i = 0; i < n; i++) {
-        world_allocate(b->world, &b->callers[i]);
+    allocate_all(b);
+    for (uint32_t i = 0; i < n; i++)
         world_bind(b->world, &b->callers[i], CHANNEL, &peer);
-    }
-    *up = rate_of(b, pass_up);
+}
+
+static double measure_up(struct bench *b, uint32_t n)
+{
+    open_channels(b, n);
+    double rate = rate_of(b, pass_up);
     check(b, TURN_N_UP_PACKETS, world_to_peers(b->world));
+    part(b);
+    return rate;
+}
+
+static double measure_down(struct bench *b, uint32_t n)
+{
+    open_channels(b, n);
     uint64_t before = world_to_clients(b->world);
-    *down = rate_of(b, pass_down);
+    double rate = rate_of(b, pass_down);
     check(b, TURN_N_DOWN_PACKETS, world_to_clients(b->world) - before);
     part(b);
+    return rate;
 }
 
 /*
@@ -141,8 +173,7 @@ static double measure_pair(struct bench *b, uint32_t n)
 {
     double rate = -1;
     meet_all(b, n);
-    for (uint32_t i = 0; i < n; i++)
-        world_allocate(b->world, &b->callers[i]);
+    allocate_all(b);
     for (uint32_t i = 0; i < n; i++)
         world_bind(b->world, &b->callers[i], CHANNEL, &b->callers[i ^ 1].relayed);
     pass_up(b);
@@ -165,10 +196,10 @@ static void come_and_go(struct bench *b, uint32_t first, double *come, double *g
 {
     double start = cpu_s();
     for (uint32_t i = first; i < first + BATCH; i++)
-        world_send(b->world, &b->callers[i], b->callers[i].allocate, b->callers[i].allocate_len);
+        world_send(b->world, &b->tuples[i], b->callers[i].allocate, b->callers[i].allocate_len);
     double between = cpu_s();
     for (uint32_t i = first; i < first + BATCH; i++)
-        world_send(b->world, &b->callers[i], b->callers[i].release, b->callers[i].release_len);
+        world_send(b->world, &b->tuples[i], b->callers[i].release, b->callers[i].release_len);
     *come += between - start;
     *go += cpu_s() - between;
 }
@@ -228,17 +259,22 @@ static void print_rate(const char *name, double rate)
         printf(",\"%s\":%.0f", name, rate);
 }
 
+static const struct way {
+    const char *name;
+    double (*measure)(struct bench *b, uint32_t n);
+} ways[] = {{"up", measure_up}, {"down", measure_down}, {"pair", measure_pair}};
+
+enum {
+    WAYS = sizeof ways / sizeof *ways
+};
+
 static void print_data(struct bench *b, uint32_t n)
 {
     char name[32];
-    double up, down;
-    measure_data(b, n, &up, &down);
-    snprintf(name, sizeof name, "up_%u", n);
-    print_rate(name, up);
-    snprintf(name, sizeof name, "down_%u", n);
-    print_rate(name, down);
-    snprintf(name, sizeof name, "pair_%u", n);
-    print_rate(name, measure_pair(b, n));
+    for (size_t i = 0; i < WAYS; i++) {
+        snprintf(name, sizeof name, "%s_%u", ways[i].name, n);
+        print_rate(name, ways[i].measure(b, n));
+    }
 }
 
 static void print_alloc(struct bench *b, const char *users, uint32_t n)
@@ -253,29 +289,24 @@ static void print_alloc(struct bench *b, const char *users, uint32_t n)
     print_rate(name, r.cycle);
 }
 
-/* One figure alone, over and over: for a profiler. */
+/* One figure alone: for a profiler. */
 static void only(struct bench *b, const char *what)
 {
-    double up, down;
-    if (strcmp(what, "data") == 0) {
-        measure_data(b, 1000, &up, &down);
-        printf("{\"up\":%.0f,\"down\":%.0f}\n", up, down);
-    } else if (strcmp(what, "pair") == 0) {
-        printf("{\"pair\":%.0f}\n", measure_pair(b, 1000));
-    } else if (strcmp(what, "alloc") == 0) {
-        struct alloc_rates r = measure_alloc(b, BATCH);
-        printf("{\"allocate\":%.0f,\"cycle\":%.0f}\n", r.allocate, r.cycle);
-    } else {
-        die("-o wants data, pair or alloc, not %s", what);
-    }
+    printf("{\"program\":\"core\"");
+    for (size_t i = 0; i < WAYS; i++)
+        if (strcmp(what, ways[i].name) == 0)
+            print_rate(what, ways[i].measure(b, MANY));
+    if (strcmp(what, "alloc") == 0)
+        print_alloc(b, "again", BATCH);
+    printf("}\n");
 }
 
 static void all(struct bench *b)
 {
     printf("{\"program\":\"core\",\"payload\":%zu,\"rounds\":%d", b->payload, b->rounds);
-    print_data(b, 64);
-    print_data(b, 1000);
-    print_data(b, 50000);
+    print_data(b, FEW);
+    print_data(b, MANY);
+    print_data(b, CROWD);
     print_alloc(b, "again", BATCH);
     print_alloc(b, "new", 64 * BATCH);
     printf("}\n");
@@ -304,7 +335,7 @@ int main(int argc, char **argv)
         else if (o == 'c')
             proc_pin(0, number(optarg, 0, 1023));
         else
-            die("usage: core [-l PAYLOAD] [-n ROUNDS] [-c CPU] [-o data|pair|alloc]");
+            die("usage: core [-l PAYLOAD] [-n ROUNDS] [-c CPU] [-o up|down|pair|alloc]");
     }
     make_frames(&b);
     if (what)

@@ -4,8 +4,9 @@ import math
 from dataclasses import dataclass
 from html import escape
 
-PANEL_W, PANEL_H = 300, 240
-LEFT, RIGHT, TOP, BOTTOM = 62, 16, 74, 46
+WIDTH_ALONE, WIDTH_EACH, HEIGHT = 600, 300, 240  # of panels
+LEFT, RIGHT, TOP, BOTTOM = 62, 16, 56, 46
+LEGEND_Y = 26
 # name -> (colour by day, by night, marker)
 STYLES = {
     "cromulent_turn": ("#0969da", "#58a6ff", "circle"),
@@ -133,10 +134,9 @@ def draw_axes(panel, xs, ys):
            f'text-anchor="middle">{escape(panel.y_label)}</text>')
 
 
-def draw_panel(panel, left, log_y, y_values):
+def draw_panel(panel, left, width, ys):
     points = [point for line in panel.lines.values() for point in line]
-    xs = axis([x for x, _, _, _ in points], False, left + LEFT, PANEL_W - LEFT - RIGHT)
-    ys = axis(y_values, log_y, TOP + PANEL_H, -PANEL_H + 20)
+    xs = axis([x for x, _, _, _ in points], False, left + LEFT, width - LEFT - RIGHT)
     yield from draw_axes(panel, xs, ys)
     for name, line in panel.lines.items():
         yield from draw_line(name, line, xs, ys)
@@ -146,8 +146,8 @@ def draw_legend(names):
     x = LEFT
     for name in names:
         style = STYLES.get(name, OTHER)
-        yield marker(style[2], x + 4, 28) + f' class="fill {css_name(name)}"/>'
-        yield f'<text x="{x + 14}" y="32">{escape(name)}</text>'
+        yield marker(style[2], x + 4, LEGEND_Y - 4) + f' class="fill {css_name(name)}"/>'
+        yield f'<text x="{x + 14}" y="{LEGEND_Y}">{escape(name)}</text>'
         x += 36 + 6.6 * len(name)
 
 
@@ -157,16 +157,19 @@ def colours(names, night):
         yield f".line.{css_name(name)} {{ stroke: {colour} }} .fill.{css_name(name)} {{ fill: {colour} }}"
 
 
+def values_of(panels):
+    return [y for panel in panels for line in panel.lines.values() for _, *ys in line for y in ys]
+
+
 def svg(panels, what, log_y=False):
-    """Panels side by side, with one legend and, for a logarithmic axis, the same range of y."""
+    """Panels side by side, with one legend and the same range of y."""
     names = list(dict.fromkeys(name for panel in panels for name in panel.lines))
-    width, height = PANEL_W * len(panels) + RIGHT, TOP + PANEL_H + BOTTOM
-    width = max(width, 560)
-    every_y = [y for p in panels for line in p.lines.values() for _, *ys in line for y in ys]
+    each = WIDTH_ALONE if len(panels) == 1 else WIDTH_EACH
+    width, height = each * len(panels) + RIGHT, TOP + HEIGHT + BOTTOM
+    ys = axis(values_of(panels), log_y, TOP + HEIGHT, 20 - HEIGHT)
     body = list(draw_legend(names))
     for i, panel in enumerate(panels):
-        own = [y for line in panel.lines.values() for _, *ys in line for y in ys]
-        body += draw_panel(panel, i * PANEL_W, log_y, every_y if log_y else own)
+        body += draw_panel(panel, i * each, each, ys)
     return "\n".join([
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
         f'width="{width}" height="{height}" role="img">',

@@ -230,7 +230,7 @@ def stall_lines(stall):
     during, after = stall["during"], stall["after"]
     total, served = stall["clients"], during["clients_served"]
     yield (f"One of two workers was stopped for {stall['seconds']} s: of {total} clients {served} were served all "
-           f"the time, {during['loss_pct_of_served']:.2f} % of their packets lost; after it {after['clients_served']}.")
+           f"the time, {max(0.0, during['loss_pct_of_served']):.2f} % of their packets lost; after it {after['clients_served']}.")
     yield ""
     yield (f"Statistics were asked for {stall['asked']} times meanwhile; {stall['answered']} answers came within "
            f"{stall['patience_ms']} ms (the slowest {stall['slowest_ms']:.1f} ms).")
@@ -257,15 +257,19 @@ def sweep_lines(r, key, figure, lost_max=100.0):
     return lines
 
 
+def in_thousands(lines):
+    return {name: [(x, *(y / 1000 for y in ys)) for x, *ys in line] for name, line in lines.items()}
+
+
 def cpu_plot(r):
-    lines = sweep_lines(r, "sweep-up", "server_cpu_ns_per_pkt", 1.0)
-    lines = {name: [(x, *(y / 1000 for y in ys)) for x, *ys in line] for name, line in lines.items()}
+    lines = in_thousands(sweep_lines(r, "sweep-up", "server_cpu_ns_per_pkt", 1.0))
     return lines and plot.svg([plot.Panel("CPU per relayed packet", lines, "packets per second", "µs")],
                               "CPU time of the server per relayed packet, against the rate")
 
 
 def latency_plot(r):
-    panels = [plot.Panel(name, sweep_lines(r, "sweep-up", figure, 1.0), "packets per second", "µs")
+    panels = [plot.Panel(f"Latency, {name}", in_thousands(sweep_lines(r, "sweep-up", figure, 1.0)),
+                         "packets per second", "ms")
               for name, figure in (("median", "p50_us"), ("99 %", "p99_us"), ("99.9 %", "p999_us"))]
     return panels[0].lines and plot.svg(panels, "Latency through the server, against the rate", log_y=True)
 

@@ -209,10 +209,10 @@ void world_free(struct world *w)
 
 /* ---- callers ---- */
 
-void world_send(struct world *w, const struct caller *c, const uint8_t *bytes, size_t len)
+void world_send(struct world *w, const struct turn_tuple *from, const uint8_t *bytes, size_t len)
 {
     struct turn_packet packet = {.data = bytes, .len = len};
-    turn_server_from_client(w->server, &c->tuple, &packet, w->now);
+    turn_server_from_client(w->server, from, &packet, w->now);
 }
 
 void world_send_from_peer(struct world *w, uint32_t alloc, const struct addr *peer,
@@ -226,7 +226,7 @@ static struct span ask(struct world *w, const struct caller *c, const uint8_t *b
 {
     w->catching = true;
     w->caught_len = 0;
-    world_send(w, c, bytes, len);
+    world_send(w, &c->tuple, bytes, len);
     w->catching = false;
     return span_of(w->caught, w->caught_len);
 }

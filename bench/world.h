@@ -35,7 +35,7 @@ void world_bind(struct world *w, struct caller *c, uint16_t channel,
                 const struct sockaddr_in *peer);
 
 /* What costs are measured of: bytes in, effects out, nothing else. */
-void world_send(struct world *w, const struct caller *c, const uint8_t *bytes, size_t len);
+void world_send(struct world *w, const struct turn_tuple *from, const uint8_t *bytes, size_t len);
 void world_send_from_peer(struct world *w, uint32_t alloc, const struct addr *peer,
                           struct span payload);
 
