@@ -106,7 +106,7 @@ class Coturn:
 
     @staticmethod
     def absent():
-        return None if shutil.which("turnserver") else "apt-get install coturn"
+        return None if shutil.which("turnserver") else "bin/setup installs Debian's coturn"
 
     @staticmethod
     def version():
@@ -135,7 +135,7 @@ class Eturnal:
 
     @classmethod
     def absent(cls):
-        return None if glob.glob(cls.LIBRARY) else "apt-get install erlang-p1-stun"
+        return None if glob.glob(cls.LIBRARY) else "bin/setup --bench installs Debian's erlang-p1-stun"
 
     @classmethod
     def version(cls):
