@@ -14,8 +14,9 @@ enum {
     GRO_BYTES = 65536
 };
 
+/* Room for the larger of the two that are used. */
 struct control {
-    _Alignas(struct cmsghdr) uint8_t bytes[CMSG_SPACE(sizeof(int))];
+    _Alignas(struct cmsghdr) uint8_t bytes[CMSG_SPACE(sizeof(struct in_pktinfo))];
 };
 
 struct side {
@@ -118,6 +119,34 @@ uint8_t *batch_slot(struct batch *b, int i, size_t len)
     return b->out.bytes + (size_t)i * len;
 }
 
+static void put_source(struct msghdr *m, struct control *control, struct in_addr from)
+{
+    struct in_pktinfo info = {.ipi_spec_dst = from};
+    m->msg_control = control;
+    m->msg_controllen = CMSG_SPACE(sizeof info);
+    struct cmsghdr *c = CMSG_FIRSTHDR(m);
+    c->cmsg_level = IPPROTO_IP;
+    c->cmsg_type = IP_PKTINFO;
+    c->cmsg_len = CMSG_LEN(sizeof info);
+    memcpy(CMSG_DATA(c), &info, sizeof info);
+}
+
+bool batch_send_one(const struct batch_way *way, const void *bytes, size_t len)
+{
+    struct control control;
+    struct iovec iov = {(void *)(uintptr_t)bytes, len};
+    struct sockaddr_in to;
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+    if (way->to) {
+        to = *way->to;
+        m.msg_name = &to;
+        m.msg_namelen = sizeof to;
+    }
+    if (way->from.s_addr)
+        put_source(&m, &control, way->from);
+    return sendmsg(way->fd, &m, 0) == (ssize_t)len;
+}
+
 static int send_segmented(struct side *s, const struct batch_way *way, int n, size_t len)
 {
     uint16_t segment = (uint16_t)len;
@@ -144,6 +173,8 @@ int batch_send(struct batch *b, const struct batch_way *way, int n, size_t len)
             s->msgs[i].msg_hdr.msg_name = &s->names[i];
             s->msgs[i].msg_hdr.msg_namelen = sizeof s->names[i];
         }
+        if (way->from.s_addr)
+            put_source(&s->msgs[i].msg_hdr, &s->control[i], way->from);
     }
     if (way->gso && n > 1)
         return send_segmented(s, way, n, len);

@@ -48,8 +48,12 @@ uint8_t *batch_slot(struct batch *b, int i, size_t len);
 struct batch_way {
     int fd;
     const struct sockaddr_in *to; /* NULL: connected */
+    struct in_addr from;          /* 0: where the socket is bound; else not with gso */
     bool gso;
 };
 int batch_send(struct batch *b, const struct batch_way *way, int n, size_t len);
+
+/* One datagram from anywhere in memory; false when it could not be sent. */
+bool batch_send_one(const struct batch_way *way, const void *bytes, size_t len);
 
 #endif

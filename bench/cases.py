@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass, field, replace
 
+from common import DESCRIPTORS
+
 CPU = ("server_cpu_ns_per_pkt", "ns/packet")
 RATES = (2000, 5000, 10000, 20000, 40000, 60000)
+# Allocations that are held: 20,000, or a little fewer than a process may have sockets.
+HELD = min(20000, (DESCRIPTORS - 500) // 1000 * 1000)
 OPEN = ("cromulent_turn", "coturn", "eturnal")
 ALL = ("cromulent_turn", "cromulent_turn-switch", "coturn", "eturnal")
 
@@ -46,7 +50,7 @@ def memory(key, mode, allocations, **more):
     arguments = ("-m", mode, "-n", str(allocations - 256))
     return Case(key, f"memory per allocation, {allocations:,} of them" +
                 (", paired" if mode == "holdpair" else ""),
-                (arguments,), "rss_kb_per_alloc", "KiB", allocations=allocations + 1024, **more)
+                (arguments,), "rss_kb_per_alloc", "KiB", allocations=allocations + 256, **more)
 
 
 BURST = ("-b", "16")
@@ -67,8 +71,8 @@ CASES = [
          "server_cpu_us_per_cycle", "µs/cycle"),
     Case("storm", "allocate and release, 256 at once", (("-m", "storm", "-n", "256"),),
          "server_cpu_us_per_cycle", "µs/cycle"),
-    memory("memory", "hold", 20000, rounds_max=2),
-    memory("memory-pair", "holdpair", 20000, servers=ALL[:3], rounds_max=2),
+    memory("memory", "hold", HELD, rounds_max=2),
+    memory("memory-pair", "holdpair", HELD, servers=ALL[:3], rounds_max=2),
     memory("memory-100k", "holdpair", 100000, servers=("cromulent_turn-switch",), rounds_max=1),
     sweep("up", RATES, "CPU and latency against the rate", rounds_max=3),
     sweep("pair", RATES[:-1], "the same, relay to relay", servers=ALL, rounds_max=3, usual=False),

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "client.h"
 
+#include "batch.h"
 #include "proc.h"
 
 #include <arpa/inet.h>
@@ -17,6 +18,9 @@ enum {
     PORT_FIRST = 10000,
     PORT_LAST = 60999,
     HOST_LAST = 250,
+    SHARERS = 1000,
+    SHARED_PORT_FIRST = 61000,
+    SHARED_PORT_LAST = 64999,
     RECEIVE_BUFFER = 8 << 20,
     TRIES = 7,
     TRY_MS = 300,
@@ -72,13 +76,55 @@ int client_socket(struct client_ports *ports, bool gro)
     die("no free port from %d to %d", PORT_FIRST, PORT_LAST);
 }
 
-void client_open(struct client *c, struct client_source *source, int id)
+static void name_user(struct client *c, const struct client_source *source, int id)
 {
-    *c = (struct client){.fd = client_socket(&source->clients, source->gro), .peer = -1};
-    if (connect(c->fd, (struct sockaddr *)&source->server, sizeof source->server))
-        die("connect: %s", strerror(errno));
     snprintf(c->credentials.user, sizeof c->credentials.user, "%lld:user%d",
              (long long)time(NULL) + 3600, source->users ? id % source->users : id);
+}
+
+void client_open(struct client *c, struct client_source *source, int id)
+{
+    *c = (struct client){
+        .fd = client_socket(&source->clients, source->gro), .owner = true, .peer = -1};
+    if (connect(c->fd, (struct sockaddr *)&source->server, sizeof source->server))
+        die("connect: %s", strerror(errno));
+    name_user(c, source, id);
+}
+
+/* Bound to every local address: 127.0.0.0/8 has enough of them. */
+static int shared_socket(void)
+{
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        die("socket: %s", strerror(errno));
+    prepare(fd, false);
+    for (uint16_t port = SHARED_PORT_FIRST; port <= SHARED_PORT_LAST; port++) {
+        struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(port)};
+        if (bind(fd, (struct sockaddr *)&at, sizeof at) == 0)
+            return fd;
+    }
+    die("no free port from %d to %d", SHARED_PORT_FIRST, SHARED_PORT_LAST);
+}
+
+void client_open_shared(struct client *clients, struct client_source *source, int id)
+{
+    struct client *c = &clients[id];
+    uint32_t n = (uint32_t)(id % SHARERS);
+    uint32_t ip = 127u << 24 | (uint32_t)source->clients.net << 16 | n / HOST_LAST << 8;
+    *c = (struct client){.owner = n == 0, .peer = -1};
+    c->fd = c->owner ? shared_socket() : clients[id - (int)n].fd;
+    c->from.s_addr = htonl(ip | (n % HOST_LAST + 1));
+    name_user(c, source, id);
+}
+
+bool client_transmit(const struct client *c, const struct client_source *source, const void *bytes,
+                     size_t len)
+{
+    struct sockaddr_in to = source->server;
+    if (c->from.s_addr == 0)
+        return send(c->fd, bytes, len, 0) == (ssize_t)len;
+    struct batch_way way = {.fd = c->fd, .to = &to, .from = c->from};
+    return batch_send_one(&way, bytes, len);
 }
 
 void client_open_peer(struct client *c, struct client_source *source)
@@ -91,7 +137,7 @@ void client_open_peer(struct client *c, struct client_source *source)
 
 void client_close(struct client *c)
 {
-    if (c->fd >= 0)
+    if (c->fd >= 0 && c->owner)
         close(c->fd);
     if (c->peer >= 0)
         close(c->peer);
@@ -116,14 +162,12 @@ static bool await(int fd, struct exchange *x)
     return false;
 }
 
-static bool transact(const struct client *c, struct exchange *x)
+static bool transact(const struct client *c, const struct client_source *source, struct exchange *x)
 {
-    for (int tries = 0; tries < TRIES; tries++) {
-        /* what cannot be sent is sent again, as what is lost on the way */
-        ssize_t sent = send(c->fd, x->request, x->request_len, 0);
-        if (sent == (ssize_t)x->request_len && await(c->fd, x))
+    /* what cannot be sent is sent again, as what is lost on the way */
+    for (int tries = 0; tries < TRIES; tries++)
+        if (client_transmit(c, source, x->request, x->request_len) && await(c->fd, x))
             return true;
-    }
     return false;
 }
 
@@ -133,7 +177,7 @@ static void request(struct client *c, const struct client_source *source, struct
 {
     for (int tries = 0; tries < 3; tries++) {
         x->request_len = message_request(x->request, r, &c->credentials, now_ns());
-        if (!transact(c, x))
+        if (!transact(c, source, x))
             die("request %04x: no answer", r->method);
         if (message_error(x->reply) == 0)
             return;

@@ -12,7 +12,9 @@ enum {
 };
 
 struct client {
-    int fd;                       /* connected to the server; -1: none */
+    int fd;                       /* connected to the server, or shared; -1: none */
+    bool owner;                   /* closes fd, and is the one to look at it */
+    struct in_addr from;          /* the local address, where fd is shared; else 0 */
     int peer;                     /* the peer's socket; -1: none of its own */
     struct sockaddr_in peer_addr; /* where the peer is */
     struct sockaddr_in relay;     /* the relayed transport address */
@@ -48,6 +50,16 @@ int client_socket(struct client_ports *ports, bool gro);
 
 /* Fills in client number `id` and connects its socket to the server; nothing is sent. */
 void client_open(struct client *c, struct client_source *source, int id);
+
+/*
+ * The same without a socket of its own: clients 1000 k to 1000 k + 999 share that of 1000 k, each
+ * with another local address (IP_PKTINFO). There can be more of them than descriptors.
+ */
+void client_open_shared(struct client *clients, struct client_source *source, int id);
+
+/* Sends a datagram to the server; false when it could not be. */
+bool client_transmit(const struct client *c, const struct client_source *source, const void *bytes,
+                     size_t len);
 
 /* Opens a socket of its own for the peer. */
 void client_open_peer(struct client *c, struct client_source *source);

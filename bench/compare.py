@@ -1,9 +1,7 @@
 """Compares TURN servers with turnbench: in turns, each alone, on one core. See bench/README.md."""
 
 import argparse
-import contextlib
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -14,7 +12,6 @@ from cases import CASES, QUICK, quickened
 from common import OUT, fail, say
 from servers import SERVERS, Ours
 
-DESCRIPTORS = 524288
 EXTRAS = ("core", "workers", "stall")
 DEFAULT_SERVERS = "cromulent_turn-switch,cromulent_turn,coturn,eturnal"
 
@@ -83,16 +80,9 @@ def present(servers):
             [(server, why) for server, why in absent if why])
 
 
-def raise_descriptors():
-    """Every allocation is a socket, in a server and in the generator."""
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
-
-
 def main():
     options = completed(parse())
     cases, extras = chosen_cases(options)
-    raise_descriptors()
     wanted = choose(options.servers.split(","), SERVERS, "server")
     if any(issubclass(server, Ours) for server in wanted):
         subprocess.run(["mix", "compile"], check=True, stdout=sys.stderr)

@@ -21,7 +21,7 @@ static const int steps[] = {1000, 2000, 5000, 10000, 20000, 50000, 100000, 20000
 static void open_one(struct bench *b, int i)
 {
     struct client *c = &b->load.clients[i];
-    client_open(c, &b->source, i);
+    client_open_shared(b->load.clients, &b->source, i);
     client_allocate(c, &b->source);
     if (b->mode->paired)
         return;
@@ -54,6 +54,7 @@ static uint64_t carry(struct bench *b, int n)
     struct load all = b->load;
     uint64_t carried = 0;
     all.n = n;
+    all.server = b->source.server;
     all.echo = !b->mode->paired;
     all.burst = 1;
     all.rate = n > CARRY_S * CARRY_RATE_MIN ? (double)n / CARRY_S : CARRY_RATE_MIN;

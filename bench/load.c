@@ -33,7 +33,7 @@ struct load_run {
 /* ---- receiving ---- */
 
 /* Counts one payload. One of an earlier load_send() is nobody's. */
-static void count(struct load_run *run, int client, struct span payload)
+static void count(struct load_run *run, struct span payload)
 {
     struct load_result *result = run->result;
     struct stamp s;
@@ -47,29 +47,29 @@ static void count(struct load_run *run, int client, struct span payload)
     if (s.seq < run->first_seq || s.seq >= run->seq)
         return;
     result->delivered++;
-    if (run->load->got)
-        run->load->got[client]++;
+    if (run->load->got) /* clients send in turn */
+        run->load->got[s.seq / (uint64_t)run->load->burst % (uint64_t)run->load->n]++;
     hist_add(&result->latency, now_ns() - s.sent_ns);
 }
 
 /* What a client receives is ChannelData, padded or not (RFC 8656 §12.5), or of no interest. */
-static void count_channel_data(struct load_run *run, int client, struct span packet)
+static void count_channel_data(struct load_run *run, struct span packet)
 {
     struct rbuf r = rbuf_of(packet.data, packet.len);
     uint16_t channel = rbuf_u16(&r), len = rbuf_u16(&r);
     const uint8_t *payload = rbuf_take(&r, len);
     if (payload && channel == CLIENT_CHANNEL)
-        count(run, client, span_of(payload, len));
+        count(run, span_of(payload, len));
 }
 
-static void take(struct load_run *run, int message, int client, bool at_peer)
+static void take(struct load_run *run, int message, bool at_peer)
 {
     struct span packet;
     for (size_t at = 0; (packet = batch_next(run->batch, message, &at)).len > 0;) {
         if (at_peer)
-            count(run, client, packet);
+            count(run, packet);
         else
-            count_channel_data(run, client, packet);
+            count_channel_data(run, packet);
     }
 }
 
@@ -83,7 +83,7 @@ static void drain_socket(struct load_run *run, int client, bool at_peer)
             batch_send_back(run->batch, fd, n);
         else
             for (int i = 0; i < n; i++)
-                take(run, i, client, at_peer);
+                take(run, i, at_peer);
     } while (batch_was_full(run->batch, n));
 }
 
@@ -132,7 +132,10 @@ static void send_burst(struct load_run *run)
     for (int i = 0; i < load->burst; i++)
         compose(run, c, batch_slot(run->batch, i, len));
     struct batch_way way = {.fd = load->from_peer ? c->peer : c->fd,
-                            .to = load->from_peer ? &c->relay : NULL,
+                            .to = load->from_peer  ? &c->relay
+                                  : c->from.s_addr ? &load->server
+                                                   : NULL,
+                            .from = load->from_peer ? (struct in_addr){0} : c->from,
                             .gso = load->gso};
     int n = batch_send(run->batch, &way, load->burst, len);
     run->result->sent += (unsigned)n;
@@ -186,7 +189,8 @@ struct load_run *load_new(const struct load *load)
     if (run->epoll < 0)
         die("epoll_create1: %s", strerror(errno));
     for (int i = 0; i < load->n; i++) {
-        watch(run, load->clients[i].fd, (uint64_t)i << 1);
+        if (load->clients[i].owner)
+            watch(run, load->clients[i].fd, (uint64_t)i << 1);
         watch(run, load->clients[i].peer, (uint64_t)i << 1 | 1);
     }
     return run;

@@ -18,15 +18,16 @@ enum {
 struct load {
     struct client *clients;
     int n;
-    bool from_peer;  /* peers send to relayed addresses, else clients to the server */
-    bool indication; /* clients send Send indications, else ChannelData */
-    bool echo;       /* peers send back what they receive; not with gro */
-    bool gso;        /* a burst leaves as one, and the kernel cuts it up */
-    bool gro;        /* sockets were opened so: many datagrams may arrive as one */
-    int size;        /* payload bytes, LOAD_SIZE_MIN to MESSAGE_PAYLOAD_MAX */
-    int burst;       /* packets per client and turn, 1 to BATCH_MAX */
-    double rate;     /* packets per second; 0: as many as go out */
-    uint64_t *got;   /* packets that arrived, by client; NULL: nobody asks */
+    struct sockaddr_in server; /* for clients that share a socket */
+    bool from_peer;            /* peers send to relayed addresses, else clients to the server */
+    bool indication;           /* clients send Send indications, else ChannelData */
+    bool echo;                 /* peers send back what they receive; not with gro */
+    bool gso;                  /* a burst leaves as one, and the kernel cuts it up */
+    bool gro;                  /* sockets were opened so: many datagrams may arrive as one */
+    int size;                  /* payload bytes, LOAD_SIZE_MIN to MESSAGE_PAYLOAD_MAX */
+    int burst;                 /* packets per client and turn, 1 to BATCH_MAX */
+    double rate;               /* packets per second; 0: as many as go out */
+    uint64_t *got;             /* packets that arrived, by who sent them; NULL: nobody asks */
 };
 
 struct load_result {
