@@ -29,7 +29,7 @@ struct worker_packet {
     unsigned worker;
     struct turn_tuple tuple;
     size_t len;
-    uint8_t bytes[]; /* head- and tailroom included */
+    uint8_t bytes[];
 };
 
 enum job_kind {
