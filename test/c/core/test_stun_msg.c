@@ -1,4 +1,5 @@
 #include "check.h"
+#include "core/crc32.h"
 #include "core/stun_msg.h"
 #include "exact.h"
 #include "vectors.h"
@@ -429,6 +430,12 @@ static void test_fingerprint(void)
     begin(&t);
     stun_put_fingerprint(&t.w);
     stun_put_fingerprint(&t.w);
+    CHECK_EQ(stun_msg_decode(&m, t.bytes, t.w.pos, NULL), CT_EFPLAST);
+    begin(&t); /* right for the length that the header has at last, and not last all the same */
+    stun_put_fingerprint(&t.w);
+    stun_put_u32(&t.w, STUN_ATTR_LIFETIME, 900);
+    struct wbuf value = wbuf_of(t.bytes + 24, 4);
+    wbuf_u32(&value, crc32_of(t.bytes, 20) ^ STUN_FINGERPRINT_XOR);
     CHECK_EQ(stun_msg_decode(&m, t.bytes, t.w.pos, NULL), CT_EFPLAST);
 }
 

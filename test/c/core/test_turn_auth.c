@@ -275,6 +275,8 @@ static void test_expiry(void)
     engine_pass(&e, 100 * 1000);
     CHECK_EQ(client_refresh(&c, 600), 0);
     CHECK_EQ(client_permit(&c, "198.51.100.1:1"), 0);
+    struct client other = client_with(&e, "203.0.113.7:5000", "1700000010:x", "north");
+    CHECK_EQ(client_refresh(&other, 0), 441); /* looked at for its name, not for its age */
     const char *bad[] = {"alice",         ":alice", "-1:alice",
                          "1700003600x:a", "",       "99999999999999999999:a"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
