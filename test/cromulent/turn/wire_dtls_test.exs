@@ -37,6 +37,15 @@ defmodule Cromulent.Turn.WireDtlsTest do
              )
   end
 
+  test "takes the protocols of RFC 7443 too", %{relay: relay, made: made} do
+    for protocol <- ["stun.turn", "stun.nat-discovery"] do
+      tls = made.verify ++ [alpn_advertised_protocols: [protocol]]
+      client = client(relay, transport: :dtls, tls: tls)
+      assert info(client).alpn == protocol
+      assert {:ok, _} = Client.binding(client)
+    end
+  end
+
   # OTP 25 does not tell the address of a DTLS socket.
   defp own_udp_ports do
     for port <- Port.list(),
