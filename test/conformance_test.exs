@@ -155,7 +155,7 @@ defmodule Cromulent.Turn.ConformanceTest do
 
   # ---- a cell of tests ----
 
-  @token ~r/\s*(?:(?<file>[a-z][\w.\/]*):\s|(?<test>test_\w+)|"(?<text>(?:\\.|[^"\\])*)"|(?<word>[a-z_]+)|(?<other>[,;]|\([^)]*\)))/
+  @token ~r/\s*(?:(?<file>[a-z][\w.\/]*)(?::\s| as above)|(?<test>test_\w+)|"(?<text>(?:\\.|[^"\\])*)"|(?<other>[,;]|and\b|\([^)]*\))|(?<word>[a-z_]+))/
 
   # What a cell names and is not there, each told in a few words.
   defp faults(cell, line), do: faults(cell <> " ", nil, line, 0)
@@ -275,6 +275,8 @@ defmodule Cromulent.Turn.ConformanceTest do
     assert ["line 1: there are no tests of turn_nothing"] = faults("turn_nothing: all", 1)
     assert ["line 1: as is no test", _] = faults("wire_auth: as above", 1)
     assert ["line 1: no test is named"] = faults("wire_auth: ", 1)
+
+    assert faults(~s(wire_auth as above, and "is idempotent"), 1) == []
 
     assert faults(~s(sim: expiry; relay/test_sock: test_icmp; turn_users: all (bounded\)), 1) ==
              []
