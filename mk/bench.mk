@@ -1,6 +1,6 @@
 # Benchmarks: the load generator, the engine alone, and the run that compares (bench/README.md).
 
-BENCH_OUT := _build/bench
+BENCH_OUT := $(if $(SANITIZE),$(OUT),_build)/bench
 # Two programs share these; the rest is the load generator's.
 BENCH_BOTH := bench/message.c bench/proc.c
 BENCH_CORE := bench/core.c bench/world.c
@@ -24,3 +24,14 @@ bench: ## Compare this relay with its peers, and write the report (20 to 30 minu
 	$(Q)MAKE="$(MAKE)" bench/run $(BENCH)
 
 bench-build: build $(BENCH_OUT)/turnbench $(BENCH_OUT)/core ## Build the load generator and the engine's benchmark
+
+# Part of test-c: both programs under the sanitizers, with what needs no server.
+ifeq ($(OS),Linux)
+.PHONY: run-test-bench
+run-test-c: run-test-bench
+run-test-bench: $(BENCH_OUT)/turnbench $(BENCH_OUT)/core
+	$(Q)$(BENCH_OUT)/core -n 1 >$(BENCH_OUT)/core.json
+	$(Q)for burst in "" "-b 16" "-b 16 -g -G -j 2"; do \
+	    $(BENCH_OUT)/turnbench -m floor -t 1 -n 8 -r 2000 $$burst >$(BENCH_OUT)/floor.json || exit 1; done
+	@echo "  bench works"
+endif
