@@ -10,7 +10,7 @@ from cases import CASES, FLOOR
 from common import CORE, TURNBENCH, Failed, say
 from servers import SECRET
 
-TURNBENCH_TIMEOUT_S = 300
+TURNBENCH_TIMEOUT_S = 900
 FAILURES_MAX = 2
 
 

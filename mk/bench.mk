@@ -30,7 +30,8 @@ ifeq ($(OS),Linux)
 .PHONY: run-test-bench
 run-test-c: run-test-bench
 run-test-bench: $(BENCH_OUT)/turnbench $(BENCH_OUT)/core
-	$(Q)$(BENCH_OUT)/core -n 1 >$(BENCH_OUT)/core.json
+	$(Q)for what in up down pair alloc; do \
+	    $(BENCH_OUT)/core -n 1 -o $$what >$(BENCH_OUT)/core.json || exit 1; done
 	$(Q)for burst in "" "-b 16" "-b 16 -g -G -j 2"; do \
 	    $(BENCH_OUT)/turnbench -m floor -t 1 -n 8 -r 2000 $$burst >$(BENCH_OUT)/floor.json || exit 1; done
 	@echo "  bench works"
