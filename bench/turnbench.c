@@ -65,10 +65,10 @@ void bench_open_all(struct bench *b)
 
 void bench_close_all(struct bench *b)
 {
-    for (int i = 0; i < b->load.n; i++) {
+    for (int i = 0; i < b->load.n; i++)
         client_release(&b->load.clients[i], &b->source);
+    for (int i = 0; i < b->load.n; i++)
         client_close(&b->load.clients[i]);
-    }
 }
 
 /* ---- the command line ---- */
