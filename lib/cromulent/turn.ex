@@ -45,9 +45,10 @@ defmodule Cromulent.Turn do
   | `max_ice_servers` | `TURN_MAX_ICE_SERVERS` | 8 | servers in one payload, 1 to 32 |
   | `host` | | | the DNS name or address that clients are told |
   | `software` | | `cromulent_turn/VERSION` | SOFTWARE of RFC 8489 §14.14; empty to hide |
+  | `permission_events` | | `false` | each new permission is told and logged, see `Cromulent.Turn.Telemetry` |
 
   Further options, in code and `config` only, are the limits and lifetimes of `docs/control.md`:
-  `max_allocations`, `user_quota`, `userhashes`, `max_permissions`, `max_channels`, `lifetime_default`,
+  `max_allocations`, `user_quota`, `user_bandwidth` (bytes per second), `userhashes`, `max_permissions`, `max_channels`, `lifetime_default`,
   `lifetime_max`, `permission_lifetime`, `channel_lifetime`, `channel_quarantine`,
   `reservation_lifetime`, `nonce_lifetime`, `challenge_rate`, `challenge_burst`, `max_connections`,
   `source_connections`, `connection_idle`, `handshake_rate` and `handshake_burst`.

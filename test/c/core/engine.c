@@ -23,7 +23,7 @@ static struct sent *keep(struct sent *out, size_t n, struct span data)
 {
     struct sent *s = &out[n % ENGINE_OUT_MAX];
     memset(s, 0, sizeof *s);
-    CHECK(data.len <= sizeof s->bytes);
+    s->whole = data.len;
     s->len = data.len < sizeof s->bytes ? data.len : sizeof s->bytes;
     if (s->len)
         memcpy(s->bytes, data.data, s->len);
@@ -126,6 +126,10 @@ static void io_event(struct turn_io *io, const struct turn_event *event)
         break;
     case TURN_EV_PEER_FORBIDDEN:
         e->forbidden++;
+        break;
+    case TURN_EV_PERMISSION_CREATED:
+        e->permitted++;
+        e->last_peer = *event->peer;
         break;
     case TURN_EV_AUTH_FAILED:
         e->auth_failed++;

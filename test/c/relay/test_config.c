@@ -152,6 +152,7 @@ static const struct {
     {"workers", offsetof(struct relay_config, workers), 64},
     {"max_allocations", offsetof(struct relay_config, turn.max_allocations), 1u << 24},
     {"user_quota", offsetof(struct relay_config, turn.user_quota), UINT32_MAX},
+    {"user_bandwidth", offsetof(struct relay_config, turn.user_bandwidth), UINT32_MAX},
     {"userhashes", offsetof(struct relay_config, turn.userhashes), 1u << 20},
     {"max_permissions", offsetof(struct relay_config, turn.max_permissions), 4096},
     {"max_channels", offsetof(struct relay_config, turn.max_channels), 4096},
