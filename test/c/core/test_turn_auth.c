@@ -338,6 +338,7 @@ static void test_refusals_are_limited(void)
     struct client c = client_at(&e, "203.0.113.7:5000", "alice");
     for (int i = 0; i < 3; i++)
         CHECK_EQ(send_allocate(&c), 401);
+    CHECK(c.reply_len <= 200); /* about five times what asked for it */
     CHECK_EQ(send_allocate(&c), NO_REPLY);
     CHECK_EQ(engine_counter(&e, TURN_N_DROP_RATE), 1);
     struct client other = client_at(&e, "203.0.113.8:5000", "alice");

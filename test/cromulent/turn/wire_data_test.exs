@@ -60,10 +60,13 @@ defmodule Cromulent.Turn.WireDataTest do
     test "drop what has no permission, in both directions", context do
       %{client: client, relayed: {ip, port}, socket: socket, peer: peer} = context
       {stranger, stranger_address} = peer({127, 0, 0, 2})
+      # A connected socket fails to send after an ICMP error.
+      :ok = :gen_udp.connect(stranger, ip, port)
       :ok = Client.send_to(client, stranger_address, "out")
-      :ok = :gen_udp.send(stranger, ip, port, "in")
+      :ok = :gen_udp.send(stranger, "in")
       :ok = :gen_udp.send(socket, ip, port, "marker")
       assert Client.recv(client, 2_000) == {:ok, {:data, peer, "marker"}}
+      assert :gen_udp.send(stranger, "in") == :ok
 
       {:ok, client} = Client.permit(client, [stranger_address])
       refute_relayed(stranger, fn -> Client.send_to(client, stranger_address, "marker") end)

@@ -107,6 +107,27 @@ defmodule Cromulent.Turn.WireIpHeaderTest do
     assert {0, _} = recv(client.socket)
   end
 
+  # RFC 8656 §13, the alternate: what came does not matter.
+  test "has the TTL of the system" do
+    default = "/proc/sys/net/ipv4/ip_default_ttl" |> File.read!() |> String.trim()
+    default = String.to_integer(default)
+    relay = one_worker([])
+    {socket, peer} = peer()
+    {client, {ip, port}} = allocated(relay)
+    {:ok, client} = Client.permit(client, [peer])
+    for s <- [socket, client.socket], do: :ok = :inet.setopts(s, recvttl: true)
+
+    for ttl <- [1, 17, 255] do
+      :ok = :inet.setopts(client.socket, ttl: ttl)
+      :ok = Client.send_to(client, peer, "up")
+      assert_receive {:udp, ^socket, _, _, [ttl: ^default], "up"}, 5_000
+      :ok = :inet.setopts(socket, ttl: ttl)
+      :ok = :gen_udp.send(socket, ip, port, "down")
+      own = client.socket
+      assert_receive {:udp, ^own, _, _, [ttl: ^default], _packet}, 5_000
+    end
+  end
+
   # RFC 8656 §15, the alternate: a connection's own mark says nothing of what is in it.
   test "is that of best effort for what comes over a connection" do
     relay = one_worker(keep_dscp: true, listen: ["tcp:127.0.0.1:0", "udp:127.0.0.1:0"])

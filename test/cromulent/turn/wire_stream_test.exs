@@ -194,31 +194,6 @@ defmodule Cromulent.Turn.WireStreamTest do
 
     defp big(size), do: :binary.copy("x", size)
 
-    # RFC 8656 §15. The loopback device takes packets of 65,536 bytes.
-    test "has datagrams in one piece or not at all where DONT-FRAGMENT says so", %{relay: relay} do
-      {socket, peer} = large_peer({0, 0, 0, 0, 0, 0, 0, 1})
-      attributes = [requested_address_family: :ipv6]
-      {client, relayed} = allocated_tcp(relay, attributes: attributes)
-      {:ok, client} = Client.permit(client, [peer])
-      data = :crypto.strong_rand_bytes(65_500)
-
-      for _ <- 1..3 do
-        send_whole(client, peer, data)
-        assert {:ok, {:icmp, ^peer, {2, 0, mtu}}} = Client.recv(client, 5_000)
-        assert mtu in 1280..65_536
-        send_whole(client, peer, "short")
-        assert peer_recv(socket) == {relayed, "short"}
-        # what comes next may be cut again
-        :ok = Client.send_to(client, peer, data)
-        assert peer_recv(socket) == {relayed, data}
-      end
-    end
-
-    defp send_whole(client, peer, data) do
-      attributes = [xor_peer_address: peer, dont_fragment: true, data: data]
-      :ok = Client.send_packet(client, Stun.encode(Stun.new(:indication, :send, attributes)))
-    end
-
     test "relays many frames of one write in their order", context do
       %{client: client, relayed: relayed, socket: socket, peer: peer} = context
       {:ok, client} = Client.bind(client, 0x4001, peer)
