@@ -250,8 +250,8 @@ static bool read_user(struct turn_server *s, struct turn_request *r)
     struct span name = stun_msg_bytes(r->msg, STUN_ID_USERNAME);
     struct span hash = stun_msg_bytes(r->msg, STUN_ID_USERHASH);
     r->auth.username = name.data ? stun_stripped(name, true) : hash;
-    if (name.data)
-        return name.len <= STUN_USERNAME_MAX;
+    if (name.data) /* longer ones than may be sent have to be read (§14.3), as nobody's */
+        return name.len <= STUN_TEXT_MAX;
     if (hash.len != TURN_USERHASH_SIZE)
         return false;
     r->auth.username = find_hashed(s, r->alloc, hash);
@@ -277,7 +277,8 @@ static const char *user_problem(struct turn_server *s, struct turn_request *r)
         return NULL;
     if (!span_eq(realm, span_str(s->config->realm)))
         return "wrong_realm";
-    if (stun_rest_username(r->auth.username, &expiry, NULL) != CT_OK)
+    if (r->auth.username.len > STUN_USERNAME_MAX ||
+        stun_rest_username(r->auth.username, &expiry, NULL) != CT_OK)
         return "malformed_username";
     if (!any_secret_holds(s, r))
         return "bad_password";

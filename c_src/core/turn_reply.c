@@ -47,17 +47,27 @@ struct wbuf turn_reply_begin(struct turn_server *s, const struct turn_request *r
     return w;
 }
 
+/* RFC 7982 §3.3: Req as it came; Resp, how many answers there were, is 0 of who does not count. */
+static void echo_transmit_counter(const struct turn_request *r, struct wbuf *w)
+{
+    uint32_t counter;
+    if (stun_msg_u32(r->msg, STUN_ID_TRANSMIT_COUNTER, &counter) == CT_OK)
+        stun_put_u32(w, STUN_ATTR_TRANSMIT_COUNTER, counter & 0xFF00);
+}
+
 void turn_reply_send(struct turn_server *s, const struct turn_request *r, struct wbuf *w)
 {
     const char *software = s->config->software;
     if (*software)
         stun_put(w, STUN_ATTR_SOFTWARE, software, strlen(software));
+    echo_transmit_counter(r, w);
     if (r->auth.protect && stun_put_integrity(w, s->crypto, r->auth.reply, &r->auth.key) != CT_OK)
         return;
     if (stun_msg_has(r->msg, STUN_ID_FINGERPRINT))
         stun_put_fingerprint(w);
+    struct turn_out out = {.head = span_of(w->data, w->pos)};
     if (!w->failed)
-        s->io->ops->to_client(s->io, r->tuple, span_of(w->data, w->pos));
+        s->io->ops->to_client(s->io, r->tuple, &out);
 }
 
 void turn_reply_ok(struct turn_server *s, const struct turn_request *r)

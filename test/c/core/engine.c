@@ -1,9 +1,9 @@
 #include "engine.h"
 
 #include "core/turn_frame.h"
+#include "exact.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 /* ---- effects ---- */
 
@@ -19,22 +19,27 @@ static uint8_t *io_reserve(struct turn_io *io, size_t size)
     return e->scratch;
 }
 
-static struct sent *keep(struct sent *out, size_t n, struct span data)
+static struct sent *keep(struct sent *sent, size_t n, const struct turn_out *out)
 {
-    struct sent *s = &out[n % ENGINE_OUT_MAX];
+    struct sent *s = &sent[n % ENGINE_OUT_MAX];
     memset(s, 0, sizeof *s);
-    s->whole = data.len;
-    s->len = data.len < sizeof s->bytes ? data.len : sizeof s->bytes;
-    if (s->len)
-        memcpy(s->bytes, data.data, s->len);
+    s->whole = out->head.len + out->body.len + out->pad;
+    struct turn_out kept = *out;
+    if (s->whole > sizeof s->bytes)
+        kept.body.len = sizeof s->bytes - out->head.len - out->pad;
+    struct wbuf w = wbuf_of(s->bytes, sizeof s->bytes);
+    turn_out_put(&w, &kept);
+    CHECK(!w.failed);
+    s->len = w.pos;
     return s;
 }
 
-static void io_to_client(struct turn_io *io, const struct turn_tuple *to, struct span data)
+static void io_to_client(struct turn_io *io, const struct turn_tuple *to,
+                         const struct turn_out *out)
 {
     struct engine *e = engine_of(io);
     CHECK(!e->locked);
-    keep(e->to_client, e->to_clients++, data)->tuple = *to;
+    keep(e->to_client, e->to_clients++, out)->tuple = *to;
 }
 
 static void io_to_peer(struct turn_io *io, struct turn_relay *from, const struct addr *to,
@@ -42,7 +47,8 @@ static void io_to_peer(struct turn_io *io, struct turn_relay *from, const struct
 {
     struct engine *e = engine_of(io);
     CHECK(from->open && !e->locked);
-    struct sent *s = keep(e->to_peer, e->to_peers++, data);
+    struct turn_out out = {.body = data};
+    struct sent *s = keep(e->to_peer, e->to_peers++, &out);
     s->from = from->at;
     s->to = *to;
     s->flags = flags;
@@ -99,16 +105,15 @@ static void io_hand_over(struct turn_io *io, unsigned worker, const struct turn_
                          struct span data)
 {
     struct engine *e = engine_of(io), *other = &e->others[worker];
-    uint8_t *buffer = malloc(TURN_HEADROOM + data.len + TURN_TAILROOM);
-    struct turn_packet packet = {.data = buffer + TURN_HEADROOM, .len = data.len};
+    struct exact copy = exact_of(data.data, data.len, 0);
+    struct turn_packet packet = {.data = copy.data, .len = copy.len};
     CHECK(e->others && !e->locked && worker != e->worker);
     e->handed++;
-    memcpy(packet.data, data.data, data.len);
     size_t before = other->to_clients;
     turn_server_handed(other->server, tuple, &packet, e->now);
     for (; before < other->to_clients; before++)
         e->to_client[e->to_clients++ % ENGINE_OUT_MAX] = other->to_client[before % ENGINE_OUT_MAX];
-    free(buffer);
+    exact_free(&copy);
 }
 
 static void io_event(struct turn_io *io, const struct turn_event *event)
@@ -321,15 +326,13 @@ void attrs_bytes(struct attrs *a, uint16_t type, const void *v, size_t len)
     stun_put(&a->w, type, v, len);
 }
 
-/* Hands the engine a copy with head- and tailroom, as a worker's receive buffer has it. */
+/* Hands the engine a copy that ends where it ends. */
 void client_send(struct client *c, const void *data, size_t len)
 {
-    uint8_t *buffer = malloc(TURN_HEADROOM + len + TURN_TAILROOM);
-    struct turn_packet packet = {.data = buffer + TURN_HEADROOM, .len = len};
-    if (len)
-        memcpy(packet.data, data, len);
+    struct exact copy = exact_of(data, len, 0);
+    struct turn_packet packet = {.data = copy.data, .len = copy.len};
     turn_server_from_client(c->e->server, &c->tuple, &packet, c->e->now);
-    free(buffer);
+    exact_free(&copy);
 }
 
 static void put_credentials(struct client *c, struct wbuf *w)
@@ -349,6 +352,36 @@ static void put_credentials(struct client *c, struct wbuf *w)
     CHECK(stun_put_integrity(w, c->e->crypto, c->integrity, &c->key) == CT_OK);
 }
 
+/* What holds for every answer: STUN-MSG-13, STUN-ATTR-19, STUN-MI-09, STUN-LTC-02, 17, 18. */
+static void check_answer(const struct client *c, int code)
+{
+    const struct stun_msg *m = &c->msg;
+    bool challenge = code == STUN_UNAUTHENTICATED || code == STUN_STALE_NONCE;
+    bool sha1 = stun_msg_has(m, STUN_ID_MESSAGE_INTEGRITY);
+    bool sha256 = stun_msg_has(m, STUN_ID_MESSAGE_INTEGRITY_SHA256);
+    CHECK_EQ(m->method, c->method);
+    CHECK_EQ(stun_msg_has(m, STUN_ID_ERROR_CODE), m->cls == STUN_ERROR);
+    CHECK(!stun_msg_has(m, STUN_ID_USERNAME) && !stun_msg_has(m, STUN_ID_USERHASH));
+    CHECK(!stun_msg_has(m, STUN_ID_PASSWORD_ALGORITHM));
+    CHECK(!sha1 || !sha256);
+    CHECK_EQ(stun_msg_has(m, STUN_ID_REALM), challenge);
+    CHECK_EQ(stun_msg_has(m, STUN_ID_NONCE), challenge);
+    CHECK_EQ(stun_msg_has(m, STUN_ID_PASSWORD_ALGORITHMS), challenge);
+    if (challenge || c->method == STUN_BINDING)
+        CHECK(!sha1 && !sha256);
+    else if (code != STUN_BAD_REQUEST) /* which comes before authentication too */
+        CHECK(sha1 || sha256);
+}
+
+static int code_of(const struct client *c)
+{
+    if (c->msg.cls == STUN_SUCCESS)
+        return 0;
+    struct span code = stun_msg_bytes(&c->msg, STUN_ID_ERROR_CODE);
+    CHECK(c->msg.cls == STUN_ERROR && code.len >= 4);
+    return code.len >= 4 ? code.data[2] * 100 + code.data[3] : NO_REPLY;
+}
+
 int client_read(struct client *c, struct span reply)
 {
     struct engine *e = c->e;
@@ -361,11 +394,9 @@ int client_read(struct client *c, struct span reply)
         CHECK_EQ(stun_check_integrity(e->crypto, &c->msg, STUN_INTEGRITY_SHA1, &c->key), CT_OK);
     if (stun_msg_has(&c->msg, STUN_ID_MESSAGE_INTEGRITY_SHA256))
         CHECK_EQ(stun_check_integrity(e->crypto, &c->msg, STUN_INTEGRITY_SHA256, &c->key), CT_OK);
-    if (c->msg.cls == STUN_SUCCESS)
-        return 0;
-    struct span code = stun_msg_bytes(&c->msg, STUN_ID_ERROR_CODE);
-    CHECK(c->msg.cls == STUN_ERROR && code.len >= 4);
-    return code.len >= 4 ? code.data[2] * 100 + code.data[3] : NO_REPLY;
+    int code = code_of(c);
+    check_answer(c, code);
+    return code;
 }
 
 static int read_reply(struct client *c, size_t replies_before)
@@ -383,6 +414,7 @@ size_t client_encode(struct client *c, uint16_t method, const struct attrs *a,
                      uint8_t bytes[ENGINE_BYTES_MAX])
 {
     struct wbuf w = wbuf_of(bytes, ENGINE_BYTES_MAX);
+    c->method = method;
     stun_begin(&w, stun_type(method, STUN_REQUEST), c->tid);
     if (a) {
         wbuf_bytes(&w, a->bytes + STUN_HEADER_SIZE, a->w.pos - STUN_HEADER_SIZE);
@@ -507,11 +539,10 @@ void peer_send(struct client *c, const char *peer, const char *payload)
     size_t len = strlen(payload);
     if (!relay)
         return;
-    uint8_t *buffer = malloc(TURN_HEADROOM + len + TURN_TAILROOM);
-    struct turn_packet packet = {.data = buffer + TURN_HEADROOM, .len = len};
-    memcpy(packet.data, payload, len);
+    struct exact copy = exact_of(payload, len, 0);
+    struct turn_packet packet = {.data = copy.data, .len = copy.len};
     turn_server_from_peer(c->e->server, relay->alloc, &from, &packet, c->e->now);
-    free(buffer);
+    exact_free(&copy);
 }
 
 static const struct sent *last_to_client(const struct client *c)

@@ -520,6 +520,26 @@ static void test_refusals_leave_nothing(void)
     engine_stop(&e);
 }
 
+/* TURN-ALLOC-17, 43: more reservations than are held at once; what was opened for it is closed. */
+static void test_reservations_run_out(void)
+{
+    engine_init(&e);
+    e.config.max_allocations = TURN_RESERVATIONS_MAX + 1;
+    e.config.challenge_rate = 0;
+    engine_start(&e);
+    for (int i = 0; i < TURN_RESERVATIONS_MAX; i++) {
+        struct client c = fresh("alice");
+        CHECK_EQ(allocate_bytes(&c, STUN_ATTR_EVEN_PORT, "\x80", 1), 0);
+    }
+    struct client late = fresh("bob");
+    for (int again = 0; again < 3; again++)
+        CHECK_EQ(allocate_bytes(&late, STUN_ATTR_EVEN_PORT, "\x80", 1), 508);
+    CHECK_EQ(engine_open_relays(&e), TURN_RESERVATIONS_MAX);
+    engine_pass(&e, 30 * 1000);
+    CHECK_EQ(allocate_bytes(&late, STUN_ATTR_EVEN_PORT, "\x80", 1), 0);
+    engine_stop(&e);
+}
+
 /* TURN-GEN-07: SOFTWARE in answers to Allocate and Refresh, whatever they say. */
 static void test_software(void)
 {
@@ -595,6 +615,7 @@ int main(void)
         CHECK_TEST(test_tunnelled_clients),
         CHECK_TEST(test_odd_requests),
         CHECK_TEST(test_refusals_leave_nothing),
+        CHECK_TEST(test_reservations_run_out),
         CHECK_TEST(test_software),
     };
     return CHECK_RUN(tests);

@@ -245,6 +245,7 @@ int main(void)
         CHECK_TEST(test_allocations),
         CHECK_TEST(test_dual),
         CHECK_TEST(test_ends),
+        CHECK_TEST(test_permissions),
         CHECK_TEST(test_forbidden_peers),
         CHECK_TEST(test_failed_credentials),
         CHECK_TEST(test_log),

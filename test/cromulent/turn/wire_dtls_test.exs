@@ -61,6 +61,23 @@ defmodule Cromulent.Turn.WireDtlsTest do
     assert {:ok, [%{transport: :dtls}]} = Relay.list(10, relay.pid)
   end
 
+  # RFC 7350 §3 (retransmissions), §4.6 (nothing but UDP is relayed).
+  test "requests are those of UDP", %{relay: relay, made: made} do
+    client = dtls(relay, made)
+    {:ok, challenge, _} = Client.transact(client, Stun.new(:request, :allocate))
+    client = Client.learn(client, challenge)
+    {message, opts} = Client.prepare(client, :allocate, requested_transport: :tcp)
+    {:ok, refused, _} = Client.transact(client, message, opts)
+    assert elem(Stun.get(refused, :error_code), 0) in [400, 442]
+
+    {message, opts} = Client.prepare(client, :allocate, requested_transport: :udp)
+    {:ok, first, _} = Client.transact(client, message, opts)
+    {:ok, second, _} = Client.transact(client, message, opts)
+    assert second.class == :success
+    assert Stun.get(first, :xor_relayed_address) == Stun.get(second, :xor_relayed_address)
+    assert {:ok, [_one]} = Relay.list(10, relay.pid)
+  end
+
   test "the allocation ends with the session", %{relay: relay, made: made} do
     {:ok, _allocation, client} = Client.allocate(dtls(relay, made))
     Client.close(client)
