@@ -130,6 +130,30 @@ static void test_changes(void)
     engine_stop(&e);
 }
 
+/* However many users come and go, one meter is enough for each that is there. */
+static void test_users_come_and_go(void)
+{
+    engine_init(&e);
+    e.config.user_bandwidth = RATE;
+    e.config.max_allocations = 2;
+    engine_start(&e);
+    char name[16];
+    for (unsigned user = 0; user < 10; user++) {
+        snprintf(name, sizeof name, "user%u", user);
+        struct client c = allocated("203.0.113.7:1", name);
+        struct passed n = {0};
+        for (unsigned i = 0; i < 200; i++)
+            talk(&c, i, &n);
+        CHECK(about(n.up, RATE / SIZE) && about(n.down, RATE / SIZE));
+        if (user % 2)
+            CHECK_EQ(client_refresh(&c, 0), 0);
+        else
+            engine_pass(&e, 601 * 1000);
+        CHECK_EQ(turn_server_allocations(e.server), 0);
+    }
+    engine_stop(&e);
+}
+
 /* The lowest rate loses no millisecond, and the longest silence no more than fills the bucket. */
 static void test_extremes(void)
 {
@@ -160,10 +184,8 @@ static void test_extremes(void)
 int main(void)
 {
     const struct check_test tests[] = {
-        CHECK_TEST(test_twice_the_rate),
-        CHECK_TEST(test_per_user),
-        CHECK_TEST(test_changes),
-        CHECK_TEST(test_extremes),
+        CHECK_TEST(test_twice_the_rate),    CHECK_TEST(test_per_user), CHECK_TEST(test_changes),
+        CHECK_TEST(test_users_come_and_go), CHECK_TEST(test_extremes),
     };
     return CHECK_RUN(tests);
 }
