@@ -32,6 +32,7 @@ defmodule Cromulent.Turn.Option do
     keep_dscp: "TURN_KEEP_DSCP",
     alternate: "TURN_ALTERNATE",
     user_quota: "TURN_USER_QUOTA",
+    user_bandwidth: "TURN_USER_BANDWIDTH",
     opaque_usernames: "TURN_OPAQUE_USERNAMES",
     max_ice_servers: "TURN_MAX_ICE_SERVERS"
   ]

@@ -37,7 +37,8 @@ static void test_challenge(void)
     begin();
     struct client c = client_at(&e, "203.0.113.7:5000", "alice");
     CHECK_EQ(send_allocate(&c), 401);
-    CHECK(stun_msg_has(&c.msg, STUN_ID_REALM));
+    /* TURN-GEN-14 */
+    CHECK(span_eq(stun_msg_bytes(&c.msg, STUN_ID_REALM), span_str("example.org")));
     CHECK(!stun_msg_has(&c.msg, STUN_ID_USERNAME) && !stun_msg_has(&c.msg, STUN_ID_USERHASH));
     CHECK(!stun_msg_has(&c.msg, STUN_ID_MESSAGE_INTEGRITY));
     CHECK(!stun_msg_has(&c.msg, STUN_ID_MESSAGE_INTEGRITY_SHA256));

@@ -114,6 +114,7 @@ static void test_defaults(void)
     CHECK_EQ(c->asked_allocations, 65536);
     CHECK_EQ(c->turn.policy.count, want.policy.count);
     CHECK(c->workers >= 1 && c->workers <= WORKERS_MAX);
+    CHECK_EQ(c->turn.own_count, 2); /* the IP of listener and relay, and its external one */
     config_free(c);
 }
 

@@ -45,6 +45,7 @@ defmodule Cromulent.Turn.OptionTest do
         {"TURN_REALM", String.duplicate("r", 128), "1 to 127 bytes"},
         {"TURN_REALM", "a\u200Bb", "1 to 127 bytes"},
         {"TURN_USER_QUOTA", "-1", "must be a number from 0 to 16777216"},
+        {"TURN_USER_BANDWIDTH", "8Mbit", "must be a number from 0 to 4294967295"},
         {"TURN_LISTEN", "3478", "must be udp:IP:PORT"},
         {"TURN_LISTEN", "sctp:0.0.0.0:3478", "or with tcp:, tls: or dtls:"},
         {"TURN_LISTEN", "udp:0.0.0.0:3478,", "must be udp:IP:PORT"},
