@@ -237,18 +237,24 @@ static bool next_peer(const struct stun_msg *m, uint32_t *pos, struct addr *peer
     return false;
 }
 
-/* Checks every peer before anything is installed; 0 when all may be, and how many are new. */
+/*
+ * Checks every peer before anything is installed; 0 when all may be, and how many are new. A list
+ * that is longer than what could be installed is not read to its end: over a stream a request has
+ * room for thousands.
+ */
 static enum stun_error check_peers(struct turn_server *s, struct turn_request *r, size_t *fresh)
 {
     struct addr peer;
     enum ct_err err;
-    uint32_t pos = STUN_HEADER_SIZE;
+    uint32_t pos = STUN_HEADER_SIZE, listed = 0;
     *fresh = 0;
     if (!stun_msg_has(r->msg, STUN_ID_XOR_PEER_ADDRESS))
         return STUN_BAD_REQUEST;
     while (next_peer(r->msg, &pos, &peer, &err)) {
         if (err != CT_OK)
             return STUN_BAD_REQUEST;
+        if (++listed > s->config->max_permissions)
+            return STUN_INSUFFICIENT_CAPACITY;
         enum stun_error code = turn_peer_check(s, r, &peer);
         if (code)
             return code;

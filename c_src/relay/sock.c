@@ -290,7 +290,9 @@ void sock_clear_error(int fd)
 void sock_dont_fragment(int fd, uint8_t family, bool on)
 {
     if (family == ADDR_V6) {
+#ifdef IPV6_DONTFRAG
         set_option(fd, IPPROTO_IPV6, IPV6_DONTFRAG, on);
+#endif
         return;
     }
 #if defined(IP_MTU_DISCOVER)

@@ -325,6 +325,15 @@ static void test_reservation(void)
     CHECK_EQ(allocate_bytes(&again, STUN_ATTR_RESERVATION_TOKEN, token, 8), 508);
     CHECK_EQ(allocate_bytes(&again, STUN_ATTR_RESERVATION_TOKEN, "unknown!", 8), 508);
     CHECK_EQ(allocate_bytes(&again, STUN_ATTR_RESERVATION_TOKEN, "four", 4), 400);
+    struct client six = fresh("alice"), next = fresh("bob");
+    struct attrs a;
+    attrs_init(&a);
+    attrs_bytes(&a, STUN_ATTR_EVEN_PORT, "\x80", 1);
+    attrs_u32(&a, STUN_ATTR_REQUESTED_ADDRESS_FAMILY, 2u << 24);
+    CHECK_EQ(client_allocate_with(&six, &a), 0);
+    memcpy(token, stun_msg_bytes(&six.msg, STUN_ID_RESERVATION_TOKEN).data, 8);
+    CHECK_EQ(allocate_bytes(&next, STUN_ATTR_RESERVATION_TOKEN, token, 8), 0);
+    CHECK(addr_ip_eq(&next.relayed, &six.relayed) && next.relayed.port == six.relayed.port + 1);
     struct client f = fresh("alice");
     CHECK_EQ(allocate_bytes(&f, STUN_ATTR_EVEN_PORT, "\x80", 1), 0);
     memcpy(token, stun_msg_bytes(&f.msg, STUN_ID_RESERVATION_TOKEN).data, 8);

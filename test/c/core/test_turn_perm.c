@@ -166,6 +166,15 @@ static void test_limit(void)
     attrs_peer(&a, &c, "198.51.100.8:1");
     attrs_peer(&a, &c, "198.51.100.9:1");
     CHECK_EQ(client_request(&c, STUN_CREATE_PERMISSION, &a), 508);
+    /* a list that no allocation could hold is not looked at to its end */
+    attrs_init(&a);
+    for (int i = 0; i < 4; i++)
+        attrs_peer(&a, &c, "198.51.100.8:1");
+    CHECK_EQ(client_request(&c, STUN_CREATE_PERMISSION, &a), 0);
+    attrs_peer(&a, &c, "10.0.0.1:1");
+    unsigned forbidden = e.forbidden;
+    CHECK_EQ(client_request(&c, STUN_CREATE_PERMISSION, &a), 508);
+    CHECK_EQ(e.forbidden, forbidden);
     engine_stop(&e);
 }
 
