@@ -339,10 +339,12 @@ defmodule Cromulent.Turn.WireDataTest do
       assert peer_recv(socket) == {relayed, "at once"}
       {client, relayed} = hd(clients)
 
-      eventually(fn ->
+      again = fn ->
         :ok = Client.send_to(client, 0x4000, data)
         receive(do: ({:udp, ^socket, _, _, ^data} -> relayed), after: (20 -> nil))
-      end)
+      end
+
+      assert eventually(again, 10_000) == relayed
     end
 
     test "is not limited without the option" do
@@ -366,11 +368,13 @@ defmodule Cromulent.Turn.WireDataTest do
 
     # The relay's counters when it has seen so many datagrams.
     defp settled(relay, count) do
-      eventually(fn ->
+      seen = fn ->
         {:ok, %{counters: counters}} = Relay.stats(relay.pid)
         seen = counters.up_packets + counters.down_packets + counters.drop_bandwidth
         seen == count and counters
-      end)
+      end
+
+      eventually(seen, 10_000)
     end
 
     defp now, do: System.monotonic_time(:millisecond)

@@ -112,19 +112,20 @@ defmodule Cromulent.Turn.WireIpHeaderTest do
     default = "/proc/sys/net/ipv4/ip_default_ttl" |> File.read!() |> String.trim()
     default = String.to_integer(default)
     relay = one_worker([])
-    {socket, peer} = peer()
-    {client, {ip, port}} = allocated(relay)
-    {:ok, client} = Client.permit(client, [peer])
-    for s <- [socket, client.socket], do: :ok = :inet.setopts(s, recvttl: true)
+    {socket, peer} = marked_socket(:inet)
+    {client, {ip, port}} = allocated_with_marks(relay, :inet, peer)
+
+    for s <- [socket, client.socket],
+        do: :ok = :inet.setopts(s, recvtos: false, recvttl: true)
 
     for ttl <- [1, 17, 255] do
       :ok = :inet.setopts(client.socket, ttl: ttl)
-      :ok = Client.send_to(client, peer, "up")
-      assert_receive {:udp, ^socket, _, _, [ttl: ^default], "up"}, 5_000
+      up(client, peer, "up")
+      assert recv(socket) == {default, "up"}
       :ok = :inet.setopts(socket, ttl: ttl)
       :ok = :gen_udp.send(socket, ip, port, "down")
-      own = client.socket
-      assert_receive {:udp, ^own, _, _, [ttl: ^default], _packet}, 5_000
+      assert {^default, packet} = recv(client.socket)
+      assert packet =~ "down"
     end
   end
 
