@@ -154,7 +154,7 @@ defmodule Cromulent.Turn.ConformanceTest do
 
   # ---- a cell of tests ----
 
-  @token ~r/\s*(?:(?<file>[a-z][\w.\/]*):\s|(?<test>test_\w+)|"(?<text>(?:\\.|[^"\\])*)"|(?<word>[a-z_]+)|(?<other>[,;]|\([^)]*\)))/
+  @token ~r/\s*(?:(?<file>[a-z][\w.\/]*)(?::\s| as above)|(?<test>test_\w+)|(?<fuzz>fuzz_\w+)|"(?<text>(?:\\.|[^"\\])*)"|(?<other>[,;]|and\b|\([^)]*\))|(?<word>[a-z_]+))/
 
   # What a cell names and is not there, each told in a few words.
   defp faults(cell, line), do: faults(cell <> " ", nil, line, 0)
@@ -179,7 +179,22 @@ defmodule Cromulent.Turn.ConformanceTest do
     end
   end
 
+  defp fault("fuzz", name, _file) do
+    unless File.exists?(Path.join(@root, "test/c/fuzz/#{name}.c")), do: "there is no #{name}"
+  end
+
   defp fault(_kind, value, nil), do: "#{value} stands before any file"
+
+  # Clients of others, in the words of the table that their run writes.
+  defp fault("word", name, "interop") do
+    if Path.wildcard(Path.join(@root, "test/interop/#{name}.*")) == [],
+      do: "test/interop has no #{name}"
+  end
+
+  defp fault("text", text, "interop") do
+    told = File.read!(Path.join(@root, "docs/interop.md"))
+    unless String.contains?(told, text), do: "docs/interop.md has no #{inspect(text)}"
+  end
 
   defp fault("word", name, "sim"),
     do: unless(name in scenarios(), do: "the simulator has no #{name}")
@@ -194,9 +209,16 @@ defmodule Cromulent.Turn.ConformanceTest do
 
   defp fault("text", text, file) do
     text = String.replace(text, "\\\"", "\"")
-    found? = Enum.any?(names(file), &if(is_binary(&1), do: &1 == text, else: text =~ &1))
-    unless found?, do: "#{file} has no test #{inspect(text)}"
+    unless Enum.any?(names(file), &names?(text, &1)), do: "#{file} has no test #{inspect(text)}"
   end
+
+  defp names?(text, name) when is_binary(name) do
+    if String.ends_with?(text, "..."),
+      do: String.starts_with?(name, String.trim_trailing(text, "...")),
+      else: text == name
+  end
+
+  defp names?(text, pattern), do: text =~ pattern
 
   # Reading a file takes its time, and most are named often.
   defp names(file) do
@@ -274,6 +296,11 @@ defmodule Cromulent.Turn.ConformanceTest do
     assert ["line 1: there are no tests of turn_nothing"] = faults("turn_nothing: all", 1)
     assert ["line 1: as is no test", _] = faults("wire_auth: as above", 1)
     assert ["line 1: no test is named"] = faults("wire_auth: ", 1)
+
+    assert ["line 1: there is no fuzz_nothing"] = faults("fuzz_nothing", 1)
+    assert ["line 1: docs/interop.md has no" <> _] = faults(~s(interop: "smoke signals"), 1)
+    assert faults(~s(fuzz_stun_msg; interop: uclient; wire_auth: "are those of..."), 1) == []
+    assert faults(~s(wire_auth as above, and "is idempotent"), 1) == []
 
     assert faults(~s(sim: expiry; relay/test_sock: test_icmp; turn_users: all (bounded\)), 1) ==
              []

@@ -273,12 +273,13 @@ static const char *user_problem(struct turn_server *s, struct turn_request *r)
     struct span realm = stun_stripped(stun_msg_bytes(r->msg, STUN_ID_REALM), true);
     if (!r->auth.username.data)
         return unknown_hash(s, r);
+    if (r->auth.username.len > STUN_USERNAME_MAX) /* allocations have no room for it */
+        return "malformed_username";
     if (same_user_holds(s, r))
         return NULL;
     if (!span_eq(realm, span_str(s->config->realm)))
         return "wrong_realm";
-    if (r->auth.username.len > STUN_USERNAME_MAX ||
-        stun_rest_username(r->auth.username, &expiry, NULL) != CT_OK)
+    if (stun_rest_username(r->auth.username, &expiry, NULL) != CT_OK)
         return "malformed_username";
     if (!any_secret_holds(s, r))
         return "bad_password";

@@ -375,9 +375,13 @@ defmodule Cromulent.Turn.OptionValue do
     if file?(raw) do
       with {:error, reason} <- File.read(raw), do: {:error, :file.format_error(reason)}
     else
-      if is_binary(raw), do: {:ok, raw}, else: :error
+      if is_binary(raw), do: {:ok, lines(raw)}, else: :error
     end
   end
+
+  # Files of variables have one line for each: there \n stands for the end of a line of PEM.
+  defp lines(raw),
+    do: if(String.contains?(raw, "\n"), do: raw, else: String.replace(raw, "\\n", "\n"))
 
   defp pem_expected(what),
     do: "must be #{what} in PEM form, a file or the text itself, of at most 64 KiB"

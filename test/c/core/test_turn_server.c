@@ -66,25 +66,6 @@ static void test_many_bindings(void)
     engine_stop(&e);
 }
 
-/* STUN-ATTR-22, RFC 7982: Req comes back, Resp is that of who does not count. */
-static void test_transmit_counter(void)
-{
-    struct client c = begin();
-    struct attrs a;
-    attrs_init(&a);
-    attrs_bytes(&a, STUN_ATTR_TRANSMIT_COUNTER, "\xff\xff\3\xff", 4);
-    CHECK_EQ(bind_request(&c, &a), 0);
-    struct span echo = stun_msg_bytes(&c.msg, STUN_ID_TRANSMIT_COUNTER);
-    CHECK(span_eq(echo, span_of("\0\0\3\0", 4)));
-    attrs_init(&a);
-    attrs_bytes(&a, STUN_ATTR_TRANSMIT_COUNTER, "\0\0\3", 3);
-    CHECK_EQ(bind_request(&c, &a), 0);
-    CHECK(!stun_msg_has(&c.msg, STUN_ID_TRANSMIT_COUNTER));
-    CHECK_EQ(bind_request(&c, NULL), 0);
-    CHECK(!stun_msg_has(&c.msg, STUN_ID_TRANSMIT_COUNTER));
-    engine_stop(&e);
-}
-
 /* STUN-ATTR-16: the longest text that may come. */
 static void test_long_software(void)
 {
@@ -496,7 +477,6 @@ int main(void)
         CHECK_TEST(test_bytes_of_an_answer),
         CHECK_TEST(test_binding),
         CHECK_TEST(test_many_bindings),
-        CHECK_TEST(test_transmit_counter),
         CHECK_TEST(test_long_software),
         CHECK_TEST(test_hidden_software),
         CHECK_TEST(test_binding_on_an_allocation),

@@ -220,6 +220,8 @@ defmodule Cromulent.Turn.OptionTest do
       assert Option.fetch(:key, key: key) == {:ok, made.key}
       assert Option.fetch(:cert, cert: made.cert) == {:ok, made.cert}
       assert Option.fetch(:key, key: fn -> made.key end) == {:ok, made.key}
+      # as in a file of variables, which has one line for each
+      assert Option.fetch(:key, key: String.replace(made.key, "\n", "\\n")) == {:ok, made.key}
     end
 
     test "are told from each other, and a key is never shown", %{made: made, tmp_dir: dir} do
