@@ -4,6 +4,7 @@
 
 #include "core/addr.h"
 #include "core/turn_policy.h"
+#include "core/turn_token.h"
 
 enum {
     TURN_REALM_MAX = 127, /* characters, RFC 8489 §14.9 */
@@ -43,6 +44,10 @@ struct turn_config {
     char software[TURN_SOFTWARE_MAX + 1];         /* empty: no SOFTWARE attribute */
     struct turn_secret secrets[TURN_SECRETS_MAX]; /* all valid at once; the first is tried first */
     uint8_t secret_count;
+    /* of authorization servers (RFC 7635); none: third-party authorization is not offered */
+    struct turn_token_key oauth_keys[TURN_TOKEN_KEYS_MAX];
+    uint8_t oauth_key_count;
+    char oauth_server_name[TURN_REALM_MAX + 1]; /* empty: the realm */
     struct turn_relay_ip relays[TURN_RELAYS_MAX];
     uint8_t relay_count;
     uint16_t port_min, port_max; /* relayed ports, both included */
@@ -74,6 +79,9 @@ struct turn_config {
 
 /* Every default of the RFCs and ours; realm "cromulent_turn", no secret, no relay address. */
 void turn_config_defaults(struct turn_config *config);
+
+/* By which name tokens are for this server: THIRD-PARTY-AUTHORIZATION, RFC 7635 §6.1. */
+struct span turn_config_server_name(const struct turn_config *config);
 
 /*
  * NULL when the configuration can be run, else a sentence that says what is wrong with which field.

@@ -4,6 +4,12 @@
 
 #include "core/turn_state.h"
 
+/* What a request may have that others may not: comprehension-required attributes. */
+enum {
+    TURN_SERVES_DISCOVERY = 1, /* those of RFC 5780 */
+    TURN_SERVES_TOKENS = 2,    /* ACCESS-TOKEN, RFC 7635 */
+};
+
 /* Starts a response to the request, STUN_SUCCESS or STUN_ERROR. */
 struct wbuf turn_reply_begin(struct turn_server *s, const struct turn_request *r,
                              enum stun_class cls);
@@ -18,12 +24,9 @@ void turn_reply_ok(struct turn_server *s, const struct turn_request *r);
 void turn_reply_error(struct turn_server *s, const struct turn_request *r, enum stun_error code);
 
 /* 420 with every comprehension-required attribute that we do not serve (RFC 8489 §6.3.1). */
-void turn_reply_unknown(struct turn_server *s, const struct turn_request *r, bool discovers);
+void turn_reply_unknown(struct turn_server *s, const struct turn_request *r, unsigned serves);
 
-/*
- * How many comprehension-required attributes the message has that we do not serve; those of RFC
- * 5780 only where the message may discover.
- */
-size_t turn_unserved(const struct stun_msg *m, bool discovers);
+/* How many comprehension-required attributes the message has that we do not serve. */
+size_t turn_unserved(const struct stun_msg *m, unsigned serves);
 
 #endif
