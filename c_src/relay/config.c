@@ -2,6 +2,7 @@
 
 #include "core/turn_users.h"
 #include "crypto/crypto.h"
+#include "relay/oauth_keys.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -338,6 +339,12 @@ static bool build_tls(struct reader *r, char why[CONFIG_WHY_MAX])
     return !missing;
 }
 
+static bool read_oauth_keys(struct reader *r, const struct key *key)
+{
+    (void)key;
+    return oauth_keys_read(&r->in, &r->config->turn);
+}
+
 /* ---- keys ---- */
 
 #define TURN_OFFSET(field) offsetof(struct relay_config, turn.field)
@@ -369,6 +376,15 @@ static const struct key keys[] = {
      .required = true,
      .secret = true,
      .right = "a list of 1 to 8 binaries of 1 to 256 bytes"},
+    {.name = "oauth_keys",
+     .read = read_oauth_keys,
+     .secret = true,
+     .right = "a list of at most 16 maps #{kid, key}, also with not_before and not_after"},
+    {.name = "oauth_server_name",
+     .read = read_line,
+     .offset = TURN_OFFSET(oauth_server_name),
+     .max = TURN_REALM_MAX,
+     .right = "one line of up to 127 bytes"},
     {.name = "relays",
      .read = read_relays,
      .required = true,
