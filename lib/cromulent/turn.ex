@@ -41,6 +41,8 @@ defmodule Cromulent.Turn do
   | `alternate` | `TURN_ALTERNATE` | none | a second address and port of this host, for NAT behaviour discovery (RFC 5780) |
   | `keep_dscp` | `TURN_KEEP_DSCP` | `false` | relayed datagrams keep the DSCP and ECN that they came with; Linux |
   | `mobility` | `TURN_MOBILITY` | `false` | clients may take an allocation to another address (RFC 8016) |
+  | `oauth_keys` | `TURN_OAUTH_KEYS` | none | keys of authorization servers, as JWK or JWK sets in files or as text; their access tokens let clients in too (RFC 7635), see `Cromulent.Turn.AccessToken` |
+  | `oauth_server_name` | `TURN_OAUTH_SERVER_NAME` | the realm | the name that those tokens are for |
   | `opaque_usernames` | `TURN_OPAQUE_USERNAMES` | `false` | hides the user id in usernames, see `Cromulent.Turn.Credentials.opaque_user_id/2` |
   | `max_ice_servers` | `TURN_MAX_ICE_SERVERS` | 8 | servers in one payload, 1 to 32 |
   | `host` | | | the DNS name or address that clients are told |

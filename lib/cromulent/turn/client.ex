@@ -6,7 +6,7 @@ defmodule Cromulent.Turn.Client do
   # not waited for stays in the mailbox. Functions that talk to the server give back the client, which
   # remembers the server's realm and nonce.
 
-  alias Cromulent.Turn.{Address, ChannelData, ClientStream, Credentials, Stun}
+  alias Cromulent.Turn.{AccessToken, Address, ChannelData, ClientStream, Credentials, Stun}
 
   @cookie 0x2112A442
   # RFC 8489 §6.2.1: RTO, Rc and Rm.
@@ -32,6 +32,7 @@ defmodule Cromulent.Turn.Client do
     :integrity,
     algorithms: nil,
     anonymous: false,
+    token: nil,
     rto: @rto,
     deadline: 39_500
   ]
@@ -54,7 +55,7 @@ defmodule Cromulent.Turn.Client do
 
   @doc """
   A client of the server at that address. Options: `transport`, `:udp` (the default), `:tcp`, `:tls` or `:dtls`;
-  `username` and `password`; `ip`, the local address; `tls`, options of `:ssl.connect/4`; `rto` and
+  `username` and `password`, or `token`, a `Cromulent.Turn.AccessToken`; `ip`, the local address; `tls`, options of `:ssl.connect/4`; `rto` and
   `deadline` in ms.
   """
   @spec open(address(), keyword()) :: {:ok, t()} | {:error, ClientStream.reason()}
@@ -63,8 +64,11 @@ defmodule Cromulent.Turn.Client do
     opts = Keyword.put_new(opts, :transport, :udp)
 
     with {:ok, socket} <- connect(opts[:transport], server, connection),
-         do: {:ok, struct!(%__MODULE__{socket: socket, server: server}, opts)}
+         do: {:ok, with_token(struct!(%__MODULE__{socket: socket, server: server}, opts))}
   end
+
+  defp with_token(%{token: nil} = client), do: client
+  defp with_token(client), do: put_token(client, client.token)
 
   defp connect(:tcp, server, opts), do: ClientStream.open(server, Keyword.delete(opts, :tls))
 
@@ -154,9 +158,25 @@ defmodule Cromulent.Turn.Client do
   @doc "The request's message, with credentials where they are known, and the options to encode it."
   @spec prepare(t(), Stun.method(), [Stun.attribute()]) :: {Stun.t(), keyword()}
   def prepare(client, method, attributes) do
-    attributes = attributes ++ [software: @software] ++ credentials(client)
+    attributes =
+      attributes ++ token(client, method) ++ [software: @software] ++ credentials(client)
+
     integrity = if client.key, do: [integrity: {client.integrity, client.key}], else: []
     {Stun.new(:request, method, attributes), [{:fingerprint, true} | integrity]}
+  end
+
+  # RFC 7635 §9: in these two only.
+  defp token(%{token: %AccessToken{token: token}, key: key}, method)
+       when key != nil and method in [:allocate, :refresh],
+       do: [access_token: token]
+
+  defp token(_client, _method), do: []
+
+  @doc "Another token for the requests from now on."
+  @spec put_token(t(), AccessToken.t()) :: t()
+  def put_token(client, token) do
+    key = if client.key, do: token.mac_key
+    %{client | token: token, username: token.kid, key: key}
   end
 
   @doc "What a challenge (401, 438) teaches: realm, nonce, and which key the server takes."
@@ -173,11 +193,17 @@ defmodule Cromulent.Turn.Client do
       | realm: realm,
         nonce: Stun.get(answer, :nonce),
         algorithms: algorithms,
-        anonymous: anonymous?(Stun.get(answer, :nonce)),
+        anonymous: client.token == nil and anonymous?(Stun.get(answer, :nonce)),
         integrity: integrity,
-        key: Credentials.key(client.username, realm, client.password, algorithm)
+        key: key(client, realm, algorithm)
     }
   end
+
+  # That of a token is used as it is.
+  defp key(%{token: %AccessToken{mac_key: key}}, _realm, _algorithm), do: key
+
+  defp key(client, realm, algorithm),
+    do: Credentials.key(client.username, realm, client.password, algorithm)
 
   # The second feature bit of a nonce cookie asks for USERHASH (RFC 8489 §9.2.5, §18.1).
   defp anonymous?(<<"obMatJos2", bits::binary-size(4), _::binary>>),

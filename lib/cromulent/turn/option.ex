@@ -29,6 +29,8 @@ defmodule Cromulent.Turn.Option do
     allow_peers: "TURN_ALLOW_PEERS",
     deny_peers: "TURN_DENY_PEERS",
     mobility: "TURN_MOBILITY",
+    oauth_keys: "TURN_OAUTH_KEYS",
+    oauth_server_name: "TURN_OAUTH_SERVER_NAME",
     keep_dscp: "TURN_KEEP_DSCP",
     alternate: "TURN_ALTERNATE",
     opaque_usernames: "TURN_OPAQUE_USERNAMES",
@@ -61,6 +63,7 @@ defmodule Cromulent.Turn.Option do
   @secrets [
     :secret,
     :key,
+    :oauth_keys,
     :metered_secret_key,
     :metered_api_key,
     :cloudflare_key_id,
@@ -72,7 +75,7 @@ defmodule Cromulent.Turn.Option do
 
   @doc "The options that are handed to the relay as they are."
   @spec limits() :: [name()]
-  def limits, do: [:software, :mobility, :keep_dscp, :alternate | @limits]
+  def limits, do: [:software, :mobility, :keep_dscp, :alternate, :oauth_server_name | @limits]
 
   @doc "The environment variable of an option; nil when it has none."
   @spec variable(name()) :: String.t() | nil
@@ -197,10 +200,12 @@ defmodule Cromulent.Turn.Option do
 
   # A secret is never shown, not even a wrong one; of a key only the name of its file.
   defp error(name, source, raw, expected) do
-    hidden? = secret?(name) and not (name == :key and OptionValue.file?(raw))
+    hidden? = secret?(name) and not (name in [:key, :oauth_keys] and files?(raw))
     shown = if hidden?, do: "", else: show(raw)
     {:error, {:config, describe(source, shown) <> ": " <> expected}}
   end
+
+  defp files?(raw), do: raw |> List.wrap() |> Enum.all?(&OptionValue.file?/1)
 
   defp describe({:environment, variable}, ""), do: variable
   defp describe({:environment, variable}, shown), do: variable <> "=" <> shown
@@ -219,5 +224,6 @@ defmodule Cromulent.Turn.Option do
   def flag(:relay_ports), do: "--ports"
   def flag(:allow_peers), do: "--allow-peer"
   def flag(:deny_peers), do: "--deny-peer"
+  def flag(:oauth_keys), do: "--oauth-key"
   def flag(name), do: "--" <> String.replace(to_string(name), "_", "-")
 end

@@ -3,7 +3,7 @@ defmodule Cromulent.Turn.OptionValue do
   # What a right value of each option is: from what an environment variable, a configuration or a
   # caller gave to the value that the code works with. Pure, but that modules are looked up.
 
-  alias Cromulent.Turn.{Address, Provider, Url}
+  alias Cromulent.Turn.{AccessToken, Address, Provider, Url}
 
   # Seconds, but for the counts; the meaning and the defaults are the relay's (docs/control.md).
   @limits [
@@ -60,7 +60,7 @@ defmodule Cromulent.Turn.OptionValue do
 
   @doc "Whether this names a file, where one is wanted or the text that is in it."
   @spec file?(term()) :: boolean()
-  def file?(raw), do: is_binary(raw) and not String.contains?(raw, ["-----", "\n"])
+  def file?(raw), do: is_binary(raw) and not String.contains?(raw, ["-----", "\n", "{"])
 
   @doc "The value of an option, or what would be right, in words that begin with \"must\" or \"still\"."
   @spec parse(atom(), term()) :: {:ok, term()} | {:error, String.t()}
@@ -83,7 +83,9 @@ defmodule Cromulent.Turn.OptionValue do
     end
   end
 
-  def parse(:realm, raw) do
+  def parse(:oauth_keys, raw), do: AccessToken.Key.read(raw)
+
+  def parse(name, raw) when name in [:realm, :oauth_server_name] do
     if is_binary(raw) and byte_size(raw) in 1..127 and String.printable?(raw) and
          not (raw =~ ~r/["\\[:cntrl:]]/),
        do: {:ok, raw},

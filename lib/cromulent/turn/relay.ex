@@ -198,7 +198,7 @@ defmodule Cromulent.Turn.Relay do
 
   @doc """
   Changes options of the running relay without touching its allocations: `secret`, `realm`, `ttl`,
-  `cert` and `key` (files are read anew; open connections keep the certificate that they were opened
+  `oauth_keys`, `cert` and `key` (files are read anew; open connections keep the certificate that they were opened
   with), `host`, `stun_urls`, `allow_peers`, `deny_peers`, `proxy_from`, and the limits but for `max_allocations`
   and `max_connections`. To change secrets without refusing anybody, give the new one first and the
   old ones after it, and take those away once their credentials have expired.

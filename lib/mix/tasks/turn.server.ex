@@ -23,6 +23,13 @@ defmodule Mix.Tasks.Turn.Server do
   | `--alternate IP:PORT` | second address and port, for RFC 5780 | `TURN_ALTERNATE` |
   | `--keep-dscp` | what is relayed keeps its DSCP and ECN | `TURN_KEEP_DSCP` |
   | `--mobility` | tickets of RFC 8016 | `TURN_MOBILITY` |
+  | `--oauth-key FILE` | repeatable; keys of authorization servers (RFC 7635), see below | `TURN_OAUTH_KEYS` |
+  | `--oauth-server-name NAME` | whom their tokens are for, else the realm | `TURN_OAUTH_SERVER_NAME` |
+
+  A FILE with keys is a JWK, or a set of them as `{"keys": [...]}`, with the key in Base64url: 32 bytes for
+  A256GCM, 16 for A128GCM (`Cromulent.Turn.AccessToken.Key` has the rest):
+
+      {"kty": "oct", "kid": "2026-11", "alg": "A256GCM", "k": "SEdrajMyS0pHaXV5MDk4c2RmYXFiTmpPaWF6NzE5MjM"}
 
   Once every listener is bound, it prints one line on standard output:
 
@@ -56,9 +63,16 @@ defmodule Mix.Tasks.Turn.Server do
     alternate: :string,
     cert: :string,
     key: :string,
-    proxy_from: [:string, :keep]
+    proxy_from: [:string, :keep],
+    oauth_key: [:string, :keep],
+    oauth_server_name: :string
   ]
-  @renamed [ports: :relay_ports, allow_peer: :allow_peers, deny_peer: :deny_peers]
+  @renamed [
+    ports: :relay_ports,
+    allow_peer: :allow_peers,
+    deny_peer: :deny_peers,
+    oauth_key: :oauth_keys
+  ]
 
   @impl true
   def run(argv) do
