@@ -289,6 +289,20 @@ static bool by_token(const struct turn_server *s, const struct turn_request *r)
 }
 
 /*
+ * The whole mac_key, or what coturn makes of 160 bits, in its server and its client: the first 128.
+ * It takes no less to know those.
+ */
+static bool mac_key_holds(struct turn_server *s, const struct turn_request *r, struct stun_key *key)
+{
+    if (integrity_holds(s, r, key))
+        return true;
+    if (key->len != CRYPTO_SHA1_SIZE || stun_msg_has(r->msg, STUN_ID_MESSAGE_INTEGRITY_SHA256))
+        return false;
+    key->len = TURN_MAC_KEY_MIN;
+    return integrity_holds(s, r, key);
+}
+
+/*
  * The checks of §7 in their order. What the token has is the key itself: a password algorithm,
  * which makes keys of passwords, has no part in it.
  */
@@ -307,7 +321,7 @@ static const char *token_problem(struct turn_server *s, struct turn_request *r)
     r->auth.token_left = turn_token_left(&token, r->now.unix_s);
     if (!r->auth.token_left)
         problem = "expired";
-    else if (!integrity_holds(s, r, &token.mac_key))
+    else if (!mac_key_holds(s, r, &token.mac_key))
         problem = "bad_password";
     r->auth.key = token.mac_key;
     r->auth.key_algorithm = STUN_PASSWORD_NONE;

@@ -103,6 +103,26 @@ static void test_integrity(void)
     engine_stop(&e);
 }
 
+/* coturn's client computes SHA-1 under the first 16 of 20 bytes; no fewer, and no other hash. */
+static void test_short_key(void)
+{
+    begin();
+    struct client c = client_by_token(&e, "203.0.113.7:5000", SECRET, 3600);
+    c.key.len = 15;
+    CHECK_EQ(client_allocate(&c), 401);
+    c.key.len = 16;
+    c.integrity = STUN_INTEGRITY_SHA256;
+    CHECK_EQ(client_allocate(&c), 401);
+    CHECK_STR(e.last_reason, "bad_password");
+    c.integrity = STUN_INTEGRITY_SHA1;
+    CHECK_EQ(client_allocate(&c), 0); /* and answered so */
+    CHECK_EQ(client_permit(&c, "198.51.100.1:1"), 0);
+    CHECK_EQ(client_refresh(&c, 600), 0);
+    c.key.bytes[15] ^= 1;
+    CHECK_EQ(client_permit(&c, "198.51.100.1:1"), 401);
+    engine_stop(&e);
+}
+
 /* A request that is refused with 401, and why. */
 static void check_refused(struct client *c, const char *reason)
 {
@@ -446,6 +466,7 @@ int main(void)
         CHECK_TEST(test_lifetime),
         CHECK_TEST(test_dual_lifetime),
         CHECK_TEST(test_new_token),
+        CHECK_TEST(test_short_key),
         CHECK_TEST(test_refused_refresh),
         CHECK_TEST(test_several_allocations),
         CHECK_TEST(test_beside_passwords),

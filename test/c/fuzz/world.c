@@ -183,6 +183,15 @@ static void rule(struct turn_config *c, const char *text, enum turn_rule_kind ki
     MUST(turn_policy_add(&c->policy, &p, kind) == CT_OK);
 }
 
+struct turn_token_key world_token_key(void)
+{
+    return (struct turn_token_key){.kid = "keys",
+                                   .kid_len = 4,
+                                   .key = "a key of 32 bytes, shared by two",
+                                   .key_len = 32,
+                                   .until = UINT64_MAX};
+}
+
 static void fill_config(struct turn_config *c, uint8_t flavour)
 {
     turn_config_defaults(c);
@@ -224,6 +233,8 @@ void world_open(struct world *w, uint8_t flavour)
     w->now = (struct turn_now){.ms = 5000000, .unix_s = 1700000000};
     for (size_t i = 0; i < 2; i++)
         fill_config(&w->configs[i], flavour);
+    w->configs[0].oauth_keys[0] = world_token_key();
+    w->configs[0].oauth_key_count = 1;
     struct turn_config *other = &w->configs[1];
     snprintf(other->realm, sizeof other->realm, "example.net");
     other->secrets[1] = (struct turn_secret){.bytes = "south", .len = 5};
