@@ -4,6 +4,7 @@
 #include "core/turn_mobility.h"
 #include "core/turn_perm.h"
 #include "core/turn_place.h"
+#include "core/turn_redirect.h"
 #include "core/turn_reply.h"
 
 enum {
@@ -415,6 +416,8 @@ void turn_allocate(struct turn_server *s, struct turn_request *r)
         return;
     }
     sweep_tuple(s, r->tuple, r->now);
+    if (s->config->redirect_count && turn_redirect(s, r))
+        return;
     enum stun_error code = read_ask(s, r, &ask);
     if (!code)
         code = enter(s, r, &user);

@@ -92,6 +92,16 @@ static const char *check_relays(const struct turn_config *c)
     return NULL;
 }
 
+static const char *check_redirect(const struct turn_config *c)
+{
+    if (c->redirect_count > TURN_REDIRECTS_MAX)
+        return "redirect: more than 8";
+    for (size_t i = 0; i < c->redirect_count; i++)
+        if (!c->redirect[i].port || addr_is_any(&c->redirect[i]))
+            return "redirect: each must be one IP, not 0.0.0.0 or ::, with a port";
+    return NULL;
+}
+
 static const char *check_lifetimes(const struct turn_config *c)
 {
     if (c->lifetime_max == 0 || c->lifetime_max > TURN_LIFETIME_LIMIT)
@@ -132,6 +142,8 @@ const char *turn_config_check(const struct turn_config *config)
         problem = check_oauth_keys(config);
     if (!problem)
         problem = check_relays(config);
+    if (!problem)
+        problem = check_redirect(config);
     if (!problem)
         problem = check_lifetimes(config);
     return problem ? problem : check_limits(config);

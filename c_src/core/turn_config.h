@@ -12,6 +12,8 @@ enum {
     TURN_SECRETS_MAX = 8,
     TURN_SECRET_MAX = 256, /* bytes */
     TURN_RELAYS_MAX = 8,
+    TURN_REDIRECTS_MAX = 8,
+    TURN_DOMAIN_MAX = 255,      /* ASCII, RFC 8489 §14.16 */
     TURN_LIFETIME_LIMIT = 3600, /* seconds: the most that lifetime_max may be, RFC 8656 §7.2 */
 };
 
@@ -51,6 +53,10 @@ struct turn_config {
     struct turn_relay_ip relays[TURN_RELAYS_MAX];
     uint8_t relay_count;
     uint16_t port_min, port_max; /* relayed ports, both included */
+    /* where Allocate requests are sent instead (RFC 8489 §10); none: they are served */
+    struct addr redirect[TURN_REDIRECTS_MAX];
+    uint8_t redirect_count;
+    char alternate_domain[TURN_DOMAIN_MAX + 1]; /* of the certificates there, if it is another */
 
     /* seconds */
     uint32_t lifetime_default;     /* 600 */

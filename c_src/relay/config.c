@@ -278,6 +278,24 @@ static const char *alternate_problem(const struct relay_config *c)
     return NULL;
 }
 
+static bool read_redirect_to(struct reader *r)
+{
+    struct turn_config *c = &r->config->turn;
+    struct span text;
+
+    if (c->redirect_count == TURN_REDIRECTS_MAX || !term_binary(&r->in, &text) ||
+        !parse_endpoint((const char *)text.data, text.len, &c->redirect[c->redirect_count]))
+        return false;
+    c->redirect_count++;
+    return true;
+}
+
+static bool read_redirect(struct reader *r, const struct key *key)
+{
+    (void)key;
+    return read_list(r, 0, read_redirect_to);
+}
+
 static bool read_proxy(struct reader *r)
 {
     struct stream_config *c = &r->config->stream;
@@ -413,6 +431,14 @@ static const struct key keys[] = {
     {.name = "alternate",
      .read = read_alternate,
      .right = "an address \"IP:PORT\" or \"[IPv6]:PORT\", not 0.0.0.0 or ::"},
+    {.name = "redirect",
+     .read = read_redirect,
+     .right = "a list of at most 8 addresses \"IP:PORT\" or \"[IPv6]:PORT\""},
+    {.name = "alternate_domain",
+     .read = read_line,
+     .offset = TURN_OFFSET(alternate_domain),
+     .max = TURN_DOMAIN_MAX,
+     .right = "a DNS name of up to 255 bytes"},
     {.name = "keep_dscp",
      .read = read_bool,
      .offset = TURN_OFFSET(keep_dscp),

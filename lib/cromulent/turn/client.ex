@@ -290,16 +290,19 @@ defmodule Cromulent.Turn.Client do
     end
   end
 
-  # RFC 8489 §9.2.5: an answer that fails its integrity check is as good as none.
+  # RFC 8489 §9.2.5: an answer that fails its integrity check is as good as none; of errors, only one that
+  # would lead elsewhere has to be protected here.
   defp answer(client, packet) do
     with {:ok, %Stun{class: class} = message} when class in [:success, :error] <-
            Stun.decode(packet),
-         true <- class == :error or trusted?(client, packet) do
+         true <- (class == :error and not redirection?(message)) or trusted?(client, packet) do
       {:ok, message, packet}
     else
       _ -> :discard
     end
   end
+
+  defp redirection?(message), do: match?({300, _}, Stun.get(message, :error_code))
 
   defp trusted?(%{key: nil}, _packet), do: true
   defp trusted?(client, packet), do: Stun.verify(packet, client.key, client.integrity) == :ok
@@ -415,7 +418,22 @@ defmodule Cromulent.Turn.Client do
 
   defp refusal(answer) do
     {code, text} = Stun.get(answer, :error_code, {500, "no error code"})
-    {:refused, code, text}
+    {:refused, code, text <> alternates(answer)}
+  end
+
+  # Where a 300 leads to (RFC 8489 §10); elsewhere there is nothing to add.
+  defp alternates(answer) do
+    servers =
+      for {:alternate_server, {ip, port}} <- answer.attributes,
+          do: "#{Address.to_host(ip)}:#{port}"
+
+    domain = Stun.get(answer, :alternate_domain)
+
+    case {servers, domain} do
+      {[], _} -> ""
+      {servers, nil} -> ": " <> Enum.join(servers, ", ")
+      {servers, domain} -> ": " <> Enum.join(servers, ", ") <> ", certificate of " <> domain
+    end
   end
 
   defp now, do: System.monotonic_time(:millisecond)

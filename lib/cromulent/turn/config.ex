@@ -54,7 +54,7 @@ defmodule Cromulent.Turn.Config do
           allow_peers: [String.t()],
           deny_peers: [String.t()],
           proxy_from: [String.t()],
-          limits: %{atom() => non_neg_integer() | String.t() | boolean()},
+          limits: %{atom() => non_neg_integer() | String.t() | boolean() | [String.t()]},
           random_secret?: boolean()
         }
 

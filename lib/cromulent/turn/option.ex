@@ -33,6 +33,8 @@ defmodule Cromulent.Turn.Option do
     oauth_server_name: "TURN_OAUTH_SERVER_NAME",
     keep_dscp: "TURN_KEEP_DSCP",
     alternate: "TURN_ALTERNATE",
+    redirect: "TURN_REDIRECT",
+    alternate_domain: "TURN_ALTERNATE_DOMAIN",
     opaque_usernames: "TURN_OPAQUE_USERNAMES",
     max_ice_servers: "TURN_MAX_ICE_SERVERS"
   ]
@@ -55,6 +57,8 @@ defmodule Cromulent.Turn.Option do
 
   @variables for {name, variable} <- @relay ++ @foreign, variable, do: {name, variable}
   @limits OptionValue.limits()
+  @handed_on [:software, :mobility, :keep_dscp, :alternate, :oauth_server_name] ++
+               [:redirect, :alternate_domain]
   @relay_names Keyword.keys(@relay) ++ [:host, :software] ++ @limits
   @foreign_names Keyword.keys(@foreign)
 
@@ -75,7 +79,7 @@ defmodule Cromulent.Turn.Option do
 
   @doc "The options that are handed to the relay as they are."
   @spec limits() :: [name()]
-  def limits, do: [:software, :mobility, :keep_dscp, :alternate, :oauth_server_name | @limits]
+  def limits, do: @handed_on ++ @limits
 
   @doc "The environment variable of an option; nil when it has none."
   @spec variable(name()) :: String.t() | nil

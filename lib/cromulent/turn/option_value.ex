@@ -33,6 +33,7 @@ defmodule Cromulent.Turn.OptionValue do
   @listeners_most 16
   @pem_most 64 * 1024
   @relays_most 8
+  @redirects_most 8
   @urls_most 16
   @providers_most 8
   @provider_expected "must be one of #{Enum.join(Provider.names(), ", ")}, a module with the behaviour " <>
@@ -199,6 +200,22 @@ defmodule Cromulent.Turn.OptionValue do
     else
       _ -> {:error, "must be IP:PORT, such as 192.0.2.11:3479, of this host and no listener's"}
     end
+  end
+
+  def parse(:redirect, raw) do
+    parse_list(
+      raw,
+      @redirects_most,
+      &server/1,
+      "must be other servers as IP:PORT, such as 192.0.2.20:3478 or [2001:db8::20]:3478"
+    )
+  end
+
+  def parse(:alternate_domain, raw) do
+    if is_binary(raw) and byte_size(raw) <= 255 and name?(raw) and
+         Address.parse(raw) == :error,
+       do: {:ok, raw},
+       else: {:error, "must be a DNS name, such as turn2.example.org"}
   end
 
   def parse(name, raw)
@@ -427,6 +444,14 @@ defmodule Cromulent.Turn.OptionValue do
   end
 
   defp listener(_other), do: :error
+
+  defp server(raw) do
+    with true <- is_binary(raw),
+         {:ok, {:udp, ip, port}} when port > 0 <- listener("udp:" <> raw),
+         false <- Address.wildcard?(ip),
+         do: {:ok, "#{Address.to_host(ip)}:#{port}"},
+         else: (_ -> :error)
+  end
 
   defp own_ip(raw) do
     with {:ok, ip} <- Address.parse(raw),

@@ -21,6 +21,8 @@ defmodule Mix.Tasks.Turn.Server do
   | `--allow-peer CIDR` | repeatable | `TURN_ALLOW_PEERS` |
   | `--deny-peer CIDR` | repeatable | `TURN_DENY_PEERS` |
   | `--alternate IP:PORT` | second address and port, for RFC 5780 | `TURN_ALTERNATE` |
+  | `--redirect IP:PORT` | repeatable; other servers that clients are sent to (300) | `TURN_REDIRECT` |
+  | `--alternate-domain NAME` | the name in those servers' certificates | `TURN_ALTERNATE_DOMAIN` |
   | `--keep-dscp` | what is relayed keeps its DSCP and ECN | `TURN_KEEP_DSCP` |
   | `--mobility` | tickets of RFC 8016 | `TURN_MOBILITY` |
   | `--oauth-key FILE` | repeatable; keys of authorization servers (RFC 7635), see below | `TURN_OAUTH_KEYS` |
@@ -61,6 +63,8 @@ defmodule Mix.Tasks.Turn.Server do
     mobility: :boolean,
     keep_dscp: :boolean,
     alternate: :string,
+    redirect: [:string, :keep],
+    alternate_domain: :string,
     cert: :string,
     key: :string,
     proxy_from: [:string, :keep],

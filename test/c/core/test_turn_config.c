@@ -68,6 +68,9 @@ static void test_refusals(void)
     REFUSED("relays", memset(c.relays[0].bind.ip, 0, 16));
     REFUSED("relays", c.relays[0].external.family = ADDR_V6);
     REFUSED("relays", c.relays[0].bind.port = 1);
+    REFUSED("redirect", c.redirect_count = TURN_REDIRECTS_MAX + 1);
+    REFUSED("redirect", (c.redirect[0] = c.relays[0].bind, c.redirect_count = 1)); /* no port */
+    REFUSED("redirect", (c.redirect[0] = addr_v4((uint8_t[4]){0}, 3478), c.redirect_count = 1));
     REFUSED("ports", c.port_min = 1023);
     REFUSED("ports", c.port_max = (uint16_t)(c.port_min - 1));
     REFUSED("lifetime_max", c.lifetime_max = 3601);

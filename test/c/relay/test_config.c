@@ -422,6 +422,41 @@ static void test_oauth_keys(void)
     config_free(c);
 }
 
+static void test_redirect(void)
+{
+    static const char *const to[] = {"192.0.2.9:3478", "[2001:db8::9]:3479"};
+    static const struct {
+        const char *to, *want;
+    } wrong[] = {
+        {"192.0.2.9", "redirect: must be a list of at most 8 addresses \"IP:PORT\" or "
+                      "\"[IPv6]:PORT\", not \"192.0.2.9\""},
+        {"192.0.2.9:0", "redirect: each must be one IP, not 0.0.0.0 or ::, with a port"},
+        {"[::]:3478", "redirect: each must be one IP, not 0.0.0.0 or ::, with a port"},
+    };
+    char why[CONFIG_WHY_MAX];
+    struct map m;
+
+    map_init(&m);
+    put_required(&m);
+    put_texts(key(&m, "redirect"), to, 2);
+    term_put_text(key(&m, "alternate_domain"), "turn2.example.org");
+    struct relay_config *c = read_map(&m, why);
+    CHECK_STR(why, "");
+    if (!c)
+        return;
+    CHECK_EQ(c->turn.redirect_count, 2);
+    check_addr(&c->turn.redirect[0], to[0]);
+    check_addr(&c->turn.redirect[1], to[1]);
+    CHECK_STR(c->turn.alternate_domain, "turn2.example.org");
+    config_free(c);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        map_init(&m);
+        put_required(&m);
+        put_texts(key(&m, "redirect"), &wrong[i].to, 1);
+        check_refused(&m, wrong[i].want);
+    }
+}
+
 /* One key too many, one that lacks its kid, one of a wrong length: said, and not shown. */
 static void test_wrong_oauth_keys(void)
 {
@@ -523,6 +558,7 @@ int main(void)
         CHECK_TEST(test_what_may_follow),
         CHECK_TEST(test_alternate),
         CHECK_TEST(test_oauth_keys),
+        CHECK_TEST(test_redirect),
         CHECK_TEST(test_wrong_oauth_keys),
     };
     return CHECK_RUN(tests);

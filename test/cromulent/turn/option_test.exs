@@ -7,7 +7,8 @@ defmodule Cromulent.Turn.OptionTest do
   alias Cromulent.Turn.{Cloudflare, Embedded, Option}
 
   # The limits that are no numbers.
-  @texts_and_switches [:software, :mobility, :keep_dscp, :alternate, :oauth_server_name]
+  @texts_and_switches [:software, :mobility, :keep_dscp, :alternate, :oauth_server_name] ++
+                        [:redirect, :alternate_domain]
 
   defp refused(name, value) do
     assert {:error, {:config, text}} = Option.fetch(name, [{name, value}])
@@ -190,6 +191,27 @@ defmodule Cromulent.Turn.OptionTest do
 
     for wrong <- ["", "192.0.2.1", "0.0.0.0:3479", "[::]:1", "udp:192.0.2.1:1", 7],
         do: assert(refused(:alternate, wrong) =~ "must be IP:PORT")
+  end
+
+  test "clients are sent to addresses with ports, and to certificates of names" do
+    for {raw, value} <- [
+          {"192.0.2.9:3478, [2001:DB8::9]:1", ["192.0.2.9:3478", "[2001:db8::9]:1"]},
+          {["192.0.2.9:3478"], ["192.0.2.9:3478"]},
+          {[], []}
+        ],
+        do: assert(Option.fetch(:redirect, redirect: raw) == {:ok, value})
+
+    for wrong <- ["192.0.2.9", "192.0.2.9:0", "0.0.0.0:3478", "turn.example.org:3478", 7],
+        do: assert(refused(:redirect, wrong) =~ "must be other servers as IP:PORT")
+
+    nine = for n <- 1..9, do: "192.0.2.#{n}:3478"
+    assert refused(:redirect, nine) =~ "must be at most 8"
+
+    fetch = &Option.fetch(:alternate_domain, alternate_domain: &1)
+    assert fetch.("turn2.example.org") == {:ok, "turn2.example.org"}
+
+    for wrong <- ["192.0.2.1", "::1", "a b", "turn.example.org:1", String.duplicate("d", 256), 7],
+        do: assert(refused(:alternate_domain, wrong) =~ "must be a DNS name")
   end
 
   test "switches are on or off" do
