@@ -75,8 +75,9 @@ struct turn_config {
     uint32_t challenge_burst;
     /* usernames remembered to be found by USERHASH, RFC 8489 §14.4; 0: not served, not announced */
     uint32_t userhashes;
-    bool keep_dscp; /* for the worker: relayed datagrams keep DSCP and ECN, RFC 8656 §14 */
-    bool mobility;  /* RFC 8016; fixed when the engine is made, but for being turned off */
+    bool keep_dscp;    /* for the worker: relayed datagrams keep DSCP and ECN, RFC 8656 §14 */
+    bool classic_stun; /* Binding requests of RFC 3489 are answered over UDP */
+    bool mobility;     /* RFC 8016; fixed when the engine is made, but for being turned off */
 
     struct turn_policy policy;
     struct turn_discovery discovery;

@@ -10,7 +10,7 @@ static const struct {
     unsigned serves;
 } conditional[] = {
     {STUN_ID_ACCESS_TOKEN, TURN_SERVES_TOKENS},
-    {STUN_ID_CHANGE_REQUEST, TURN_SERVES_DISCOVERY},
+    {STUN_ID_CHANGE_REQUEST, TURN_SERVES_DISCOVERY | TURN_SERVES_NO_CHANGE},
     {STUN_ID_RESPONSE_PORT, TURN_SERVES_DISCOVERY},
     {STUN_ID_PADDING, TURN_SERVES_DISCOVERY},
 };
@@ -40,8 +40,19 @@ struct wbuf turn_reply_begin(struct turn_server *s, const struct turn_request *r
                              enum stun_class cls)
 {
     struct wbuf w = wbuf_of(s->io->ops->reserve(s->io, TURN_REPLY_MAX), TURN_REPLY_MAX);
-    stun_begin(&w, stun_type(r->msg->method, cls), stun_msg_tid(r->msg));
+    stun_begin_answer(&w, cls, r->msg);
     return w;
+}
+
+/*
+ * The client's count of what it sent comes back, beside ours of answers: zero, as no server without
+ * state has one (RFC 7982 §3.3).
+ */
+static void put_transmit_counter(const struct turn_request *r, struct wbuf *w)
+{
+    uint32_t counter;
+    if (stun_msg_u32(r->msg, STUN_ID_TRANSMIT_COUNTER, &counter) == CT_OK)
+        stun_put_u32(w, STUN_ATTR_TRANSMIT_COUNTER, counter & 0xff00);
 }
 
 void turn_reply_send(struct turn_server *s, const struct turn_request *r, struct wbuf *w)
@@ -49,6 +60,7 @@ void turn_reply_send(struct turn_server *s, const struct turn_request *r, struct
     const char *software = s->config->software;
     if (*software)
         stun_put(w, STUN_ATTR_SOFTWARE, software, strlen(software));
+    put_transmit_counter(r, w);
     if (r->auth.protect && stun_put_integrity(w, s->crypto, r->auth.reply, &r->auth.key) != CT_OK)
         return;
     if (stun_msg_has(r->msg, STUN_ID_FINGERPRINT))
@@ -79,9 +91,12 @@ void turn_reply_unknown(struct turn_server *s, const struct turn_request *r, uns
     struct wbuf list = wbuf_of(types, sizeof types);
     struct stun_attr attr;
     uint32_t pos = STUN_HEADER_SIZE;
+    uint16_t last = 0;
     while (list.pos < sizeof types && pos < r->msg->attrs_end && stun_msg_next(r->msg, &pos, &attr))
         if (stun_attr_required(attr.type) && !served(attr.type, serves))
-            wbuf_u16(&list, attr.type);
+            wbuf_u16(&list, last = attr.type);
+    if (stun_msg_is_classic(r->msg) && list.pos % 4)
+        wbuf_u16(&list, last); /* RFC 3489 §11.2.10: a value has whole words */
     struct wbuf w = turn_reply_begin(s, r, STUN_ERROR);
     stun_put_error(&w, STUN_UNKNOWN_ATTRIBUTE, span_str(stun_error_reason(STUN_UNKNOWN_ATTRIBUTE)));
     stun_put(&w, STUN_ATTR_UNKNOWN_ATTRIBUTES, types, list.pos);

@@ -8,13 +8,17 @@
 enum {
     TURN_SERVES_DISCOVERY = 1, /* those of RFC 5780 */
     TURN_SERVES_TOKENS = 2,    /* ACCESS-TOKEN, RFC 7635 */
+    TURN_SERVES_NO_CHANGE = 4, /* CHANGE-REQUEST that asks for no change, RFC 3489 */
 };
 
 /* Starts a response to the request, STUN_SUCCESS or STUN_ERROR. */
 struct wbuf turn_reply_begin(struct turn_server *s, const struct turn_request *r,
                              enum stun_class cls);
 
-/* Ends it with SOFTWARE, integrity when r->auth.protect, FINGERPRINT when the request had one. */
+/*
+ * Ends it with SOFTWARE, TRANSACTION_TRANSMIT_COUNTER when the request had one, integrity when
+ * r->auth.protect, FINGERPRINT when the request had one.
+ */
 void turn_reply_send(struct turn_server *s, const struct turn_request *r, struct wbuf *w);
 
 /* A success response without attributes of its own. */

@@ -3,6 +3,7 @@
 #include "core/turn_alloc.h"
 #include "core/turn_auth.h"
 #include "core/turn_chan.h"
+#include "core/turn_classic.h"
 #include "core/turn_data.h"
 #include "core/turn_discovery.h"
 #include "core/turn_frame.h"
@@ -197,7 +198,10 @@ static void handle_stun(struct turn_server *s, const struct turn_tuple *tuple,
                         struct turn_packet *packet, struct turn_now now)
 {
     struct stun_msg msg;
-    if (stun_msg_decode(&msg, packet->data, packet->len, NULL) != CT_OK) {
+    enum ct_err err = stun_msg_decode(&msg, packet->data, packet->len, NULL);
+    if (err == CT_ECOOKIE && turn_classic(s, tuple, packet, now))
+        return;
+    if (err) {
         turn_count(&s->counters, TURN_N_DROP_MALFORMED, 1);
         return;
     }

@@ -41,6 +41,7 @@ defmodule Cromulent.Turn do
   | `alternate` | `TURN_ALTERNATE` | none | a second address and port of this host, for NAT behaviour discovery (RFC 5780) |
   | `redirect` | `TURN_REDIRECT` | none | other servers, `IP:PORT`, to which clients that ask for an allocation are sent (300, RFC 8489 §10); who has one stays |
   | `alternate_domain` | `TURN_ALTERNATE_DOMAIN` | none | the name in those servers' certificates, if it is another |
+  | `classic_stun` | `TURN_CLASSIC_STUN` | `false` | Binding requests of RFC 3489, which have no magic cookie, are answered over UDP |
   | `keep_dscp` | `TURN_KEEP_DSCP` | `false` | relayed datagrams keep the DSCP and ECN that they came with; Linux |
   | `mobility` | `TURN_MOBILITY` | `false` | clients may take an allocation to another address (RFC 8016) |
   | `oauth_keys` | `TURN_OAUTH_KEYS` | none | keys of authorization servers, as JWK or JWK sets in files or as text; their access tokens let clients in too (RFC 7635), see `Cromulent.Turn.AccessToken` |

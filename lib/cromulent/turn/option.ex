@@ -33,6 +33,7 @@ defmodule Cromulent.Turn.Option do
     oauth_server_name: "TURN_OAUTH_SERVER_NAME",
     keep_dscp: "TURN_KEEP_DSCP",
     alternate: "TURN_ALTERNATE",
+    classic_stun: "TURN_CLASSIC_STUN",
     redirect: "TURN_REDIRECT",
     alternate_domain: "TURN_ALTERNATE_DOMAIN",
     opaque_usernames: "TURN_OPAQUE_USERNAMES",
@@ -58,7 +59,7 @@ defmodule Cromulent.Turn.Option do
   @variables for {name, variable} <- @relay ++ @foreign, variable, do: {name, variable}
   @limits OptionValue.limits()
   @handed_on [:software, :mobility, :keep_dscp, :alternate, :oauth_server_name] ++
-               [:redirect, :alternate_domain]
+               [:redirect, :alternate_domain, :classic_stun]
   @relay_names Keyword.keys(@relay) ++ [:host, :software] ++ @limits
   @foreign_names Keyword.keys(@foreign)
 

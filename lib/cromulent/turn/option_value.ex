@@ -219,7 +219,7 @@ defmodule Cromulent.Turn.OptionValue do
   end
 
   def parse(name, raw)
-      when name in [:mobility, :keep_dscp, :opaque_usernames, :cloudflare_shared],
+      when name in [:mobility, :keep_dscp, :classic_stun, :opaque_usernames, :cloudflare_shared],
       do: parse_boolean(raw)
 
   def parse(:http, raw) do

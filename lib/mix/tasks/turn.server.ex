@@ -23,6 +23,7 @@ defmodule Mix.Tasks.Turn.Server do
   | `--alternate IP:PORT` | second address and port, for RFC 5780 | `TURN_ALTERNATE` |
   | `--redirect IP:PORT` | repeatable; other servers that clients are sent to (300) | `TURN_REDIRECT` |
   | `--alternate-domain NAME` | the name in those servers' certificates | `TURN_ALTERNATE_DOMAIN` |
+  | `--classic-stun` | answers Binding requests of RFC 3489 too | `TURN_CLASSIC_STUN` |
   | `--keep-dscp` | what is relayed keeps its DSCP and ECN | `TURN_KEEP_DSCP` |
   | `--mobility` | tickets of RFC 8016 | `TURN_MOBILITY` |
   | `--oauth-key FILE` | repeatable; keys of authorization servers (RFC 7635), see below | `TURN_OAUTH_KEYS` |
@@ -62,6 +63,7 @@ defmodule Mix.Tasks.Turn.Server do
     deny_peer: [:string, :keep],
     mobility: :boolean,
     keep_dscp: :boolean,
+    classic_stun: :boolean,
     alternate: :string,
     redirect: [:string, :keep],
     alternate_domain: :string,

@@ -8,7 +8,7 @@ defmodule Cromulent.Turn.OptionTest do
 
   # The limits that are no numbers.
   @texts_and_switches [:software, :mobility, :keep_dscp, :alternate, :oauth_server_name] ++
-                        [:redirect, :alternate_domain]
+                        [:redirect, :alternate_domain, :classic_stun]
 
   defp refused(name, value) do
     assert {:error, {:config, text}} = Option.fetch(name, [{name, value}])
@@ -215,7 +215,7 @@ defmodule Cromulent.Turn.OptionTest do
   end
 
   test "switches are on or off" do
-    for name <- [:mobility, :keep_dscp] do
+    for name <- [:mobility, :keep_dscp, :classic_stun] do
       for {raw, value} <- [
             {true, true},
             {"true", true},
