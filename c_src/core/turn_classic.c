@@ -14,7 +14,7 @@ static unsigned serves(const struct stun_msg *m)
     return none ? TURN_SERVES_NO_CHANGE : 0;
 }
 
-static void bind(struct turn_server *s, const struct turn_request *r)
+static void answer(struct turn_server *s, const struct turn_request *r)
 {
     turn_count(&s->counters, TURN_N_BINDINGS, 1);
     if (turn_unserved(r->msg, serves(r->msg))) {
@@ -40,6 +40,6 @@ bool turn_classic(struct turn_server *s, const struct turn_tuple *tuple,
     if (dtls)
         turn_reply_error(s, &r, STUN_SERVER_ERROR);
     else
-        bind(s, &r);
+        answer(s, &r);
     return true;
 }

@@ -2,7 +2,7 @@
 
 #include "core/turn_reply.h"
 
-/* One of this family, the same for all requests of an IP; NULL when there is none. */
+/* One of this family, the same for all requests of an IP to any worker; NULL: there is none. */
 static const struct addr *choose(const struct turn_server *s, const struct addr *client,
                                  bool same_family)
 {
@@ -12,7 +12,7 @@ static const struct addr *choose(const struct turn_server *s, const struct addr 
     for (size_t i = 0; i < c->redirect_count; i++)
         if ((c->redirect[i].family == client->family) == same_family)
             found[n++] = &c->redirect[i];
-    return n ? found[hash_bytes(&s->seed, client->ip, sizeof client->ip) % n] : NULL;
+    return n ? found[turn_commons_user(s->commons, client->ip, sizeof client->ip) % n] : NULL;
 }
 
 /* Who asked so can check another certificate's name (§10): it knows RFC 8489, and is known. */

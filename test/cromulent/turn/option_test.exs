@@ -246,7 +246,7 @@ defmodule Cromulent.Turn.OptionTest do
     assert {:ok, [%{kid: "a"}]} = Option.fetch(:oauth_keys, [])
 
     assert refused(:oauth_keys, wrong) =~
-             ~s(option oauth_keys: #{inspect(wrong)}: the key "a" must be of 32 bytes for A256GCM)
+             ~s(option oauth_keys: #{inspect(wrong)}: must be of 32 bytes for A256GCM)
 
     assert {:error, {:config, text}} = Option.fetch(:oauth_keys, [oauth_keys: ["none"]], :flag)
 
@@ -260,7 +260,7 @@ defmodule Cromulent.Turn.OptionTest do
           fn -> jwk <> "," end
         ] do
       text = refused(:oauth_keys, wrong)
-      assert text =~ ~r/^option oauth_keys: (must be|the key "a" must)/
+      assert text =~ ~r/^option oauth_keys: must be/
       refute text =~ secret
     end
 

@@ -58,6 +58,13 @@ defmodule Cromulent.Turn.WireRedirectTest do
     assert alternates(answer) == [@six]
   end
 
+  test "an address is led to one of several, whichever worker it meets" do
+    several = for n <- 1..8, do: "192.0.2.#{n}:3478"
+    relay = start_relay(redirect: several, workers: 4)
+    led = for _ <- 1..12, do: relay |> allocate() |> elem(0) |> alternates()
+    assert [[{{192, 0, 2, _}, 3478}]] = Enum.uniq(led)
+  end
+
   @tag :tmp_dir
   test "names another certificate over TLS and DTLS", %{tmp_dir: dir} do
     {cert, key} = Certificates.files(Certificates.make(), dir)

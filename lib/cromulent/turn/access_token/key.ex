@@ -159,7 +159,7 @@ defmodule Cromulent.Turn.AccessToken.Key do
       do: :ok,
       else:
         {:error,
-         named(key, "must be of 32 bytes for A256GCM, or 16 for A128GCM; there are no more")}
+         named(key, "must be of 32 bytes for A256GCM, or 16 for A128GCM, and of no other kind")}
   end
 
   defp check_together(keys) do
@@ -172,5 +172,5 @@ defmodule Cromulent.Turn.AccessToken.Key do
     end
   end
 
-  defp named(key, fault), do: "the key #{inspect(key.kid)} " <> fault
+  defp named(key, fault), do: fault <> "; the key is #{inspect(key.kid)}"
 end

@@ -15,7 +15,7 @@ defmodule Cromulent.Turn.AccessToken.KeyTest do
   end
 
   defp refused(source) do
-    assert {:error, text} = Key.read(source)
+    assert {:error, "must " <> _ = text} = Key.read(source)
     refute text =~ @k
     refute text =~ @bytes
     text
@@ -34,7 +34,7 @@ defmodule Cromulent.Turn.AccessToken.KeyTest do
     want = {:ok, [%Key{kid: "a", key: short}]}
     assert Key.read(jwk(%{"k" => k, "alg" => "A128GCM"})) == want
     assert Key.read(jwk(%{"k" => k, "alg" => nil})) == want
-    assert refused(jwk(%{"k" => k})) =~ ~s(the key "a" must be of 32 bytes for A256GCM)
+    assert refused(jwk(%{"k" => k})) =~ ~r/^must be of 32 bytes for A256GCM.*; the key is "a"$/
   end
 
   test "what RFC 7635 §4.1.1 shows is taken too" do
@@ -90,9 +90,9 @@ defmodule Cromulent.Turn.AccessToken.KeyTest do
         do: assert(refused(jwk(%{"kid" => kid})) =~ "must have a kid of 1 to 128 bytes")
 
     assert refused(jwk(%{"k" => Base.url_encode64("short")})) =~
-             ~s(the key "a" must have 32 bytes)
+             ~r/^must have 32 bytes.*; the key is "a"$/
 
-    assert refused(jwk(%{"alg" => "A256CBC-HS512"})) =~ "there are no more"
+    assert refused(jwk(%{"alg" => "A256CBC-HS512"})) =~ "of no other kind"
 
     for times <- [%{"exp" => 0}, %{"nbf" => 5, "exp" => 5}, %{"exp" => "soon"}, %{"nbf" => -1}],
         do: assert(refused(jwk(times)) =~ "Unix seconds")
