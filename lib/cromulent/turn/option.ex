@@ -36,6 +36,7 @@ defmodule Cromulent.Turn.Option do
     classic_stun: "TURN_CLASSIC_STUN",
     redirect: "TURN_REDIRECT",
     alternate_domain: "TURN_ALTERNATE_DOMAIN",
+    user_quota: "TURN_USER_QUOTA",
     opaque_usernames: "TURN_OPAQUE_USERNAMES",
     max_ice_servers: "TURN_MAX_ICE_SERVERS"
   ]
@@ -60,7 +61,7 @@ defmodule Cromulent.Turn.Option do
   @limits OptionValue.limits()
   @handed_on [:software, :mobility, :keep_dscp, :alternate, :oauth_server_name] ++
                [:redirect, :alternate_domain, :classic_stun]
-  @relay_names Keyword.keys(@relay) ++ [:host, :software] ++ @limits
+  @relay_names Enum.uniq(Keyword.keys(@relay) ++ [:host, :software] ++ @limits)
   @foreign_names Keyword.keys(@foreign)
 
   # Never shown, not even wrong ones. A key id is no secret, but where one is set by mistake for the

@@ -87,7 +87,8 @@ struct client {
     bool hashed;                /* USERHASH instead of USERNAME */
     uint8_t token[128];         /* ACCESS-TOKEN of Allocate and Refresh requests, */
     size_t token_len;           /* if there is one */
-    uint8_t tid[STUN_TID_SIZE]; /* of the last request */
+    uint8_t tid[STUN_TID_SIZE]; /* of the last request, */
+    uint16_t method;            /* and what it was */
     struct addr relayed;        /* after a successful client_allocate() */
     uint8_t reply[ENGINE_BYTES_MAX];
     size_t reply_len;
