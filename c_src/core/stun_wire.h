@@ -27,6 +27,7 @@
 
 enum {
     STUN_HEADER_SIZE = 20,
+    STUN_LENGTH_MAX = 65532, /* 16 bits, and a multiple of 4 */
     STUN_ATTR_HEADER_SIZE = 4,
     STUN_TID_SIZE = 12,
     STUN_USERNAME_MAX = 508, /* bytes, RFC 8489 §14.3 */
@@ -189,6 +190,7 @@ enum stun_error {
 
 /* Password algorithms, RFC 8489 §18.5. */
 enum stun_password_algorithm {
+    STUN_PASSWORD_NONE = 0, /* reserved there: a key that was made of no password */
     STUN_PASSWORD_MD5 = 0x0001,
     STUN_PASSWORD_SHA256 = 0x0002
 };

@@ -2,6 +2,8 @@
 
 #include "core/turn_users.h"
 #include "crypto/crypto.h"
+#include "relay/oauth_keys.h"
+#include "relay/own.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -277,6 +279,24 @@ static const char *alternate_problem(const struct relay_config *c)
     return NULL;
 }
 
+static bool read_redirect_to(struct reader *r)
+{
+    struct turn_config *c = &r->config->turn;
+    struct span text;
+
+    if (c->redirect_count == TURN_REDIRECTS_MAX || !term_binary(&r->in, &text) ||
+        !parse_endpoint((const char *)text.data, text.len, &c->redirect[c->redirect_count]))
+        return false;
+    c->redirect_count++;
+    return true;
+}
+
+static bool read_redirect(struct reader *r, const struct key *key)
+{
+    (void)key;
+    return read_list(r, 0, read_redirect_to);
+}
+
 static bool read_proxy(struct reader *r)
 {
     struct stream_config *c = &r->config->stream;
@@ -338,6 +358,12 @@ static bool build_tls(struct reader *r, char why[CONFIG_WHY_MAX])
     return !missing;
 }
 
+static bool read_oauth_keys(struct reader *r, const struct key *key)
+{
+    (void)key;
+    return oauth_keys_read(&r->in, &r->config->turn);
+}
+
 /* ---- keys ---- */
 
 #define TURN_OFFSET(field) offsetof(struct relay_config, turn.field)
@@ -369,6 +395,15 @@ static const struct key keys[] = {
      .required = true,
      .secret = true,
      .right = "a list of 1 to 8 binaries of 1 to 256 bytes"},
+    {.name = "oauth_keys",
+     .read = read_oauth_keys,
+     .secret = true,
+     .right = "a list of at most 16 maps #{kid, key}, also with not_before and not_after"},
+    {.name = "oauth_server_name",
+     .read = read_line,
+     .offset = TURN_OFFSET(oauth_server_name),
+     .max = TURN_REALM_MAX,
+     .right = "one line of up to 127 bytes"},
     {.name = "relays",
      .read = read_relays,
      .required = true,
@@ -397,9 +432,25 @@ static const struct key keys[] = {
     {.name = "alternate",
      .read = read_alternate,
      .right = "an address \"IP:PORT\" or \"[IPv6]:PORT\", not 0.0.0.0 or ::"},
+    {.name = "redirect",
+     .read = read_redirect,
+     .right = "a list of at most 8 addresses \"IP:PORT\" or \"[IPv6]:PORT\""},
+    {.name = "alternate_domain",
+     .read = read_line,
+     .offset = TURN_OFFSET(alternate_domain),
+     .max = TURN_DOMAIN_MAX,
+     .right = "a DNS name of up to 255 bytes"},
     {.name = "keep_dscp",
      .read = read_bool,
      .offset = TURN_OFFSET(keep_dscp),
+     .right = "true or false"},
+    {.name = "permission_events",
+     .read = read_bool,
+     .offset = TURN_OFFSET(permission_events),
+     .right = "true or false"},
+    {.name = "classic_stun",
+     .read = read_bool,
+     .offset = TURN_OFFSET(classic_stun),
      .right = "true or false"},
     {.name = "mobility",
      .read = read_bool,
@@ -407,6 +458,7 @@ static const struct key keys[] = {
      .right = "true or false"},
     NUMBER(max_allocations, 1, 1u << 24),
     NUMBER(user_quota, 0, UINT32_MAX),
+    NUMBER(user_bandwidth, 0, UINT32_MAX),
     NUMBER(userhashes, 0, TURN_USERS_LIMIT),
     NUMBER(max_permissions, 1, 4096),
     NUMBER(max_channels, 1, 4096),
@@ -554,6 +606,7 @@ struct relay_config *config_read(struct term_in *in, char why[CONFIG_WHY_MAX])
     }
     c->asked_allocations = c->turn.max_allocations;
     c->asked_connections = c->stream.max_connections;
+    own_note(c);
     *in = r.in;
     return c;
 }
@@ -584,6 +637,7 @@ bool config_may_follow(const struct relay_config *old, const struct relay_config
         {"max_allocations", old->asked_allocations == next->asked_allocations},
         {"userhashes", a->userhashes == b->userhashes},
         {"mobility", a->mobility == b->mobility},
+        {"user_bandwidth", !a->user_bandwidth == !b->user_bandwidth},
         {"keep_dscp", a->keep_dscp == b->keep_dscp},
         {"alternate", memcmp(&old->alternate, &next->alternate, sizeof old->alternate) == 0},
         {"max_connections", old->asked_connections == next->asked_connections},

@@ -42,9 +42,17 @@ defmodule Cromulent.Turn.Frame do
     :connections_idle,
     :connections_broken,
     :handshakes,
-    :drop_queue
+    :drop_queue,
+    :drop_bandwidth
   ]
-  @events [:allocation_created, :allocation_ended, :peer_forbidden, :auth_failed, :log]
+  @events [
+    :allocation_created,
+    :allocation_ended,
+    :permission_created,
+    :peer_forbidden,
+    :auth_failed,
+    :log
+  ]
   @failures [:listen, :relay_ip, :config, :protocol, :system]
   @keys [
     ready: [:os_pid, :listen, :version, :protocol, :relays, :workers, :udp, :mmsg, :uv],
@@ -69,7 +77,14 @@ defmodule Cromulent.Turn.Frame do
     event: [:reason, :peer, :rule, :own_address, :level, :message, :info, :warning, :error],
     reply: [:no_memory],
     ended: [:released, :expired, :killed, :shutdown, :closed],
-    auth: [:bad_password, :malformed_username, :wrong_realm, :unknown_userhash]
+    auth: [
+      :bad_password,
+      :malformed_username,
+      :wrong_realm,
+      :unknown_userhash,
+      :unknown_kid,
+      :bad_token
+    ]
   ]
   # What bind() can say of an address.
   @errnos [
@@ -90,7 +105,13 @@ defmodule Cromulent.Turn.Frame do
           | {:config, String.t()}
           | {:protocol, String.t()}
           | {:system, String.t()}
-  @type event :: :allocation_created | :allocation_ended | :peer_forbidden | :auth_failed | :log
+  @type event ::
+          :allocation_created
+          | :allocation_ended
+          | :permission_created
+          | :peer_forbidden
+          | :auth_failed
+          | :log
   @type ref :: non_neg_integer()
   @type t ::
           {:ready, map()}
