@@ -11,33 +11,55 @@ enum {
 
 /*
  * HMAC(key, m) = H(key ^ opad, H(key ^ ipad, m)) (RFC 2104): the two contexts that have taken their
- * pad are kept for the last key of each hash and copied for each message.
+ * pad, to be copied for each message. Copying costs less than starting anew and taking the pad
+ * again, and less than EVP_MAC, which copies too.
  */
 struct keyed {
     EVP_MD_CTX *inner, *outer;
-    uint8_t key[BLOCK]; /* the key they were made for */
-    size_t key_len;     /* SIZE_MAX: none yet */
+};
+
+struct crypto_mac {
+    enum crypto_hash hash;
+    struct keyed keyed;
+};
+
+/* The key that a hash was last asked for: a request and its response have the same. */
+struct last {
+    struct keyed keyed;
+    uint8_t key[BLOCK];
+    size_t key_len; /* SIZE_MAX: none yet */
 };
 
 struct crypto {
     EVP_MD *md[CRYPTO_HASH_COUNT];
-    EVP_MD_CTX *scratch;
+    EVP_MD_CTX *scratch[CRYPTO_HASH_COUNT]; /* each stays with its algorithm, which saves time */
     EVP_CIPHER *gcm256, *gcm128;
     EVP_CIPHER_CTX *cipher;
-    struct keyed keyed[CRYPTO_HASH_COUNT];
+    struct last last[CRYPTO_HASH_COUNT];
 };
 
 static const char *const names[CRYPTO_HASH_COUNT] = {
     [CRYPTO_MD5] = "MD5", [CRYPTO_SHA1] = "SHA1", [CRYPTO_SHA256] = "SHA256"};
 
-static bool init_hash(struct crypto *c, enum crypto_hash hash)
+static bool init_keyed(struct keyed *k)
 {
-    struct keyed *k = &c->keyed[hash];
-    c->md[hash] = EVP_MD_fetch(NULL, names[hash], NULL);
     k->inner = EVP_MD_CTX_new();
     k->outer = EVP_MD_CTX_new();
-    k->key_len = SIZE_MAX;
-    return c->md[hash] && k->inner && k->outer;
+    return k->inner && k->outer;
+}
+
+static void free_keyed(struct keyed *k)
+{
+    EVP_MD_CTX_free(k->inner);
+    EVP_MD_CTX_free(k->outer);
+}
+
+static bool init_hash(struct crypto *c, enum crypto_hash hash)
+{
+    c->md[hash] = EVP_MD_fetch(NULL, names[hash], NULL);
+    c->scratch[hash] = EVP_MD_CTX_new();
+    c->last[hash].key_len = SIZE_MAX;
+    return init_keyed(&c->last[hash].keyed) && c->md[hash] && c->scratch[hash];
 }
 
 struct crypto *crypto_new(void)
@@ -45,11 +67,10 @@ struct crypto *crypto_new(void)
     struct crypto *c = calloc(1, sizeof *c);
     if (!c)
         return NULL;
-    c->scratch = EVP_MD_CTX_new();
     c->gcm256 = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
     c->gcm128 = EVP_CIPHER_fetch(NULL, "AES-128-GCM", NULL);
     c->cipher = EVP_CIPHER_CTX_new();
-    bool ok = c->scratch && c->gcm256 && c->gcm128 && c->cipher;
+    bool ok = c->gcm256 && c->gcm128 && c->cipher;
     for (int hash = 0; hash < CRYPTO_HASH_COUNT; hash++)
         ok = init_hash(c, (enum crypto_hash)hash) && ok;
     if (ok)
@@ -63,11 +84,10 @@ void crypto_free(struct crypto *c)
     if (!c)
         return;
     for (int hash = 0; hash < CRYPTO_HASH_COUNT; hash++) {
-        EVP_MD_CTX_free(c->keyed[hash].inner);
-        EVP_MD_CTX_free(c->keyed[hash].outer);
+        free_keyed(&c->last[hash].keyed);
+        EVP_MD_CTX_free(c->scratch[hash]);
         EVP_MD_free(c->md[hash]);
     }
-    EVP_MD_CTX_free(c->scratch);
     EVP_CIPHER_CTX_free(c->cipher);
     EVP_CIPHER_free(c->gcm256);
     EVP_CIPHER_free(c->gcm128);
@@ -96,8 +116,9 @@ static bool update(EVP_MD_CTX *ctx, const struct span *parts, size_t n)
 enum ct_err crypto_digest(struct crypto *c, enum crypto_hash hash, const struct span *parts,
                           size_t n, uint8_t *out)
 {
-    bool ok = EVP_DigestInit_ex2(c->scratch, c->md[hash], NULL) == 1 &&
-              update(c->scratch, parts, n) && EVP_DigestFinal_ex(c->scratch, out, NULL) == 1;
+    EVP_MD_CTX *ctx = c->scratch[hash];
+    bool ok = EVP_DigestInit_ex2(ctx, c->md[hash], NULL) == 1 && update(ctx, parts, n) &&
+              EVP_DigestFinal_ex(ctx, out, NULL) == 1;
     return ok ? CT_OK : CT_ECRYPTO;
 }
 
@@ -112,51 +133,115 @@ static bool take_pad(EVP_MD_CTX *ctx, const EVP_MD *md, const uint8_t key[BLOCK]
     return ok;
 }
 
-/* Makes the contexts of this hash those of the key (at most a block; longer ones are hashed first).
- */
-static bool use_key(struct crypto *c, enum crypto_hash hash, struct span key)
+/* Both pads of a key of at most a block. */
+static bool take_key(const struct crypto *c, struct keyed *k, enum crypto_hash hash,
+                     struct span key)
 {
-    struct keyed *k = &c->keyed[hash];
     uint8_t block[BLOCK] = {0};
-    if (k->key_len == key.len && CRYPTO_memcmp(k->key, key.data, key.len) == 0)
-        return true;
-    k->key_len = SIZE_MAX;
     if (key.len)
         memcpy(block, key.data, key.len);
     bool ok = take_pad(k->inner, c->md[hash], block, 0x36) &&
               take_pad(k->outer, c->md[hash], block, 0x5c);
-    memcpy(k->key, block, BLOCK);
     crypto_wipe(block, sizeof block);
-    if (ok)
-        k->key_len = key.len;
     return ok;
 }
 
-/* A key longer than a block is hashed first (RFC 2104 §2). */
-static bool use_any_key(struct crypto *c, enum crypto_hash hash, struct span key)
+/* *key, or what stands for it when it is longer than a block: its hash (RFC 2104 §2). */
+static bool shorten(struct crypto *c, enum crypto_hash hash, struct span *key,
+                    uint8_t hashed[CRYPTO_MAX_SIZE])
 {
-    uint8_t hashed[CRYPTO_MAX_SIZE];
-    if (key.len <= BLOCK)
-        return use_key(c, hash, key);
-    bool ok = crypto_digest(c, hash, &key, 1, hashed) == CT_OK &&
-              use_key(c, hash, span_of(hashed, crypto_hash_size(hash)));
-    crypto_wipe(hashed, sizeof hashed);
+    if (key->len <= BLOCK)
+        return true;
+    bool ok = crypto_digest(c, hash, key, 1, hashed) == CT_OK;
+    *key = span_of(hashed, crypto_hash_size(hash));
     return ok;
+}
+
+static enum ct_err run(struct crypto *c, const struct keyed *k, enum crypto_hash hash,
+                       const struct span *parts, size_t n, uint8_t *out)
+{
+    EVP_MD_CTX *ctx = c->scratch[hash];
+    const struct span inner = span_of(out, crypto_hash_size(hash));
+    bool ok = EVP_MD_CTX_copy_ex(ctx, k->inner) == 1 && update(ctx, parts, n) &&
+              EVP_DigestFinal_ex(ctx, out, NULL) == 1 && EVP_MD_CTX_copy_ex(ctx, k->outer) == 1 &&
+              update(ctx, &inner, 1) && EVP_DigestFinal_ex(ctx, out, NULL) == 1;
+    return ok ? CT_OK : CT_ECRYPTO;
+}
+
+/* ---- HMAC with a key that comes along ---- */
+
+static bool use_key(struct crypto *c, enum crypto_hash hash, struct span key)
+{
+    struct last *l = &c->last[hash];
+    if (l->key_len == key.len && CRYPTO_memcmp(l->key, key.data, key.len) == 0)
+        return true;
+    l->key_len = SIZE_MAX;
+    if (!take_key(c, &l->keyed, hash, key))
+        return false;
+    if (key.len)
+        memcpy(l->key, key.data, key.len);
+    l->key_len = key.len;
+    return true;
 }
 
 enum ct_err crypto_hmac(struct crypto *c, enum crypto_hash hash, struct span key,
                         const struct span *parts, size_t n, uint8_t *out)
 {
-    uint8_t inner[CRYPTO_MAX_SIZE];
-    const struct span inner_part = span_of(inner, crypto_hash_size(hash));
-    if (!use_any_key(c, hash, key))
-        return CT_ECRYPTO;
-    bool ok = EVP_MD_CTX_copy_ex(c->scratch, c->keyed[hash].inner) == 1 &&
-              update(c->scratch, parts, n) && EVP_DigestFinal_ex(c->scratch, inner, NULL) == 1 &&
-              EVP_MD_CTX_copy_ex(c->scratch, c->keyed[hash].outer) == 1 &&
-              update(c->scratch, &inner_part, 1) && EVP_DigestFinal_ex(c->scratch, out, NULL) == 1;
-    crypto_wipe(inner, sizeof inner);
+    uint8_t hashed[CRYPTO_MAX_SIZE];
+    bool is_long = key.len > BLOCK;
+    bool ok = shorten(c, hash, &key, hashed) && use_key(c, hash, key);
+    if (is_long)
+        crypto_wipe(hashed, sizeof hashed);
+    return ok ? run(c, &c->last[hash].keyed, hash, parts, n, out) : CT_ECRYPTO;
+}
+
+/* ---- HMAC with a key that stays ---- */
+
+struct crypto_mac *crypto_mac_new(enum crypto_hash hash)
+{
+    struct crypto_mac *m = calloc(1, sizeof *m);
+    if (!m)
+        return NULL;
+    m->hash = hash;
+    if (init_keyed(&m->keyed))
+        return m;
+    crypto_mac_free(m);
+    return NULL;
+}
+
+void crypto_mac_free(struct crypto_mac *m)
+{
+    if (m)
+        free_keyed(&m->keyed);
+    free(m);
+}
+
+void crypto_mac_forget(struct crypto_mac *m)
+{
+    EVP_MD_CTX_reset(m->keyed.inner);
+    EVP_MD_CTX_reset(m->keyed.outer);
+}
+
+enum ct_err crypto_mac_key(struct crypto *c, struct crypto_mac *m, struct span key)
+{
+    uint8_t hashed[CRYPTO_MAX_SIZE];
+    crypto_mac_forget(m);
+    bool ok = shorten(c, m->hash, &key, hashed) && take_key(c, &m->keyed, m->hash, key);
+    crypto_wipe(hashed, sizeof hashed);
+    if (!ok)
+        crypto_mac_forget(m);
     return ok ? CT_OK : CT_ECRYPTO;
+}
+
+enum crypto_hash crypto_mac_hash(const struct crypto_mac *m)
+{
+    return m->hash;
+}
+
+enum ct_err crypto_mac_run(struct crypto *c, const struct crypto_mac *m, const struct span *parts,
+                           size_t n, uint8_t *out)
+{
+    return run(c, &m->keyed, m->hash, parts, n, out);
 }
 
 /* ---- AES-GCM ---- */

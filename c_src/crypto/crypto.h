@@ -49,6 +49,29 @@ enum ct_err crypto_digest(struct crypto *c, enum crypto_hash hash, const struct 
 enum ct_err crypto_hmac(struct crypto *c, enum crypto_hash hash, struct span key,
                         const struct span *parts, size_t n, uint8_t *out);
 
+/*
+ * A key that is made ready once for many HMACs: crypto_hmac() remembers the last key of each hash
+ * only. Belongs to the thread of the `struct crypto` that it is used with.
+ */
+struct crypto_mac;
+
+/* Without a key yet; NULL when memory is short. */
+struct crypto_mac *crypto_mac_new(enum crypto_hash hash);
+/* The key is wiped. NULL is fine. */
+void crypto_mac_free(struct crypto_mac *m);
+
+enum crypto_hash crypto_mac_hash(const struct crypto_mac *m);
+
+/* The old key is wiped and this one (any length) put in its place; on failure m has none. */
+enum ct_err crypto_mac_key(struct crypto *c, struct crypto_mac *m, struct span key);
+
+/* Wipes the key, so that m has none. */
+void crypto_mac_forget(struct crypto_mac *m);
+
+/* What crypto_hmac() gives for m's hash and key; CT_ECRYPTO when it has no key. */
+enum ct_err crypto_mac_run(struct crypto *c, const struct crypto_mac *m, const struct span *parts,
+                           size_t n, uint8_t *out);
+
 /* AES-GCM (NIST SP 800-38D) with this key, IV and additional data. */
 struct crypto_gcm {
     struct span key;   /* CRYPTO_KEY_SIZE or CRYPTO_SHORT_KEY_SIZE bytes; CT_EARG for others */

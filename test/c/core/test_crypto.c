@@ -196,6 +196,55 @@ static void test_key_changes_against_openssl(void)
     crypto_free(c);
 }
 
+/* Keys that stay, used in turns with each other and with crypto_hmac(), and changed. */
+static void test_macs_against_openssl(void)
+{
+    enum {
+        MACS = 6
+    };
+    static const size_t lens[] = {0, 1, 20, 63, 64, 65, 128, 140};
+    struct rng rng = rng_new();
+    struct crypto *c = crypto_new();
+    struct crypto_mac *macs[MACS];
+    uint8_t keys[MACS][140], data[200], got[CRYPTO_MAX_SIZE];
+    size_t key_lens[MACS];
+    for (int m = 0; m < MACS; m++) {
+        macs[m] = crypto_mac_new((enum crypto_hash)(m % CRYPTO_HASH_COUNT));
+        CHECK(macs[m]);
+        CHECK_EQ(crypto_mac_hash(macs[m]), m % CRYPTO_HASH_COUNT);
+        CHECK_EQ(crypto_mac_run(c, macs[m], NULL, 0, got), CT_ECRYPTO); /* no key yet */
+    }
+    for (unsigned i = 0; i < 20000; i++) {
+        size_t m = rng_below(&rng, MACS);
+        enum crypto_hash hash = crypto_mac_hash(macs[m]);
+        size_t len = rng_below(&rng, sizeof data);
+        struct span part = span_of(data, len);
+        unsigned char want[EVP_MAX_MD_SIZE];
+        rng_bytes(&rng, data, len);
+        if (i < MACS || rng_below(&rng, 8) == 0) {
+            m = i < MACS ? i : m;
+            hash = crypto_mac_hash(macs[m]);
+            key_lens[m] = lens[rng_below(&rng, COUNT(lens))];
+            rng_bytes(&rng, keys[m], key_lens[m]);
+            CHECK_EQ(crypto_mac_key(c, macs[m], span_of(keys[m], key_lens[m])), CT_OK);
+        } else if (i >= MACS && rng_below(&rng, 4) == 0) {
+            CHECK_EQ(crypto_hmac(c, hash, span_of(data, len / 2), &part, 1, got), CT_OK);
+        }
+        if (i < MACS)
+            continue;
+        CHECK_EQ(crypto_mac_run(c, macs[m], &part, 1, got), CT_OK);
+        HMAC(evp_of((int)hash), keys[m], (int)key_lens[m], data, len, want, NULL);
+        CHECK_BYTES(got, want, crypto_hash_size(hash));
+    }
+    for (int m = 0; m < MACS; m++) {
+        crypto_mac_forget(macs[m]);
+        CHECK_EQ(crypto_mac_run(c, macs[m], NULL, 0, got), CT_ECRYPTO);
+        crypto_mac_free(macs[m]);
+    }
+    crypto_mac_free(NULL);
+    crypto_free(c);
+}
+
 /* A key that is a long key's hash is that key to HMAC (RFC 2104 §2). */
 static void test_a_long_key_is_its_hash(void)
 {
@@ -303,6 +352,7 @@ int main(void)
         CHECK_TEST(test_rfc2202_sha1),
         CHECK_TEST(test_rfc4231),
         CHECK_TEST(test_key_changes_against_openssl),
+        CHECK_TEST(test_macs_against_openssl),
         CHECK_TEST(test_a_long_key_is_its_hash),
         CHECK_TEST(test_empty_key_and_message),
         CHECK_TEST(test_random),
