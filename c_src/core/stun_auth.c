@@ -33,6 +33,14 @@ enum ct_err stun_userhash(struct crypto *c, struct span username, struct span re
     return crypto_digest(c, CRYPTO_SHA256, parts, 3, out);
 }
 
+static void password_of(enum crypto_hash hash, uint8_t mac[CRYPTO_MAX_SIZE], char *out,
+                        size_t *out_len)
+{
+    base64_encode(mac, crypto_hash_size(hash), out);
+    *out_len = base64_len(crypto_hash_size(hash));
+    crypto_wipe(mac, CRYPTO_MAX_SIZE);
+}
+
 enum ct_err stun_rest_password(struct crypto *c, enum crypto_hash hash, struct span secret,
                                struct span username, char out[STUN_REST_PASSWORD_MAX],
                                size_t *out_len)
@@ -43,9 +51,19 @@ enum ct_err stun_rest_password(struct crypto *c, enum crypto_hash hash, struct s
     enum ct_err err = crypto_hmac(c, hash, secret, &username, 1, mac);
     if (err != CT_OK)
         return err;
-    base64_encode(mac, crypto_hash_size(hash), out);
-    *out_len = base64_len(crypto_hash_size(hash));
-    crypto_wipe(mac, sizeof mac);
+    password_of(hash, mac, out, out_len);
+    return CT_OK;
+}
+
+enum ct_err stun_rest_password_by(struct crypto *c, const struct crypto_mac *secret,
+                                  struct span username, char out[STUN_REST_PASSWORD_MAX],
+                                  size_t *out_len)
+{
+    uint8_t mac[CRYPTO_MAX_SIZE];
+    enum ct_err err = crypto_mac_run(c, secret, &username, 1, mac);
+    if (err != CT_OK)
+        return err;
+    password_of(crypto_mac_hash(secret), mac, out, out_len);
     return CT_OK;
 }
 

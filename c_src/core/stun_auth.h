@@ -53,6 +53,11 @@ enum ct_err stun_rest_password(struct crypto *c, enum crypto_hash hash, struct s
                                struct span username, char out[STUN_REST_PASSWORD_MAX],
                                size_t *out_len);
 
+/* The same with a secret that is made ready, HMAC-SHA1 or HMAC-SHA256. */
+enum ct_err stun_rest_password_by(struct crypto *c, const struct crypto_mac *secret,
+                                  struct span username, char out[STUN_REST_PASSWORD_MAX],
+                                  size_t *out_len);
+
 /*
  * The expiry of a time-limited username "<unix seconds>[:<user id>]": CT_EVALUE when the part
  * before the first colon is not 1 to 19 decimal digits. *user (may be NULL) is what follows the

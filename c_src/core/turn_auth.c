@@ -24,8 +24,11 @@ enum {
     NONCE_MAC_BYTES = 18
 };
 
-/* Writes the nonce of this client made in second `at`; the whole text is a function of both. */
-static void nonce_write(struct turn_server *s, const struct turn_tuple *tuple, uint64_t at,
+/*
+ * Writes the nonce of this client made in second `at`; the whole text is a function of both. False
+ * when libcrypto refuses: nothing that is written then is a nonce.
+ */
+static bool nonce_write(struct turn_server *s, const struct turn_tuple *tuple, uint64_t at,
                         char out[TURN_NONCE_LEN])
 {
     uint8_t mac[CRYPTO_SHA256_SIZE] = {0};
@@ -39,15 +42,15 @@ static void nonce_write(struct turn_server *s, const struct turn_tuple *tuple, u
         span_of(&tuple->client, sizeof tuple->client),
         span_of(&tuple->transport, sizeof tuple->transport),
     };
-    struct span key = span_of(s->config->nonce_key, sizeof s->config->nonce_key);
-    (void)crypto_hmac(s->crypto, CRYPTO_SHA256, key, parts, 3, mac);
+    bool ok = crypto_mac_run(s->crypto, s->keys.nonce, parts, 3, mac) == CT_OK;
     base64_encode(mac, NONCE_MAC_BYTES, out + NONCE_MAC_AT);
+    return ok;
 }
 
 void turn_nonce_make(struct turn_server *s, const struct turn_tuple *tuple, struct turn_now now,
                      char out[TURN_NONCE_LEN])
 {
-    nonce_write(s, tuple, now.ms / 1000, out);
+    (void)nonce_write(s, tuple, now.ms / 1000, out);
 }
 
 /* The value of a Base64 character; 64 when it is not in the alphabet. */
@@ -84,8 +87,8 @@ bool turn_nonce_fresh(struct turn_server *s, const struct turn_tuple *tuple, str
     if (at > now_s || now_s - at >= s->config->nonce_lifetime)
         return false;
     char expected[TURN_NONCE_LEN];
-    nonce_write(s, tuple, at, expected);
-    return crypto_equal(expected, nonce.data, TURN_NONCE_LEN);
+    return nonce_write(s, tuple, at, expected) &&
+           crypto_equal(expected, nonce.data, TURN_NONCE_LEN);
 }
 
 /* ---- refusals ---- */
@@ -199,33 +202,42 @@ static bool same_user_holds(struct turn_server *s, struct turn_request *r)
     return true;
 }
 
-static bool secret_holds(struct turn_server *s, struct turn_request *r,
-                         const struct turn_secret *secret)
+/* r->auth.key becomes the user's key under one of the secrets. */
+static bool derive(struct turn_server *s, struct turn_request *r, size_t secret)
 {
     char password[STUN_REST_PASSWORD_MAX];
     size_t len;
-    struct stun_key key;
     struct stun_long_term cred = {.username = r->auth.username,
                                   .realm = span_str(s->config->realm)};
-    if (stun_rest_password(s->crypto, CRYPTO_SHA1, span_of(secret->bytes, secret->len),
-                           cred.username, password, &len) != CT_OK)
+    if (stun_rest_password_by(s->crypto, s->keys.secrets[secret], cred.username, password, &len) !=
+        CT_OK)
         return false;
     cred.password = span_of(password, len);
     enum stun_password_algorithm algorithm = r->auth.key_algorithm;
-    bool holds = stun_key_long_term(s->crypto, algorithm, &cred, &key) == CT_OK &&
-                 integrity_holds(s, r, &key);
-    if (holds)
-        r->auth.key = key;
+    bool ok = stun_key_long_term(s->crypto, algorithm, &cred, &r->auth.key) == CT_OK;
     crypto_wipe(password, sizeof password);
-    crypto_wipe(&key, sizeof key);
-    return holds;
+    return ok;
 }
 
+/*
+ * Leaves the key in r->auth.key. When it is not the kept one that holds, all secrets are gone
+ * through as if nothing were kept, which takes as long: the kept key's own is derived too, although
+ * the integrity has been checked with it. So a wrong password does not tell by the time whether
+ * somebody came with the right one.
+ */
 static bool any_secret_holds(struct turn_server *s, struct turn_request *r)
 {
-    for (size_t i = 0; i < s->config->secret_count; i++)
-        if (secret_holds(s, r, &s->config->secrets[i]))
-            return true;
+    const struct turn_key_owner owner = {r->auth.username, r->auth.key_algorithm};
+    size_t tried = TURN_SECRETS_MAX;
+    if (turn_keys_find(&s->keys, &owner, &r->auth.key, &tried) &&
+        integrity_holds(s, r, &r->auth.key))
+        return true;
+    for (size_t i = 0; i < s->config->secret_count; i++) {
+        if (!derive(s, r, i) || i == tried || !integrity_holds(s, r, &r->auth.key))
+            continue;
+        turn_keys_keep(&s->keys, &owner, &r->auth.key, i);
+        return true;
+    }
     return false;
 }
 

@@ -60,7 +60,8 @@ static bool init_tables(struct turn_server *s)
            slab_init(&s->meters, sizeof(struct turn_meter), c->user_bandwidth ? n : 0) &&
            map_init(&s->meter_by_user, c->user_bandwidth ? n : 1) &&
            turn_away_init(&s->away, c->mobility ? TURN_AWAY_MAX : 1) &&
-           slab_init(&s->names, STUN_USERNAME_MAX, n) && map_init(&s->by_tuple, n + moves);
+           slab_init(&s->names, STUN_USERNAME_MAX, n) && map_init(&s->by_tuple, n + moves) &&
+           turn_keys_init(&s->keys, s->crypto, c);
 }
 
 static void free_tables(struct turn_server *s)
@@ -75,6 +76,7 @@ static void free_tables(struct turn_server *s)
     slab_free(&s->chans);
     slab_free(&s->names);
     map_free(&s->by_tuple);
+    turn_keys_free(&s->keys);
     crypto_wipe(s, sizeof *s);
     free(s);
 }
@@ -91,6 +93,7 @@ struct turn_server *turn_server_new(const struct turn_server_setup *setup, struc
     s->worker = setup->worker;
     s->io->ops->random(s->io, &s->seed, sizeof s->seed);
     s->io->ops->random(s->io, &s->refusals.seed, sizeof s->refusals.seed);
+    s->io->ops->random(s->io, &s->keys.seed, sizeof s->keys.seed);
     s->io->ops->random(s->io, &s->away.seed, sizeof s->away.seed);
     s->io->ops->random(s->io, &s->random_state, sizeof s->random_state);
     deadline_init(&s->wheel, now.ms);
@@ -279,6 +282,8 @@ void turn_server_configure(struct turn_server *s, const struct turn_config *conf
 {
     uint32_t n = 0;
     s->config = config;
+    /* what is left without a key refuses everybody; there is nobody to tell */
+    (void)turn_keys_configure(&s->keys, s->crypto, config);
     for (struct turn_alloc *a; (a = next_alloc(s, &n));)
         turn_perm_enforce(s, a);
 }

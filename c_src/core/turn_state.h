@@ -14,6 +14,7 @@
 #include "core/stun_msg.h"
 #include "core/turn_away.h"
 #include "core/turn_commons.h"
+#include "core/turn_keys.h"
 #include "core/turn_server.h"
 
 enum {
@@ -100,6 +101,7 @@ struct turn_server {
     struct hash_seed seed;
     struct deadline_wheel wheel;
     struct ratelimit refusals;
+    struct turn_keys keys;
     struct turn_counters counters;
     uint64_t next_id;
     uint64_t random_state; /* of transaction ids of Data indications */
