@@ -7,7 +7,7 @@
 static uint32_t sets_for(uint32_t allocations)
 {
     uint32_t sets = 1;
-    while (sets < TURN_KEPT_MAX / TURN_KEPT_WAYS && sets * TURN_KEPT_WAYS < allocations)
+    while (sets < TURN_KEPT_MAX / TURN_KEPT_WAYS && sets * TURN_KEPT_WAYS / 2 < allocations)
         sets *= 2;
     return sets;
 }

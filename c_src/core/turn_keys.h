@@ -16,7 +16,7 @@
 
 enum {
     TURN_KEPT_NAME = 85,     /* bytes; keys of longer usernames are not kept */
-    TURN_KEPT_MAX = 1 << 14, /* keys, 2 MiB, however many allocations there may be */
+    TURN_KEPT_MAX = 1 << 14, /* places, 2 MiB, however many allocations there may be */
     TURN_KEPT_WAYS = 4,      /* places that a username's key may be in */
 };
 
@@ -42,8 +42,9 @@ struct turn_keys {
 };
 
 /*
- * Room for as many kept keys as there may be allocations, within limits; touched as it comes into
- * use. The seed stays as it is. False when memory is short; turn_keys_free() then, too.
+ * Room for twice as many kept keys as there may be allocations, within limits, as only some places
+ * are good for a key; touched as it comes into use. The seed stays as it is. False when memory is
+ * short; turn_keys_free() then, too.
  */
 bool turn_keys_init(struct turn_keys *k, struct crypto *c, const struct turn_config *config);
 /* Wipes and frees; zeroed ones are fine. */

@@ -98,6 +98,12 @@ const struct turn_rule *turn_policy_match(const struct turn_policy *policy, cons
 
 bool turn_policy_never(const struct turn_policy *policy, const struct addr *ip)
 {
+    for (size_t i = 0; i < policy->count; i++)
+        if (policy->rules[i].kind == TURN_RULE_NEVER &&
+            addr_prefix_has(&policy->rules[i].prefix, ip))
+            return true;
+    if (ip->family == ADDR_V4) /* what an IPv6 address stands for would have to be looked at */
+        return false;
     const struct turn_rule *rule = turn_policy_match(policy, ip);
     return rule && rule->kind == TURN_RULE_NEVER;
 }

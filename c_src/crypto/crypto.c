@@ -6,33 +6,32 @@
 #include <stdlib.h>
 
 enum {
-    BLOCK = 64
-}; /* bytes: the block size of MD5, SHA-1 and SHA-256 */
+    BLOCK = 64,  /* bytes: the block size of MD5, SHA-1 and SHA-256 */
+    GATHER = 256 /* bytes: what OpenSSL is given at once, where a message is in small parts */
+};
 
 /*
  * HMAC(key, m) = H(key ^ opad, H(key ^ ipad, m)) (RFC 2104): the two contexts that have taken their
- * pad, to be copied for each message. Copying costs less than starting anew and taking the pad
- * again, and less than EVP_MAC, which copies too.
+ * pad, to be copied for each message. EVP_MAC would copy them too, and take longer.
  */
-struct keyed {
-    EVP_MD_CTX *inner, *outer;
-};
-
 struct crypto_mac {
     enum crypto_hash hash;
-    struct keyed keyed;
+    EVP_MD_CTX *inner, *outer;
 };
 
 /* The key that a hash was last asked for: a request and its response have the same. */
 struct last {
-    struct keyed keyed;
+    struct crypto_mac mac;
     uint8_t key[BLOCK];
     size_t key_len; /* SIZE_MAX: none yet */
 };
 
+/*
+ * A copy of a context that has just begun costs less than beginning anew (OpenSSL 3.0: 0.8 of it),
+ * and a scratch context that stays with its algorithm less than one that changes it.
+ */
 struct crypto {
-    EVP_MD *md[CRYPTO_HASH_COUNT];
-    EVP_MD_CTX *scratch[CRYPTO_HASH_COUNT]; /* each stays with its algorithm, which saves time */
+    EVP_MD_CTX *fresh[CRYPTO_HASH_COUNT], *scratch[CRYPTO_HASH_COUNT];
     EVP_CIPHER *gcm256, *gcm128;
     EVP_CIPHER_CTX *cipher;
     struct last last[CRYPTO_HASH_COUNT];
@@ -41,25 +40,30 @@ struct crypto {
 static const char *const names[CRYPTO_HASH_COUNT] = {
     [CRYPTO_MD5] = "MD5", [CRYPTO_SHA1] = "SHA1", [CRYPTO_SHA256] = "SHA256"};
 
-static bool init_keyed(struct keyed *k)
+static bool init_mac(struct crypto_mac *m, enum crypto_hash hash)
 {
-    k->inner = EVP_MD_CTX_new();
-    k->outer = EVP_MD_CTX_new();
-    return k->inner && k->outer;
+    m->hash = hash;
+    m->inner = EVP_MD_CTX_new();
+    m->outer = EVP_MD_CTX_new();
+    return m->inner && m->outer;
 }
 
-static void free_keyed(struct keyed *k)
+static void free_mac(struct crypto_mac *m)
 {
-    EVP_MD_CTX_free(k->inner);
-    EVP_MD_CTX_free(k->outer);
+    EVP_MD_CTX_free(m->inner);
+    EVP_MD_CTX_free(m->outer);
 }
 
 static bool init_hash(struct crypto *c, enum crypto_hash hash)
 {
-    c->md[hash] = EVP_MD_fetch(NULL, names[hash], NULL);
+    EVP_MD *md = EVP_MD_fetch(NULL, names[hash], NULL);
+    c->fresh[hash] = EVP_MD_CTX_new();
     c->scratch[hash] = EVP_MD_CTX_new();
     c->last[hash].key_len = SIZE_MAX;
-    return init_keyed(&c->last[hash].keyed) && c->md[hash] && c->scratch[hash];
+    bool ok = init_mac(&c->last[hash].mac, hash) && md && c->fresh[hash] && c->scratch[hash] &&
+              EVP_DigestInit_ex2(c->fresh[hash], md, NULL) == 1;
+    EVP_MD_free(md); /* contexts count their references */
+    return ok;
 }
 
 struct crypto *crypto_new(void)
@@ -84,9 +88,9 @@ void crypto_free(struct crypto *c)
     if (!c)
         return;
     for (int hash = 0; hash < CRYPTO_HASH_COUNT; hash++) {
-        free_keyed(&c->last[hash].keyed);
+        free_mac(&c->last[hash].mac);
+        EVP_MD_CTX_free(c->fresh[hash]);
         EVP_MD_CTX_free(c->scratch[hash]);
-        EVP_MD_free(c->md[hash]);
     }
     EVP_CIPHER_CTX_free(c->cipher);
     EVP_CIPHER_free(c->gcm256);
@@ -105,45 +109,93 @@ size_t crypto_hash_size(enum crypto_hash hash)
     return sizes[hash];
 }
 
-static bool update(EVP_MD_CTX *ctx, const struct span *parts, size_t n)
+/* ---- hashes ---- */
+
+/* A message on its way into a context. */
+struct gather {
+    EVP_MD_CTX *ctx;
+    size_t used;
+    bool ok;
+    uint8_t bytes[GATHER];
+};
+
+/* Goes on where `from` is. */
+static void gather_begin(struct gather *g, EVP_MD_CTX *ctx, const EVP_MD_CTX *from)
+{
+    g->ctx = ctx;
+    g->used = 0;
+    g->ok = EVP_MD_CTX_copy_ex(ctx, from) == 1;
+}
+
+static void gather_flush(struct gather *g)
+{
+    g->ok = g->ok && (!g->used || EVP_DigestUpdate(g->ctx, g->bytes, g->used) == 1);
+    g->used = 0;
+}
+
+static void gather_put(struct gather *g, struct span part)
+{
+    if (part.len > GATHER - g->used)
+        gather_flush(g);
+    if (part.len > GATHER) {
+        g->ok = g->ok && EVP_DigestUpdate(g->ctx, part.data, part.len) == 1;
+    } else if (part.len) {
+        memcpy(g->bytes + g->used, part.data, part.len);
+        g->used += part.len;
+    }
+}
+
+static void gather_all(struct gather *g, const struct span *parts, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        if (parts[i].len && EVP_DigestUpdate(ctx, parts[i].data, parts[i].len) != 1)
-            return false;
-    return true;
+        gather_put(g, parts[i]);
+}
+
+static bool gather_end(struct gather *g, uint8_t *out)
+{
+    gather_flush(g);
+    return g->ok && EVP_DigestFinal_ex(g->ctx, out, NULL) == 1;
 }
 
 enum ct_err crypto_digest(struct crypto *c, enum crypto_hash hash, const struct span *parts,
                           size_t n, uint8_t *out)
 {
-    EVP_MD_CTX *ctx = c->scratch[hash];
-    bool ok = EVP_DigestInit_ex2(ctx, c->md[hash], NULL) == 1 && update(ctx, parts, n) &&
-              EVP_DigestFinal_ex(ctx, out, NULL) == 1;
+    struct gather g;
+    gather_begin(&g, c->scratch[hash], c->fresh[hash]);
+    gather_all(&g, parts, n);
+    size_t held = g.used; /* only short messages are wiped whole: no long one has a password */
+    bool ok = gather_end(&g, out);
+    crypto_wipe(g.bytes, held);
     return ok ? CT_OK : CT_ECRYPTO;
 }
 
-/* A context that has taken the key XOR the pad byte. */
-static bool take_pad(EVP_MD_CTX *ctx, const EVP_MD *md, const uint8_t key[BLOCK], uint8_t pad)
+/* ---- HMAC with a key that stays ---- */
+
+struct crypto_mac *crypto_mac_new(enum crypto_hash hash)
 {
-    uint8_t block[BLOCK];
-    for (size_t i = 0; i < BLOCK; i++)
-        block[i] = key[i] ^ pad;
-    bool ok = EVP_DigestInit_ex2(ctx, md, NULL) == 1 && EVP_DigestUpdate(ctx, block, BLOCK) == 1;
-    crypto_wipe(block, sizeof block);
-    return ok;
+    struct crypto_mac *m = calloc(1, sizeof *m);
+    if (m && init_mac(m, hash))
+        return m;
+    crypto_mac_free(m);
+    return NULL;
 }
 
-/* Both pads of a key of at most a block. */
-static bool take_key(const struct crypto *c, struct keyed *k, enum crypto_hash hash,
-                     struct span key)
+void crypto_mac_free(struct crypto_mac *m)
 {
-    uint8_t block[BLOCK] = {0};
-    if (key.len)
-        memcpy(block, key.data, key.len);
-    bool ok = take_pad(k->inner, c->md[hash], block, 0x36) &&
-              take_pad(k->outer, c->md[hash], block, 0x5c);
-    crypto_wipe(block, sizeof block);
-    return ok;
+    if (m)
+        free_mac(m);
+    free(m);
+}
+
+enum crypto_hash crypto_mac_hash(const struct crypto_mac *m)
+{
+    return m->hash;
+}
+
+void crypto_mac_forget(struct crypto_mac *m)
+{
+    EVP_MD_CTX_reset(m->inner);
+    EVP_MD_CTX_reset(m->outer);
 }
 
 /* *key, or what stands for it when it is longer than a block: its hash (RFC 2104 §2). */
@@ -157,26 +209,57 @@ static bool shorten(struct crypto *c, enum crypto_hash hash, struct span *key,
     return ok;
 }
 
-static enum ct_err run(struct crypto *c, const struct keyed *k, enum crypto_hash hash,
-                       const struct span *parts, size_t n, uint8_t *out)
+/* A context that has taken the key, zeros after it, XOR the pad byte. */
+static bool take_pad(EVP_MD_CTX *ctx, const EVP_MD_CTX *fresh, struct span key, uint8_t pad)
 {
-    EVP_MD_CTX *ctx = c->scratch[hash];
-    const struct span inner = span_of(out, crypto_hash_size(hash));
-    bool ok = EVP_MD_CTX_copy_ex(ctx, k->inner) == 1 && update(ctx, parts, n) &&
-              EVP_DigestFinal_ex(ctx, out, NULL) == 1 && EVP_MD_CTX_copy_ex(ctx, k->outer) == 1 &&
-              update(ctx, &inner, 1) && EVP_DigestFinal_ex(ctx, out, NULL) == 1;
+    uint8_t block[BLOCK];
+    memset(block, pad, BLOCK);
+    for (size_t i = 0; i < key.len; i++)
+        block[i] ^= key.data[i];
+    bool ok = EVP_MD_CTX_copy_ex(ctx, fresh) == 1 && EVP_DigestUpdate(ctx, block, BLOCK) == 1;
+    crypto_wipe(block, sizeof block);
+    return ok;
+}
+
+/* Both pads of a key of at most a block. */
+static bool take_key(const struct crypto *c, struct crypto_mac *m, struct span key)
+{
+    return take_pad(m->inner, c->fresh[m->hash], key, 0x36) &&
+           take_pad(m->outer, c->fresh[m->hash], key, 0x5c);
+}
+
+enum ct_err crypto_mac_key(struct crypto *c, struct crypto_mac *m, struct span key)
+{
+    uint8_t hashed[CRYPTO_MAX_SIZE];
+    crypto_mac_forget(m);
+    bool ok = shorten(c, m->hash, &key, hashed) && take_key(c, m, key);
+    crypto_wipe(hashed, sizeof hashed);
+    if (!ok)
+        crypto_mac_forget(m);
+    return ok ? CT_OK : CT_ECRYPTO;
+}
+
+enum ct_err crypto_mac_run(struct crypto *c, const struct crypto_mac *m, const struct span *parts,
+                           size_t n, uint8_t *out)
+{
+    struct gather g;
+    EVP_MD_CTX *ctx = c->scratch[m->hash];
+    gather_begin(&g, ctx, m->inner);
+    gather_all(&g, parts, n);
+    bool ok = gather_end(&g, out) && EVP_MD_CTX_copy_ex(ctx, m->outer) == 1 &&
+              EVP_DigestUpdate(ctx, out, crypto_hash_size(m->hash)) == 1 &&
+              EVP_DigestFinal_ex(ctx, out, NULL) == 1;
     return ok ? CT_OK : CT_ECRYPTO;
 }
 
 /* ---- HMAC with a key that comes along ---- */
 
-static bool use_key(struct crypto *c, enum crypto_hash hash, struct span key)
+static bool use_key(struct crypto *c, struct last *l, struct span key)
 {
-    struct last *l = &c->last[hash];
     if (l->key_len == key.len && CRYPTO_memcmp(l->key, key.data, key.len) == 0)
         return true;
     l->key_len = SIZE_MAX;
-    if (!take_key(c, &l->keyed, hash, key))
+    if (!take_key(c, &l->mac, key))
         return false;
     if (key.len)
         memcpy(l->key, key.data, key.len);
@@ -188,60 +271,12 @@ enum ct_err crypto_hmac(struct crypto *c, enum crypto_hash hash, struct span key
                         const struct span *parts, size_t n, uint8_t *out)
 {
     uint8_t hashed[CRYPTO_MAX_SIZE];
+    struct last *l = &c->last[hash];
     bool is_long = key.len > BLOCK;
-    bool ok = shorten(c, hash, &key, hashed) && use_key(c, hash, key);
+    bool ok = shorten(c, hash, &key, hashed) && use_key(c, l, key);
     if (is_long)
         crypto_wipe(hashed, sizeof hashed);
-    return ok ? run(c, &c->last[hash].keyed, hash, parts, n, out) : CT_ECRYPTO;
-}
-
-/* ---- HMAC with a key that stays ---- */
-
-struct crypto_mac *crypto_mac_new(enum crypto_hash hash)
-{
-    struct crypto_mac *m = calloc(1, sizeof *m);
-    if (!m)
-        return NULL;
-    m->hash = hash;
-    if (init_keyed(&m->keyed))
-        return m;
-    crypto_mac_free(m);
-    return NULL;
-}
-
-void crypto_mac_free(struct crypto_mac *m)
-{
-    if (m)
-        free_keyed(&m->keyed);
-    free(m);
-}
-
-void crypto_mac_forget(struct crypto_mac *m)
-{
-    EVP_MD_CTX_reset(m->keyed.inner);
-    EVP_MD_CTX_reset(m->keyed.outer);
-}
-
-enum ct_err crypto_mac_key(struct crypto *c, struct crypto_mac *m, struct span key)
-{
-    uint8_t hashed[CRYPTO_MAX_SIZE];
-    crypto_mac_forget(m);
-    bool ok = shorten(c, m->hash, &key, hashed) && take_key(c, &m->keyed, m->hash, key);
-    crypto_wipe(hashed, sizeof hashed);
-    if (!ok)
-        crypto_mac_forget(m);
-    return ok ? CT_OK : CT_ECRYPTO;
-}
-
-enum crypto_hash crypto_mac_hash(const struct crypto_mac *m)
-{
-    return m->hash;
-}
-
-enum ct_err crypto_mac_run(struct crypto *c, const struct crypto_mac *m, const struct span *parts,
-                           size_t n, uint8_t *out)
-{
-    return run(c, &m->keyed, m->hash, parts, n, out);
+    return ok ? crypto_mac_run(c, &l->mac, parts, n, out) : CT_ECRYPTO;
 }
 
 /* ---- AES-GCM ---- */

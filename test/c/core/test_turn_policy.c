@@ -293,6 +293,11 @@ static void test_never_means_never(void)
     add("9.9.9.9", TURN_RULE_DENY);
     CHECK_EQ(addr_parse("9.9.9.9", 7, &banned), CT_OK);
     CHECK(!allows("9.9.9.9") && !turn_policy_never(&policy, &banned));
+    struct addr_prefix four = {.ip = {9, 9, 0, 0}, .family = ADDR_V4, .bits = 16};
+    CHECK_EQ(turn_policy_add(&policy, &four, TURN_RULE_NEVER), CT_OK);
+    CHECK(turn_policy_never(&policy, &banned));
+    CHECK_EQ(addr_parse("64:ff9b::9.9.9.9", 16, &banned), CT_OK); /* what is inside */
+    CHECK(turn_policy_never(&policy, &banned));
 }
 
 /* ---- IPv4 inside IPv6 ---- */
