@@ -103,6 +103,11 @@ static void forget_name(struct turn_server *s, const struct turn_alloc *a)
         slab_give(&s->names, a->long_name);
 }
 
+static void tell_how_many(struct turn_server *s)
+{
+    atomic_store_explicit(&s->allocations, s->allocs.used, memory_order_relaxed);
+}
+
 static void release_slabs(struct turn_server *s, struct turn_alloc *a)
 {
     turn_chan_drop_all(s, a);
@@ -111,6 +116,7 @@ static void release_slabs(struct turn_server *s, struct turn_alloc *a)
     crypto_wipe(&a->key, sizeof a->key);
     a->place.relay = NULL; /* marks the slot as free for who walks the slab */
     slab_give(&s->allocs, turn_alloc_number(s, a));
+    tell_how_many(s);
 }
 
 void turn_alloc_end(struct turn_server *s, struct turn_alloc *a, enum turn_end end,
@@ -353,6 +359,7 @@ static struct turn_alloc *make(struct turn_server *s, const struct turn_request 
     take_token(s, a, r);
     deadline_set(&s->wheel, &a->deadline, a->deadline.at);
     turn_alloc_map(s, a, &a->tuple);
+    tell_how_many(s);
     return a;
 
 out_relay:

@@ -326,7 +326,7 @@ uint32_t turn_server_kill(struct turn_server *s, const struct turn_selector *whi
 
 uint32_t turn_server_allocations(const struct turn_server *s)
 {
-    return s->allocs.used;
+    return atomic_load_explicit(&s->allocations, memory_order_relaxed);
 }
 
 struct turn_counters *turn_server_counters(struct turn_server *s)

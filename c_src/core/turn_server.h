@@ -221,9 +221,12 @@ struct turn_selector {
 uint32_t turn_server_kill(struct turn_server *s, const struct turn_selector *which,
                           struct turn_now now);
 
+/* How many there are; any thread may ask. */
 uint32_t turn_server_allocations(const struct turn_server *s);
 
-/* Valid as long as the engine; also counts what the worker itself drops. */
+/*
+ * Valid as long as the engine; also counts what the worker itself drops. Any thread may read them.
+ */
 struct turn_counters *turn_server_counters(struct turn_server *s);
 
 #endif

@@ -101,6 +101,7 @@ struct turn_server {
     struct deadline_wheel wheel;
     struct ratelimit refusals;
     struct turn_counters counters;
+    _Atomic uint32_t allocations; /* for other threads to read */
     uint64_t next_id;
     uint64_t random_state; /* of transaction ids of Data indications */
     bool draining;

@@ -211,13 +211,11 @@ static void job_configure(struct worker *w, struct job *job)
     dtls_configure(w->dtls, job->request->streams);
 }
 
-static void job_stats(struct worker *w, struct job *job)
+/* That it answers is all there is to it. */
+static void job_ping(struct worker *w, struct job *job)
 {
-    struct turn_counters *c = turn_server_counters(w->server);
-
-    job->count = turn_server_allocations(w->server);
-    for (size_t i = 0; i < TURN_N_COUNT; i++)
-        job->counters[i] = atomic_load_explicit(&c->n[i], memory_order_relaxed);
+    (void)w;
+    (void)job;
 }
 
 struct lister {
@@ -278,7 +276,7 @@ static void job_stop(struct worker *w, struct job *job)
 }
 
 static void (*const jobs[JOB_KINDS])(struct worker *w, struct job *job) = {
-    [JOB_CONFIGURE] = job_configure, [JOB_STATS] = job_stats, [JOB_LIST] = job_list,
+    [JOB_CONFIGURE] = job_configure, [JOB_PING] = job_ping,   [JOB_LIST] = job_list,
     [JOB_KILL] = job_kill,           [JOB_DRAIN] = job_drain, [JOB_STOP] = job_stop,
 };
 
@@ -401,6 +399,15 @@ int worker_listen(struct worker *w, int fd, const struct addr *at, enum turn_tra
     if (transport == TURN_DTLS)
         return udp_listen(w->udp, fd, at, dtls_input(w->dtls));
     return streams_listen(w->streams, fd, at, transport);
+}
+
+void worker_counted(const struct worker *w, struct worker_counted *out)
+{
+    const struct turn_counters *c = turn_server_counters(w->server);
+
+    out->allocations = turn_server_allocations(w->server);
+    for (size_t i = 0; i < TURN_N_COUNT; i++)
+        out->counters[i] = atomic_load_explicit(&c->n[i], memory_order_relaxed);
 }
 
 uint32_t worker_links(const struct worker *w)

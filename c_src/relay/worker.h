@@ -34,7 +34,7 @@ struct worker_packet {
 
 enum job_kind {
     JOB_CONFIGURE,
-    JOB_STATS,
+    JOB_PING,
     JOB_LIST,
     JOB_KILL,
     JOB_DRAIN,
@@ -61,9 +61,13 @@ struct job {
     struct mail mail;
     const struct job_request *request;
     unsigned worker;
-    uint64_t count;                  /* JOB_KILL, JOB_LIST: how many; JOB_STATS: allocations */
-    uint64_t counters[TURN_N_COUNT]; /* JOB_STATS */
-    struct term_out terms;           /* JOB_LIST: `count` allocations; initialised by the sender */
+    uint64_t count;        /* JOB_KILL, JOB_LIST: how many */
+    struct term_out terms; /* JOB_LIST: `count` allocations; initialised by the sender */
+};
+
+struct worker_counted {
+    uint64_t allocations; /* now */
+    uint64_t counters[TURN_N_COUNT];
 };
 
 struct worker;
@@ -90,6 +94,9 @@ uint32_t worker_links(const struct worker *w);
 
 /* Starts the thread. 0 or a libuv error. */
 int worker_start(struct worker *w);
+
+/* What a running worker has counted; it is read, not asked, and goes on meanwhile. */
+void worker_counted(const struct worker *w, struct worker_counted *out);
 
 /* Hands over a job; it comes back through `home` as MAIL_JOB_DONE. JOB_STOP must be the last. */
 void worker_post(struct worker *w, struct job *job);

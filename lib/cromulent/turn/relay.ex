@@ -530,7 +530,7 @@ defmodule Cromulent.Turn.Relay do
   defp feel(state) do
     {state, ref} = next_ref(state)
 
-    case Program.write(state.port, Frame.encode({:stats, ref})) do
+    case Program.write(state.port, Frame.encode({:ping, ref})) do
       :ok ->
         timer = Process.send_after(self(), {:call_timeout, ref}, state.pulse)
         put_in(state.calls[ref], %{from: nil, timer: timer, then: [], pulse?: true})

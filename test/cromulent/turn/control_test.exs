@@ -40,6 +40,7 @@ defmodule Cromulent.Turn.ControlTest do
       stats = stats(port)
       assert stats.counters.bindings == 30
       assert Enum.all?(stats.workers, &(&1.counters.bindings > 0))
+      assert call(port, :ping) == :ok
     end
 
     test "takes a wildcard address, and answers from where it was asked" do
