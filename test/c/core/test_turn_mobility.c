@@ -1,6 +1,8 @@
 /* Mobility: conformance.md MOB. */
 #include "engine.h"
 
+#include <ctype.h>
+
 static struct engine e;
 
 static const char *const peer = "198.51.100.1:7";
@@ -73,6 +75,9 @@ static void test_ticket(void)
     CHECK_EQ(allocate_with_ticket(&c, ""), 0);
     struct ticket first = ticket_of(&c);
     CHECK(c.reply_len < 548);
+    CHECK_EQ(first.len, 32); /* the longest that turnutils_uclient takes, which takes text */
+    for (size_t i = 0; i < first.len; i++)
+        CHECK(isalnum(first.bytes[i]) || first.bytes[i] == '-' || first.bytes[i] == '_');
     struct attrs a;
     attrs_init(&a);
     attrs_u32(&a, STUN_ATTR_REQUESTED_TRANSPORT, 17u << 24);
@@ -205,14 +210,18 @@ static void test_bad_tickets(void)
     CHECK_EQ(refresh_with(&old, &t), 400);
     for (size_t i = 0; i < t.len; i++) {
         struct ticket bent = t;
-        bent.bytes[i] ^= 1;
+        for (unsigned bit = 0; bit < 8; bit++) {
+            bent.bytes[i] = (uint8_t)(t.bytes[i] ^ 1u << bit);
+            CHECK_EQ(refresh_with(&new, &bent), 400);
+        }
+        bent.bytes[i] = t.bytes[i] == 'A' ? 'B' : 'A'; /* text still */
         CHECK_EQ(refresh_with(&new, &bent), 400);
         bent = t;
         bent.len = i;
         CHECK_EQ(refresh_with(&new, &bent), 400);
     }
     struct ticket longer = t;
-    longer.len++;
+    longer.bytes[longer.len++] = 'A';
     CHECK_EQ(refresh_with(&new, &longer), 400);
     struct client other = client_at(&e, "203.0.113.7:6000", "alice");
     CHECK_EQ(allocate_with_ticket(&other, ""), 0);
