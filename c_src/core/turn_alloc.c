@@ -122,7 +122,8 @@ void turn_alloc_end(struct turn_server *s, struct turn_alloc *a, enum turn_end e
     leave(s, a->user);
     deadline_clear(&s->wheel, &a->deadline);
     turn_mobility_drop(s, a);
-    turn_alloc_unmap(s, a, &a->tuple);
+    if (!a->adrift)
+        turn_alloc_unmap(s, a, &a->tuple);
     release_slabs(s, a);
 }
 

@@ -125,6 +125,10 @@ void turn_data_send(struct turn_server *s, const struct turn_tuple *tuple,
 static void to_client(struct turn_server *s, struct turn_alloc *a, struct span message,
                       size_t payload)
 {
+    if (a->adrift) {
+        dropped(s, TURN_N_DROP_QUEUE);
+        return;
+    }
     a->down_packets++;
     a->down_bytes += payload;
     turn_count(&s->counters, TURN_N_DOWN_PACKETS, 1);
@@ -253,7 +257,7 @@ void turn_server_icmp(struct turn_server *s, uint32_t alloc, const struct addr *
         dropped(s, TURN_N_DROP_NO_PERMISSION);
         return;
     }
-    if (!may_tell(a, now)) {
+    if (a->adrift || !may_tell(a, now)) {
         dropped(s, TURN_N_DROP_RATE);
         return;
     }

@@ -142,7 +142,7 @@ static bool same_tuple(const struct turn_tuple *a, const struct turn_tuple *b)
 bool turn_mobility_on(const struct turn_server *s, const struct turn_alloc *a,
                       const struct turn_tuple *tuple)
 {
-    return same_tuple(&a->tuple, tuple) ||
+    return (!a->adrift && same_tuple(&a->tuple, tuple)) ||
            (a->move != SLAB_NONE && same_tuple(&move_at(s, a->move)->tuple, tuple));
 }
 
@@ -170,7 +170,7 @@ static bool is_again(const struct turn_server *s, const struct turn_request *r,
 static bool stays(const struct turn_server *s, const struct turn_request *r,
                   const struct turn_alloc *a)
 {
-    return addr_eq(&r->tuple->client, &a->tuple.client) ||
+    return (!a->adrift && addr_eq(&r->tuple->client, &a->tuple.client)) ||
            (a->move != SLAB_NONE && addr_eq(&r->tuple->client, &move_at(s, a->move)->tuple.client));
 }
 
@@ -229,6 +229,20 @@ void turn_mobility_drop(struct turn_server *s, struct turn_alloc *a)
     a->move = SLAB_NONE;
 }
 
+/* Only the new 5-tuple is left. */
+static void complete(struct turn_server *s, struct turn_alloc *a)
+{
+    const struct turn_move *m = move_at(s, a->move);
+    if (!a->adrift)
+        turn_alloc_unmap(s, a, &a->tuple);
+    a->adrift = false;
+    a->tuple = m->tuple;
+    memcpy(a->tid, m->tid, sizeof a->tid); /* that of Allocate has had its time */
+    slab_give(&s->moves, a->move);         /* its 5-tuple stays in the map */
+    a->move = SLAB_NONE;
+    turn_count(&s->counters, TURN_N_MOVED, 1);
+}
+
 enum stun_error turn_mobility_move(struct turn_server *s, struct turn_request *r)
 {
     struct turn_alloc *a = r->alloc;
@@ -244,21 +258,10 @@ enum stun_error turn_mobility_move(struct turn_server *s, struct turn_request *r
     a->move = n;
     a->ticket++;
     turn_alloc_map(s, a, &m->tuple);
+    if (a->adrift)
+        complete(s, a);
     return 0;
 }
-
-/* Only the new 5-tuple is left. */
-static void complete(struct turn_server *s, struct turn_alloc *a)
-{
-    const struct turn_move *m = move_at(s, a->move);
-    turn_alloc_unmap(s, a, &a->tuple);
-    a->tuple = m->tuple;
-    memcpy(a->tid, m->tid, sizeof a->tid); /* that of Allocate has had its time */
-    slab_give(&s->moves, a->move);         /* its 5-tuple stays in the map */
-    a->move = SLAB_NONE;
-    turn_count(&s->counters, TURN_N_MOVED, 1);
-}
-
 void turn_mobility_arrived(struct turn_server *s, struct turn_alloc *a,
                            const struct turn_tuple *tuple)
 {
@@ -268,12 +271,16 @@ void turn_mobility_arrived(struct turn_server *s, struct turn_alloc *a,
 
 bool turn_mobility_gone(struct turn_server *s, struct turn_alloc *a, const struct turn_tuple *tuple)
 {
-    if (a->move == SLAB_NONE)
-        return false;
-    if (same_tuple(&a->tuple, tuple))
+    if (a->move != SLAB_NONE && same_tuple(&a->tuple, tuple)) {
         complete(s, a);
-    else
+    } else if (a->move != SLAB_NONE) {
         turn_mobility_drop(s, a);
+    } else {
+        if (!a->ticket || !s->config->mobility)
+            return false;
+        turn_alloc_unmap(s, a, tuple);
+        a->adrift = true;
+    }
     return true;
 }
 

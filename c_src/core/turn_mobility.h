@@ -38,7 +38,9 @@ void turn_mobility_arrived(struct turn_server *s, struct turn_alloc *a,
 
 /*
  * This 5-tuple of the allocation is gone with its connection: a move is completed when it was the
- * old one, and undone when it was the new one. False when there is no other.
+ * old one, and undone when it was the new one. Without another the allocation is adrift: until it
+ * expires a ticket may bring one ("break before make", RFC 8016 §3.2.2). False when nobody has a
+ * ticket for it: then it ends.
  */
 bool turn_mobility_gone(struct turn_server *s, struct turn_alloc *a,
                         const struct turn_tuple *tuple);

@@ -177,7 +177,8 @@ void turn_server_icmp(struct turn_server *s, uint32_t alloc, const struct addr *
 /*
  * A client's connection is closed: its allocation, if any, ends with it (TURN_END_CLOSED), since
  * nobody can come to that 5-tuple again (RFC 8656 §3.2). One that is moving goes on with the other
- * of its two (RFC 8016 §3.2.2). Never to be called from within an effect.
+ * of its two, and one with a ticket waits for another until it expires (RFC 8016 §3.2.2). Never to
+ * be called from within an effect.
  */
 void turn_server_gone(struct turn_server *s, const struct turn_tuple *tuple, struct turn_now now);
 

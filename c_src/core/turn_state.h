@@ -80,6 +80,7 @@ struct turn_alloc {
     uint16_t perm_count, chan_count;
     uint16_t icmp_second; /* in which icmp_count errors were told; wraps */
     uint8_t icmp_count;
+    bool adrift; /* its connection is gone, `tuple` with it; a ticket may bring another */
     uint32_t perms[TURN_BUCKETS];
     uint32_t chans_by_number[TURN_BUCKETS];
     uint32_t chans_by_peer[TURN_BUCKETS];

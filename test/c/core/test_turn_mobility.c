@@ -405,9 +405,71 @@ static void test_old_connection_gone(void)
     CHECK(got_channel_data(&new, 0x4000, "to the new one"));
     CHECK_EQ(e.ended, 0);
     turn_server_gone(e.server, &new.tuple, e.now);
-    CHECK_EQ(e.last_end, TURN_END_CLOSED);
+    CHECK_EQ(e.ended, 0);
+    CHECK(!turn_server_holds(e.server, &new.tuple, e.now));
+    engine_pass(&e, 601 * 1000);
+    CHECK_EQ(e.last_end, TURN_END_EXPIRED);
     CHECK_EQ(turn_server_allocations(e.server), 0);
     CHECK_EQ(engine_open_relays(&e), 0);
+    engine_stop(&e);
+}
+
+/* A client over a connection, whose allocation has a ticket and a channel. */
+static struct client connected(struct ticket *t)
+{
+    struct client c = client_at(&e, "203.0.113.7:5000", "alice");
+    c.tuple.transport = TURN_TCP;
+    CHECK_EQ(allocate_with_ticket(&c, ""), 0);
+    *t = ticket_of(&c);
+    CHECK_EQ(client_bind(&c, 0x4000, peer), 0);
+    return c;
+}
+
+/* Break before make: its only connection gone, an allocation waits for who has the ticket. */
+static void test_adrift(void)
+{
+    struct ticket t;
+    begin();
+    struct client old = connected(&t), new = moved(&old, "203.0.113.7:5000"); /* the same port */
+    turn_server_gone(e.server, &old.tuple, e.now);
+    CHECK_EQ(e.ended, 0);
+    CHECK(!turn_server_holds(e.server, &old.tuple, e.now));
+    engine_clear(&e);
+    peer_send(&old, peer, "to nobody");
+    CHECK_EQ(e.to_clients, 0);
+    CHECK_EQ(engine_counter(&e, TURN_N_DROP_QUEUE), 1);
+    client_channel_data(&new, 0x4000, "not without the ticket");
+    CHECK_EQ(e.to_peers, 0);
+    CHECK_EQ(client_refresh(&new, 600), 437);
+    new.tuple.link = 1;
+    CHECK_EQ(refresh_with(&new, &t), 0);
+    CHECK_EQ(engine_counter(&e, TURN_N_MOVED), 1); /* there is no old one to wait for */
+    peer_send(&new, peer, "to the new one");
+    CHECK(got_channel_data(&new, 0x4000, "to the new one"));
+    CHECK_EQ(refresh_with(&new, &t), 400);
+    turn_server_gone(e.server, &new.tuple, e.now);
+    CHECK_EQ(turn_server_allocations(e.server), 1);
+    engine_stop(&e); /* also in this state */
+    CHECK_EQ(engine_open_relays(&e), 0);
+}
+
+/* Without a ticket, or once mobility is off, there is nothing to wait for. */
+static void test_not_adrift(void)
+{
+    struct ticket t;
+    begin();
+    struct client plain = client_at(&e, "203.0.113.7:5000", "alice");
+    plain.tuple.transport = TURN_TLS;
+    CHECK_EQ(client_allocate(&plain), 0);
+    turn_server_gone(e.server, &plain.tuple, e.now);
+    CHECK_EQ(e.last_end, TURN_END_CLOSED);
+    struct client c = connected(&t);
+    struct turn_config off = e.config;
+    off.mobility = false;
+    turn_server_configure(e.server, &off);
+    turn_server_gone(e.server, &c.tuple, e.now);
+    CHECK_EQ(e.ended, 2);
+    CHECK_EQ(e.last_end, TURN_END_CLOSED);
     engine_stop(&e);
 }
 
@@ -427,6 +489,8 @@ int main(void)
         CHECK_TEST(test_other_worker),
         CHECK_TEST(test_new_connection_gone),
         CHECK_TEST(test_old_connection_gone),
+        CHECK_TEST(test_adrift),
+        CHECK_TEST(test_not_adrift),
     };
     return CHECK_RUN(tests);
 }

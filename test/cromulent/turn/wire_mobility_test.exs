@@ -66,14 +66,23 @@ defmodule Cromulent.Turn.WireMobilityTest do
     assert Client.recv(old, 5_000) == {:ok, {:channel, 0x4000, "old"}}
 
     # Then the old one: peers' data follows without a word from the new one.
-    {:ok, _, new} = move(relay, old, Stun.get(answer, :mobility_ticket))
+    {:ok, answer, new} = move(relay, old, ticket_of(answer))
     Client.close(old)
     eventually(fn -> counter(relay, :allocations_moved) == 1 end)
     :ok = :gen_udp.send(socket, ip, port, "new")
     assert Client.recv(new, 5_000) == {:ok, {:channel, 0x4000, "new"}}
 
+    # And both: who has the ticket can come back for it.
+    {:ok, answer, last} = move(relay, new, ticket_of(answer))
     Client.close(new)
-    eventually(fn -> Relay.list(10, relay.pid) == {:ok, []} end)
+    Client.close(last)
+    {:ok, other} = Client.open(relay.address, transport: :tcp)
+    for _ <- 1..2, do: assert({:ok, _} = Client.binding(other))
+    {:ok, _, back} = move(relay, old, ticket_of(answer))
+    :ok = :gen_udp.send(socket, ip, port, "back")
+    assert Client.recv(back, 5_000) == {:ok, {:channel, 0x4000, "back"}}
+    assert {:ok, 0, _} = Client.refresh(back, 0)
+    assert Relay.list(10, relay.pid) == {:ok, []}
   end
 
   defp move(relay, client, ticket) do
@@ -81,6 +90,8 @@ defmodule Cromulent.Turn.WireMobilityTest do
     {:ok, new} = Client.open(relay.address, opts)
     Client.request(new, :refresh, mobility_ticket: ticket)
   end
+
+  defp ticket_of(answer), do: Stun.get(answer, :mobility_ticket)
 
   defp counter(relay, name), do: elem(Relay.stats(relay.pid), 1).counters[name]
 
