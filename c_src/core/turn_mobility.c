@@ -194,7 +194,7 @@ static enum stun_error check(struct turn_server *s, struct turn_request *r, cons
 /* To the worker that has the allocation, and what comes from this 5-tuple later too. */
 static bool hand_over(struct turn_server *s, const struct turn_request *r, uint16_t worker)
 {
-    if (r->tuple->transport != TURN_UDP || s->handed)
+    if (s->handed)
         return false;
     turn_away_put(&s->away, r->tuple, worker, r->now.ms);
     s->io->ops->hand_over(s->io, worker, r->tuple, span_of(r->msg->data, r->msg->len));
@@ -294,4 +294,12 @@ bool turn_mobility_forward(struct turn_server *s, const struct turn_tuple *tuple
         return false;
     s->io->ops->hand_over(s->io, worker, tuple, packet);
     return true;
+}
+
+void turn_mobility_forward_gone(struct turn_server *s, const struct turn_tuple *tuple,
+                                struct turn_now now)
+{
+    uint16_t worker;
+    if (turn_away_take(&s->away, tuple, now.ms, &worker))
+        s->io->ops->hand_over_gone(s->io, worker, tuple);
 }

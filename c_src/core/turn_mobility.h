@@ -54,9 +54,13 @@ void turn_mobility_drop(struct turn_server *s, struct turn_alloc *a);
 
 /*
  * Hands a packet from a 5-tuple without an allocation here to the worker that has it; false when
- * there is none. UDP only: another worker cannot write to a connection.
+ * there is none.
  */
 bool turn_mobility_forward(struct turn_server *s, const struct turn_tuple *tuple,
                            struct span packet, struct turn_now now);
+
+/* The same for the end of the 5-tuple, of which no more is known here afterwards. */
+void turn_mobility_forward_gone(struct turn_server *s, const struct turn_tuple *tuple,
+                                struct turn_now now);
 
 #endif

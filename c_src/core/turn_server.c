@@ -230,17 +230,24 @@ void turn_server_handed(struct turn_server *s, const struct turn_tuple *tuple,
 
 /* ---- connections ---- */
 
-void turn_server_gone(struct turn_server *s, const struct turn_tuple *tuple, struct turn_now now)
+void turn_server_handed_gone(struct turn_server *s, const struct turn_tuple *tuple,
+                             struct turn_now now)
 {
     struct turn_alloc *a = turn_alloc_find(s, tuple, now);
     if (a && !turn_mobility_gone(s, a, tuple))
         turn_alloc_end(s, a, TURN_END_CLOSED, now);
 }
 
+void turn_server_gone(struct turn_server *s, const struct turn_tuple *tuple, struct turn_now now)
+{
+    turn_mobility_forward_gone(s, tuple, now);
+    turn_server_handed_gone(s, tuple, now);
+}
+
 bool turn_server_holds(const struct turn_server *s, const struct turn_tuple *tuple,
                        struct turn_now now)
 {
-    return turn_alloc_find(s, tuple, now) != NULL;
+    return turn_alloc_find(s, tuple, now) || turn_away_has(&s->away, tuple, now.ms);
 }
 
 /* ---- time ---- */

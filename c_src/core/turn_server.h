@@ -182,7 +182,11 @@ void turn_server_icmp(struct turn_server *s, uint32_t alloc, const struct addr *
  */
 void turn_server_gone(struct turn_server *s, const struct turn_tuple *tuple, struct turn_now now);
 
-/* Whether there is an allocation on this 5-tuple. */
+/* The same of another worker's connection, whose packets were handed over. */
+void turn_server_handed_gone(struct turn_server *s, const struct turn_tuple *tuple,
+                             struct turn_now now);
+
+/* Whether there is an allocation on this 5-tuple, or another worker may have it. */
 bool turn_server_holds(const struct turn_server *s, const struct turn_tuple *tuple,
                        struct turn_now now);
 

@@ -49,7 +49,8 @@ struct dtls {
     struct deadline_wheel wheel;
     struct ratelimit handshakes;
     uint8_t cookie_key[CRYPTO_SHA256_SIZE];
-    struct span in;                /* the datagram that is being read */
+    struct span in; /* the datagram that is being read */
+    uint8_t worker;
     const struct turn_tuple *peer; /* where what is written goes */
 };
 
@@ -213,6 +214,7 @@ static struct session *begin_session(struct dtls *d, const struct turn_tuple *ou
     c->tuple = *outer;
     c->tuple.transport = TURN_DTLS;
     c->tuple.link = n;
+    c->tuple.worker = d->worker;
     c->heard_ms = uv_now(d->loop);
     c->live = true;
     map_put(&d->by_tuple, hash_of(d, outer), n);
@@ -374,7 +376,7 @@ void dtls_to_client(struct dtls *d, const struct turn_tuple *to, struct span mes
     struct session *c = session_at(d, to->link);
     size_t done;
 
-    if (!c->live || c->doomed || message.len == 0)
+    if (!c->live || c->doomed || message.len == 0 || memcmp(&c->tuple, to, sizeof *to) != 0)
         return;
     d->peer = &c->outer;
     ERR_clear_error();
@@ -467,6 +469,7 @@ struct dtls *dtls_new(const struct dtls_setup *setup)
     d->gate = setup->gate;
     d->udp = setup->udp;
     d->crypto = setup->crypto;
+    d->worker = setup->worker;
     deadline_init(&d->wheel, uv_now(setup->loop));
     if (!init(d)) {
         dtls_free(d);

@@ -53,12 +53,31 @@ static uint8_t *io_reserve(struct turn_io *io, size_t size)
     return udp_reserve(worker_of(io)->udp, size);
 }
 
+static void post_packet(struct worker *w, enum worker_packet_kind kind, unsigned worker,
+                        const struct turn_tuple *tuple, struct span packet)
+{
+    struct worker_packet *p = malloc(sizeof *p + TURN_HEADROOM + packet.len + TURN_TAILROOM);
+
+    if (!p)
+        return;
+    p->mail.kind = MAIL_PACKET;
+    p->kind = kind;
+    p->worker = worker;
+    p->tuple = *tuple;
+    p->len = packet.len;
+    if (packet.len)
+        memcpy(p->bytes + TURN_HEADROOM, packet.data, packet.len);
+    mailbox_post(w->setup.home, &p->mail);
+}
+
 static void io_to_client(struct turn_io *io, const struct turn_tuple *to, struct span data)
 {
     struct worker *w = worker_of(io);
 
     if (to->transport == TURN_UDP)
         udp_to_client(w->udp, to, data);
+    else if (to->worker != w->setup.index)
+        post_packet(w, PACKET_TO_CLIENT, to->worker, to, data);
     else if (to->transport == TURN_DTLS)
         dtls_to_client(w->dtls, to, data);
     else
@@ -130,17 +149,12 @@ void worker_event_free(struct worker_event *event)
 static void io_hand_over(struct turn_io *io, unsigned worker, const struct turn_tuple *tuple,
                          struct span packet)
 {
-    struct worker *w = worker_of(io);
-    struct worker_packet *p = malloc(sizeof *p + TURN_HEADROOM + packet.len + TURN_TAILROOM);
+    post_packet(worker_of(io), PACKET_FROM_CLIENT, worker, tuple, packet);
+}
 
-    if (!p)
-        return;
-    p->mail.kind = MAIL_PACKET;
-    p->worker = worker;
-    p->tuple = *tuple;
-    p->len = packet.len;
-    memcpy(p->bytes + TURN_HEADROOM, packet.data, packet.len);
-    mailbox_post(w->setup.home, &p->mail);
+static void io_hand_over_gone(struct turn_io *io, unsigned worker, const struct turn_tuple *tuple)
+{
+    post_packet(worker_of(io), PACKET_GONE, worker, tuple, span_of(NULL, 0));
 }
 
 static void io_lock(struct turn_io *io)
@@ -161,6 +175,7 @@ static const struct turn_io_ops ops = {
     .relay_close = io_relay_close,
     .random = io_random,
     .hand_over = io_hand_over,
+    .hand_over_gone = io_hand_over_gone,
     .event = io_event,
     .lock = io_lock,
     .unlock = io_unlock,
@@ -298,14 +313,39 @@ static void job_done(struct worker *w, struct job *job)
     mailbox_post(w->setup.home, &job->mail);
 }
 
-static void take_packet(struct worker *w, struct worker_packet *p)
+/* ---- what comes from other workers ---- */
+
+static void packet_from_client(struct worker *w, struct worker_packet *p)
 {
     struct turn_packet packet = {.data = p->bytes + TURN_HEADROOM, .len = p->len};
 
     turn_server_handed(w->server, &p->tuple, &packet, now_of(&w->loop));
     udp_flush(w->udp); /* what is to be sent may lie in it */
+}
+
+static void packet_to_client(struct worker *w, struct worker_packet *p)
+{
+    io_to_client(&w->io, &p->tuple, span_of(p->bytes + TURN_HEADROOM, p->len));
+}
+
+static void packet_gone(struct worker *w, struct worker_packet *p)
+{
+    turn_server_handed_gone(w->server, &p->tuple, now_of(&w->loop));
+}
+
+static void (*const packets[PACKET_KINDS])(struct worker *w, struct worker_packet *p) = {
+    [PACKET_FROM_CLIENT] = packet_from_client,
+    [PACKET_TO_CLIENT] = packet_to_client,
+    [PACKET_GONE] = packet_gone,
+};
+
+static void take_packet(struct worker *w, struct worker_packet *p)
+{
+    packets[p->kind](w, p);
     free(p);
 }
+
+/* ---- the inbox ---- */
 
 static void deliver(struct mailbox *box, struct mail *mail)
 {
@@ -343,14 +383,18 @@ static bool build_engine(struct worker *w)
         return false;
     if (w->setup.config->keep_dscp)
         udp_keep_dscp(w->udp);
-    const struct streams_setup streams = {
-        .loop = &w->loop, .config = w->setup.streams, .gate = w->setup.gate, .udp = w->udp};
+    const struct streams_setup streams = {.loop = &w->loop,
+                                          .config = w->setup.streams,
+                                          .gate = w->setup.gate,
+                                          .udp = w->udp,
+                                          .worker = (uint8_t)w->setup.index};
     w->streams = streams_new(&streams);
     const struct dtls_setup dtls = {.loop = &w->loop,
                                     .config = w->setup.streams,
                                     .gate = w->setup.gate,
                                     .udp = w->udp,
-                                    .crypto = w->crypto};
+                                    .crypto = w->crypto,
+                                    .worker = (uint8_t)w->setup.index};
     w->dtls = dtls_new(&dtls);
     if (!w->streams || !w->dtls)
         return false;

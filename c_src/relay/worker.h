@@ -23,9 +23,17 @@ enum worker_mail {
     MAIL_PACKET
 };
 
-/* A client's packet that `worker` is to handle; passes through the main thread. */
+enum worker_packet_kind {
+    PACKET_FROM_CLIENT, /* for the engine of the worker that has the allocation */
+    PACKET_TO_CLIENT,   /* for the worker that has the client's connection */
+    PACKET_GONE,        /* that connection is gone; no bytes */
+    PACKET_KINDS
+};
+
+/* What `worker` is to handle for another one; passes through the main thread. */
 struct worker_packet {
     struct mail mail;
+    enum worker_packet_kind kind;
     unsigned worker;
     struct turn_tuple tuple;
     size_t len;

@@ -323,10 +323,11 @@ static void test_no_room(void)
     engine_stop(&e);
 }
 
-/* A 5-tuple that the kernel gives to another worker: that one passes its packets on. */
-static void test_other_worker(void)
+static struct engine both[2];
+
+/* Two workers. */
+static void begin_both(void)
 {
-    static struct engine both[2];
     for (uint16_t i = 0; i < 2; i++) {
         engine_init(&both[i]);
         both[i].config.mobility = true;
@@ -334,6 +335,12 @@ static void test_other_worker(void)
         both[i].others = both;
         engine_start(&both[i]);
     }
+}
+
+/* A 5-tuple that the kernel gives to another worker: that one passes its packets on. */
+static void test_other_worker(void)
+{
+    begin_both();
     struct client old = client_at(&both[1], "203.0.113.7:5000", "alice");
     CHECK_EQ(allocate_with_ticket(&old, ""), 0);
     struct ticket t = ticket_of(&old);
@@ -343,7 +350,6 @@ static void test_other_worker(void)
     client_channel_data(&new, 0x4000, "too early");
     CHECK_EQ(engine_counter(&both[0], TURN_N_DROP_NO_ALLOCATION), 1);
     CHECK_EQ(refresh_with(&new, &t), 0);
-    struct ticket next = ticket_of(&new);
     CHECK_EQ(both[0].handed, 2); /* without and with credentials */
     client_channel_data(&new, 0x4000, "here I am");
     old.e = &both[1];
@@ -352,10 +358,44 @@ static void test_other_worker(void)
     CHECK_EQ(client_permit(&new, "198.51.100.2:1"), 0);
     client_indication(&new, "198.51.100.2:8", "sent");
     CHECK(peer_got(&old, "198.51.100.2:8", "sent"));
-    /* to a connection another worker cannot write */
-    struct client tcp = moved(&new, "203.0.113.98:1");
-    tcp.tuple.transport = TURN_TCP;
-    CHECK_EQ(refresh_with(&tcp, &next), 437);
+    CHECK_EQ(client_refresh(&new, 0), 0);
+    CHECK_EQ(turn_server_allocations(both[1].server), 0);
+    engine_stop(&both[0]);
+    engine_stop(&both[1]);
+}
+
+/* So does one that has the new connection, for which it stays; and it tells of its end. */
+static void test_other_workers_connection(void)
+{
+    begin_both();
+    struct client old = client_at(&both[1], "203.0.113.7:5000", "alice");
+    old.tuple.transport = TURN_TLS;
+    CHECK_EQ(allocate_with_ticket(&old, ""), 0);
+    struct ticket t = ticket_of(&old);
+    CHECK_EQ(client_bind(&old, 0x4000, peer), 0);
+    turn_server_gone(both[1].server, &old.tuple, both[1].now);
+    struct client new = moved(&old, "203.0.113.98:1");
+    new.e = &both[0];
+    CHECK(!turn_server_holds(both[0].server, &new.tuple, both[0].now));
+    CHECK_EQ(refresh_with(&new, &t), 0);
+    t = ticket_of(&new);
+    CHECK(turn_server_holds(both[0].server, &new.tuple, both[0].now));
+    CHECK_EQ(turn_server_allocations(both[0].server), 0);
+    client_channel_data(&new, 0x4000, "here I am");
+    CHECK(peer_got(&old, peer, "here I am"));
+    struct client there = new;
+    there.e = &both[1]; /* its answers leave by the worker that 5-tuples name */
+    peer_send(&there, peer, "to the new one");
+    CHECK(got_channel_data(&there, 0x4000, "to the new one"));
+
+    turn_server_gone(both[0].server, &new.tuple, both[0].now);
+    CHECK(!turn_server_holds(both[0].server, &new.tuple, both[0].now));
+    CHECK(!turn_server_holds(both[1].server, &new.tuple, both[1].now));
+    CHECK_EQ(turn_server_allocations(both[1].server), 1); /* adrift once more */
+    client_channel_data(&new, 0x4000, "somebody else's now");
+    CHECK_EQ(engine_counter(&both[0], TURN_N_DROP_NO_ALLOCATION), 1);
+    new.tuple.link++;
+    CHECK_EQ(refresh_with(&new, &t), 0);
     CHECK_EQ(client_refresh(&new, 0), 0);
     CHECK_EQ(turn_server_allocations(both[1].server), 0);
     engine_stop(&both[0]);
@@ -487,6 +527,7 @@ int main(void)
         CHECK_TEST(test_end_on_the_way),
         CHECK_TEST(test_no_room),
         CHECK_TEST(test_other_worker),
+        CHECK_TEST(test_other_workers_connection),
         CHECK_TEST(test_new_connection_gone),
         CHECK_TEST(test_old_connection_gone),
         CHECK_TEST(test_adrift),
