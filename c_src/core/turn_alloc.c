@@ -145,6 +145,17 @@ static enum stun_error read_transport(const struct stun_msg *m)
     return protocol == PROTOCOL_UDP ? (enum stun_error)0 : STUN_UNSUPPORTED_TRANSPORT;
 }
 
+/*
+ * What asks for both families: ADDITIONAL-ADDRESS-FAMILY, or without it the attribute of the time
+ * before it had a number, which turnutils_uclient sends (docs/decisions).
+ */
+static enum stun_attr_id additional(const struct stun_msg *m)
+{
+    bool draft = stun_msg_has(m, STUN_ID_ADDITIONAL_FAMILY_DRAFT) &&
+                 !stun_msg_has(m, STUN_ID_ADDITIONAL_ADDRESS_FAMILY);
+    return draft ? STUN_ID_ADDITIONAL_FAMILY_DRAFT : STUN_ID_ADDITIONAL_ADDRESS_FAMILY;
+}
+
 /* Step 5: RESERVATION-TOKEN stands alone. */
 static enum stun_error read_token(const struct stun_msg *m, struct ask *ask)
 {
@@ -152,8 +163,7 @@ static enum stun_error read_token(const struct stun_msg *m, struct ask *ask)
         return 0;
     ask->wish.token = stun_msg_bytes(m, STUN_ID_RESERVATION_TOKEN);
     if (ask->wish.token.len != TURN_TOKEN_SIZE || stun_msg_has(m, STUN_ID_EVEN_PORT) ||
-        stun_msg_has(m, STUN_ID_REQUESTED_ADDRESS_FAMILY) ||
-        stun_msg_has(m, STUN_ID_ADDITIONAL_ADDRESS_FAMILY))
+        stun_msg_has(m, STUN_ID_REQUESTED_ADDRESS_FAMILY) || stun_msg_has(m, additional(m)))
         return STUN_BAD_REQUEST;
     return 0;
 }
@@ -168,7 +178,7 @@ static enum stun_error read_family(const struct stun_msg *m, struct ask *ask)
     enum ct_err err = stun_msg_first_byte(m, STUN_ID_REQUESTED_ADDRESS_FAMILY, &ask->wish.family);
     if (err != CT_OK && err != CT_EMISSING)
         return STUN_BAD_REQUEST;
-    if (err == CT_OK && stun_msg_has(m, STUN_ID_ADDITIONAL_ADDRESS_FAMILY))
+    if (err == CT_OK && stun_msg_has(m, additional(m)))
         return STUN_BAD_REQUEST;
     return 0;
 }
@@ -177,7 +187,7 @@ static enum stun_error read_family(const struct stun_msg *m, struct ask *ask)
 static enum stun_error read_additional(const struct stun_msg *m, struct ask *ask)
 {
     uint8_t family;
-    enum ct_err err = stun_msg_first_byte(m, STUN_ID_ADDITIONAL_ADDRESS_FAMILY, &family);
+    enum ct_err err = stun_msg_first_byte(m, additional(m), &family);
     if (err == CT_EMISSING)
         return 0;
     if (err != CT_OK || family != ADDR_V6 || ask->wish.parity == TURN_EVEN_PORT_AND_NEXT)
@@ -216,7 +226,7 @@ static enum stun_error read_ask(const struct turn_server *s, const struct turn_r
         code = read_token(m, ask);
     if (!code && !ask->wish.token.data)
         code = read_family(m, ask);
-    if (!code && !ask->wish.token.data && !stun_msg_has(m, STUN_ID_ADDITIONAL_ADDRESS_FAMILY) &&
+    if (!code && !ask->wish.token.data && !stun_msg_has(m, additional(m)) &&
         !turn_relays_family(s, ask->wish.family))
         code = STUN_FAMILY_NOT_SUPPORTED;
     if (!code)
