@@ -106,6 +106,14 @@ static void release_slabs(struct turn_server *s, struct turn_alloc *a)
     slab_give(&s->allocs, turn_alloc_number(s, a));
 }
 
+void turn_alloc_remember(struct turn_server *s, const struct turn_alloc *a, struct turn_now now)
+{
+    bool datagrams = a->tuple.transport == TURN_UDP || a->tuple.transport == TURN_DTLS;
+    uint64_t until_ms = a->created_ms + TURN_ENDED_MS;
+    if (datagrams && until_ms > now.ms)
+        turn_ended_put(&s->ended, &a->tuple, a->tid, until_ms);
+}
+
 void turn_alloc_end(struct turn_server *s, struct turn_alloc *a, enum turn_end end,
                     struct turn_now now)
 {
@@ -115,6 +123,8 @@ void turn_alloc_end(struct turn_server *s, struct turn_alloc *a, enum turn_end e
         [TURN_END_CLOSED] = TURN_N_CLOSED,
     };
     tell(s, a, TURN_EV_ALLOCATION_ENDED, end, now);
+    if (end != TURN_END_CLOSED && end != TURN_END_SHUTDOWN)
+        turn_alloc_remember(s, a, now);
     turn_count(&s->counters, counters[end], 1);
     if (a->second != SLAB_NONE)
         turn_place_drop(s, a, turn_second_family(s, a));
@@ -405,6 +415,8 @@ void turn_allocate(struct turn_server *s, struct turn_request *r)
     }
     sweep_tuple(s, r->tuple, r->now);
     enum stun_error code = read_ask(s, r, &ask);
+    if (turn_ended_has(&s->ended, r->tuple, stun_msg_tid(r->msg), r->now.ms))
+        code = STUN_ALLOCATION_MISMATCH;
     if (!code)
         code = enter(s, r, &user);
     if (code) {

@@ -64,7 +64,7 @@ static struct turn_alloc *find_for_data(struct turn_server *s, const struct turn
 {
     struct turn_alloc *a = turn_alloc_find(s, tuple, now);
     if (a && a->move != SLAB_NONE)
-        turn_mobility_arrived(s, a, tuple);
+        turn_mobility_arrived(s, a, tuple, now);
     if (!a && !turn_mobility_forward(s, tuple, packet, now))
         dropped(s, TURN_N_DROP_NO_ALLOCATION);
     return a;

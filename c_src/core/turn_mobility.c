@@ -230,11 +230,12 @@ void turn_mobility_drop(struct turn_server *s, struct turn_alloc *a)
 }
 
 /* Only the new 5-tuple is left. */
-static void complete(struct turn_server *s, struct turn_alloc *a)
+static void complete(struct turn_server *s, struct turn_alloc *a, struct turn_now now)
 {
     const struct turn_move *m = move_at(s, a->move);
     if (!a->adrift)
         turn_alloc_unmap(s, a, &a->tuple);
+    turn_alloc_remember(s, a, now);
     a->adrift = false;
     a->tuple = m->tuple;
     memcpy(a->tid, m->tid, sizeof a->tid); /* that of Allocate has had its time */
@@ -259,20 +260,21 @@ enum stun_error turn_mobility_move(struct turn_server *s, struct turn_request *r
     a->ticket++;
     turn_alloc_map(s, a, &m->tuple);
     if (a->adrift)
-        complete(s, a);
+        complete(s, a, r->now);
     return 0;
 }
 void turn_mobility_arrived(struct turn_server *s, struct turn_alloc *a,
-                           const struct turn_tuple *tuple)
+                           const struct turn_tuple *tuple, struct turn_now now)
 {
     if (same_tuple(&move_at(s, a->move)->tuple, tuple))
-        complete(s, a);
+        complete(s, a, now);
 }
 
-bool turn_mobility_gone(struct turn_server *s, struct turn_alloc *a, const struct turn_tuple *tuple)
+bool turn_mobility_gone(struct turn_server *s, struct turn_alloc *a, const struct turn_tuple *tuple,
+                        struct turn_now now)
 {
     if (a->move != SLAB_NONE && same_tuple(&a->tuple, tuple)) {
-        complete(s, a);
+        complete(s, a, now);
     } else if (a->move != SLAB_NONE) {
         turn_mobility_drop(s, a);
     } else {

@@ -34,7 +34,7 @@ void turn_mobility_put(struct turn_server *s, const struct turn_alloc *a, struct
 
 /* Data came from this 5-tuple: when it is the new one, the old one is dropped. */
 void turn_mobility_arrived(struct turn_server *s, struct turn_alloc *a,
-                           const struct turn_tuple *tuple);
+                           const struct turn_tuple *tuple, struct turn_now now);
 
 /*
  * This 5-tuple of the allocation is gone with its connection: a move is completed when it was the
@@ -42,8 +42,8 @@ void turn_mobility_arrived(struct turn_server *s, struct turn_alloc *a,
  * expires a ticket may bring one ("break before make", RFC 8016 §3.2.2). False when nobody has a
  * ticket for it: then it ends.
  */
-bool turn_mobility_gone(struct turn_server *s, struct turn_alloc *a,
-                        const struct turn_tuple *tuple);
+bool turn_mobility_gone(struct turn_server *s, struct turn_alloc *a, const struct turn_tuple *tuple,
+                        struct turn_now now);
 
 /* Whether the allocation is found by this 5-tuple, the old or the new one. */
 bool turn_mobility_on(const struct turn_server *s, const struct turn_alloc *a,

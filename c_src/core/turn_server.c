@@ -56,6 +56,7 @@ static bool init_tables(struct turn_server *s)
            slab_init(&s->seconds, sizeof(struct turn_second), n) &&
            slab_init(&s->moves, sizeof(struct turn_move), moves) &&
            turn_away_init(&s->away, c->mobility ? TURN_AWAY_MAX : 1) &&
+           turn_ended_init(&s->ended, n < TURN_ENDED_MAX ? n : TURN_ENDED_MAX) &&
            slab_init(&s->names, STUN_USERNAME_MAX, n) && map_init(&s->by_tuple, n + moves);
 }
 
@@ -65,6 +66,7 @@ static void free_tables(struct turn_server *s)
     slab_free(&s->seconds);
     slab_free(&s->moves);
     turn_away_free(&s->away);
+    turn_ended_free(&s->ended);
     slab_free(&s->perms);
     slab_free(&s->chans);
     slab_free(&s->names);
@@ -86,6 +88,7 @@ struct turn_server *turn_server_new(const struct turn_server_setup *setup, struc
     s->io->ops->random(s->io, &s->seed, sizeof s->seed);
     s->io->ops->random(s->io, &s->refusals.seed, sizeof s->refusals.seed);
     s->io->ops->random(s->io, &s->away.seed, sizeof s->away.seed);
+    s->io->ops->random(s->io, &s->ended.seed, sizeof s->ended.seed);
     s->io->ops->random(s->io, &s->random_state, sizeof s->random_state);
     deadline_init(&s->wheel, now.ms);
     if (!init_tables(s)) {
@@ -234,7 +237,7 @@ void turn_server_handed_gone(struct turn_server *s, const struct turn_tuple *tup
                              struct turn_now now)
 {
     struct turn_alloc *a = turn_alloc_find(s, tuple, now);
-    if (a && !turn_mobility_gone(s, a, tuple))
+    if (a && !turn_mobility_gone(s, a, tuple, now))
         turn_alloc_end(s, a, TURN_END_CLOSED, now);
 }
 

@@ -14,6 +14,7 @@
 #include "core/stun_msg.h"
 #include "core/turn_away.h"
 #include "core/turn_commons.h"
+#include "core/turn_ended.h"
 #include "core/turn_server.h"
 
 enum {
@@ -106,6 +107,7 @@ struct turn_server {
     bool handed; /* the packet at hand came from another worker */
     uint16_t worker;
     struct turn_away away;
+    struct turn_ended ended;
     uint8_t name[STUN_USERNAME_MAX]; /* of the request at hand, found by its USERHASH */
 };
 

@@ -181,6 +181,30 @@ static void test_retransmission(void)
     engine_stop(&e);
 }
 
+/* A copy of the Allocate that comes late, when its 5-tuple has been left, makes no other one. */
+static void test_late_copy(void)
+{
+    begin();
+    struct client old = client_at(&e, "203.0.113.7:5000", "alice");
+    struct attrs a;
+    attrs_init(&a);
+    attrs_u32(&a, STUN_ATTR_REQUESTED_TRANSPORT, 17u << 24);
+    attrs_bytes(&a, STUN_ATTR_MOBILITY_TICKET, "", 0);
+    CHECK_EQ(client_request(&old, STUN_ALLOCATE, &a), 0);
+    struct ticket t = ticket_of(&old);
+    struct client copy = old;
+    CHECK_EQ(client_bind(&old, 0x4000, peer), 0);
+    struct client new = moved(&old, "203.0.113.99:1");
+    CHECK_EQ(refresh_with(&new, &t), 0);
+    CHECK_EQ(client_send_request(&copy, STUN_ALLOCATE, &a), 0); /* still the allocation's */
+    client_channel_data(&new, 0x4000, "here");
+    CHECK_EQ(client_send_request(&copy, STUN_ALLOCATE, &a), 437);
+    CHECK_EQ(turn_server_allocations(e.server), 1);
+    engine_pass(&e, 40 * 1000);
+    CHECK_EQ(client_allocate(&old), 0);
+    engine_stop(&e);
+}
+
 /* A client that moves on before its first datagram has come: the 5-tuple between is forgotten. */
 static void test_second_thought(void)
 {
@@ -520,6 +544,7 @@ int main(void)
         CHECK_TEST(test_refusals),
         CHECK_TEST(test_move),
         CHECK_TEST(test_retransmission),
+        CHECK_TEST(test_late_copy),
         CHECK_TEST(test_second_thought),
         CHECK_TEST(test_bad_tickets),
         CHECK_TEST(test_other_users),
