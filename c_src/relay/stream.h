@@ -60,7 +60,8 @@ int streams_start(struct streams *s, struct turn_server *server);
  * The effect of turn_io: queues one frame, or counts it as dropped, as when the connection is gone
  * and another one has its number: the frame may come from another worker's engine.
  */
-void streams_to_client(struct streams *s, const struct turn_tuple *to, struct span frame);
+void streams_to_client(struct streams *s, const struct turn_tuple *to,
+                       const struct turn_out *frame);
 
 /* Writes what is queued. To be called before the loop waits. */
 void streams_flush(struct streams *s);

@@ -38,6 +38,7 @@ struct worker {
     struct dtls *dtls;
     struct turn_server *server;
     struct random_pool pool;
+    struct news news;
     struct job *stop; /* answered when all handles are closed */
 };
 
@@ -53,10 +54,12 @@ static uint8_t *io_reserve(struct turn_io *io, size_t size)
     return udp_reserve(worker_of(io)->udp, size);
 }
 
+/* To another worker. What cannot be had is lost, as any datagram may be. */
 static void post_packet(struct worker *w, enum worker_packet_kind kind, unsigned worker,
-                        const struct turn_tuple *tuple, struct span packet)
+                        const struct turn_tuple *tuple, const struct turn_out *out)
 {
-    struct worker_packet *p = malloc(sizeof *p + TURN_HEADROOM + packet.len + TURN_TAILROOM);
+    size_t len = turn_out_len(out);
+    struct worker_packet *p = malloc(sizeof *p + len);
 
     if (!p)
         return;
@@ -64,24 +67,25 @@ static void post_packet(struct worker *w, enum worker_packet_kind kind, unsigned
     p->kind = kind;
     p->worker = worker;
     p->tuple = *tuple;
-    p->len = packet.len;
-    if (packet.len)
-        memcpy(p->bytes + TURN_HEADROOM, packet.data, packet.len);
+    p->len = len;
+    struct wbuf bytes = wbuf_of(p->bytes, len);
+    turn_out_put(&bytes, out);
     mailbox_post(w->setup.home, &p->mail);
 }
 
-static void io_to_client(struct turn_io *io, const struct turn_tuple *to, struct span data)
+static void io_to_client(struct turn_io *io, const struct turn_tuple *to,
+                         const struct turn_out *out)
 {
     struct worker *w = worker_of(io);
 
     if (to->transport == TURN_UDP)
-        udp_to_client(w->udp, to, data);
+        udp_to_client(w->udp, to, out);
     else if (to->worker != w->setup.index)
-        post_packet(w, PACKET_TO_CLIENT, to->worker, to, data);
+        post_packet(w, PACKET_TO_CLIENT, to->worker, to, out);
     else if (to->transport == TURN_DTLS)
-        dtls_to_client(w->dtls, to, data);
+        dtls_to_client(w->dtls, to, out);
     else
-        streams_to_client(w->streams, to, data);
+        streams_to_client(w->streams, to, out);
 }
 
 static void io_to_peer(struct turn_io *io, struct turn_relay *from, const struct addr *to,
@@ -129,32 +133,22 @@ static void io_event(struct turn_io *io, const struct turn_event *event)
 {
     struct worker *w = worker_of(io);
 
-    struct worker_event *e = credit_take(w->setup.credit) ? malloc(sizeof *e) : NULL;
-    if (!e) {
-        credit_drop(w->setup.credit);
-        return;
-    }
-    e->mail.kind = MAIL_EVENT;
-    control_frame_init(&e->frame);
-    event_put(&e->frame, event, w->setup.index);
-    mailbox_post(w->setup.home, &e->mail);
-}
-
-void worker_event_free(struct worker_event *event)
-{
-    term_out_free(&event->frame);
-    free(event);
+    news_add(&w->news, event, uv_now(&w->loop));
 }
 
 static void io_hand_over(struct turn_io *io, unsigned worker, const struct turn_tuple *tuple,
                          struct span packet)
 {
-    post_packet(worker_of(io), PACKET_FROM_CLIENT, worker, tuple, packet);
+    const struct turn_out out = {.body = packet};
+
+    post_packet(worker_of(io), PACKET_FROM_CLIENT, worker, tuple, &out);
 }
 
 static void io_hand_over_gone(struct turn_io *io, unsigned worker, const struct turn_tuple *tuple)
 {
-    post_packet(worker_of(io), PACKET_GONE, worker, tuple, span_of(NULL, 0));
+    const struct turn_out nothing = {.pad = 0};
+
+    post_packet(worker_of(io), PACKET_GONE, worker, tuple, &nothing);
 }
 
 static void io_lock(struct turn_io *io)
@@ -191,7 +185,7 @@ static void arm(struct worker *w)
 {
     uint64_t now = uv_now(&w->loop);
     const uint64_t deadlines[] = {turn_server_deadline(w->server), streams_deadline(w->streams),
-                                  dtls_deadline(w->dtls)};
+                                  dtls_deadline(w->dtls), news_deadline(&w->news)};
     uint64_t deadline = UINT64_MAX;
 
     for (size_t i = 0; i < sizeof deadlines / sizeof *deadlines; i++)
@@ -218,6 +212,8 @@ static void on_timer(uv_timer_t *timer)
     turn_server_expire(w->server, now_of(&w->loop));
     streams_expire(w->streams);
     dtls_expire(w->dtls);
+    if (news_deadline(&w->news) <= uv_now(&w->loop))
+        news_post(&w->news);
     flush(w);
 }
 
@@ -307,8 +303,10 @@ static void (*const jobs[JOB_KINDS])(struct worker *w, struct job *job) = {
     [JOB_KILL] = job_kill,           [JOB_DRAIN] = job_drain, [JOB_STOP] = job_stop,
 };
 
+/* What happened before the answer is told before it. */
 static void job_done(struct worker *w, struct job *job)
 {
+    news_post(&w->news);
     job->mail.kind = MAIL_JOB_DONE;
     mailbox_post(w->setup.home, &job->mail);
 }
@@ -317,7 +315,7 @@ static void job_done(struct worker *w, struct job *job)
 
 static void packet_from_client(struct worker *w, struct worker_packet *p)
 {
-    struct turn_packet packet = {.data = p->bytes + TURN_HEADROOM, .len = p->len};
+    struct turn_packet packet = {.data = p->bytes, .len = p->len};
 
     turn_server_handed(w->server, &p->tuple, &packet, now_of(&w->loop));
     udp_flush(w->udp); /* what is to be sent may lie in it */
@@ -325,7 +323,9 @@ static void packet_from_client(struct worker *w, struct worker_packet *p)
 
 static void packet_to_client(struct worker *w, struct worker_packet *p)
 {
-    io_to_client(&w->io, &p->tuple, span_of(p->bytes + TURN_HEADROOM, p->len));
+    const struct turn_out out = {.head = span_of(p->bytes, p->len)};
+
+    io_to_client(&w->io, &p->tuple, &out); /* a connection, which copies it */
 }
 
 static void packet_gone(struct worker *w, struct worker_packet *p)
@@ -424,6 +424,8 @@ struct worker *worker_new(const struct worker_setup *setup)
         return NULL;
     w->io.ops = &ops;
     w->setup = *setup;
+    w->news = (struct news){
+        .to = setup->home, .credit = setup->credit, .worker = setup->index, .kind = MAIL_NEWS};
     w->armed = UINT64_MAX;
     w->pool.used = sizeof w->pool.bytes;
     if (uv_loop_init(&w->loop) != 0) {

@@ -38,9 +38,10 @@ static uint8_t *io_reserve(struct turn_io *io, size_t size)
     return udp_reserve(rig_of(io)->udp, size);
 }
 
-static void io_to_client(struct turn_io *io, const struct turn_tuple *to, struct span data)
+static void io_to_client(struct turn_io *io, const struct turn_tuple *to,
+                         const struct turn_out *out)
 {
-    streams_to_client(rig_of(io)->streams, to, data);
+    streams_to_client(rig_of(io)->streams, to, out);
 }
 
 static void io_random(struct turn_io *io, void *out, size_t n)
@@ -247,8 +248,9 @@ static void test_drops_whole_frames(void)
     CHECK(recv(fd, got, sizeof got, 0) > 20);
     const struct turn_tuple tuple = conn_at(&r, 0)->tuple;
     memcpy(frame, (const uint8_t[]){0x40, 1, PAYLOAD >> 8, PAYLOAD & 0xff}, 4);
+    const struct turn_out out = {.head = span_of(frame, 4), .body = span_of(frame + 4, PAYLOAD)};
     for (int i = 0; i < FRAMES; i++) {
-        streams_to_client(r.streams, &tuple, span_of(frame, sizeof frame));
+        streams_to_client(r.streams, &tuple, &out);
         if (i % 10 == 0)
             turn(&r);
     }
@@ -284,6 +286,7 @@ static void test_drops_whole_frames(void)
 static void test_clients_that_vanish(void)
 {
     static const uint8_t frame[1000] = {0x40, 1, 996 >> 8, 996 & 0xff};
+    const struct turn_out out = {.head = span_of(frame, sizeof frame)};
     struct linger now = {.l_onoff = 1};
     struct rig r;
 
@@ -298,7 +301,7 @@ static void test_clients_that_vanish(void)
             CHECK_EQ(setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now), 0);
         close(fd);
         for (unsigned i = 0; i < round * 10; i++)
-            streams_to_client(r.streams, &c->tuple, span_of(frame, sizeof frame));
+            streams_to_client(r.streams, &c->tuple, &out);
         for (int i = 0; i < 10000 && r.streams->conns.used; i++)
             turn(&r);
         CHECK_EQ(r.streams->conns.used, 0);
@@ -311,6 +314,7 @@ static void test_clients_that_vanish(void)
 static void test_numbers_are_used_again(void)
 {
     static const uint8_t frame[8] = {0x40, 1, 0, 4};
+    const struct turn_out out = {.head = span_of(frame, sizeof frame)};
     struct rig r;
 
     rig_init(&r);
@@ -318,10 +322,10 @@ static void test_numbers_are_used_again(void)
     run_until(&r, TURN_N_CONNECTIONS, 1);
     struct turn_tuple gone = conn_at(&r, 0)->tuple;
     gone.client.port ^= 1;
-    streams_to_client(r.streams, &gone, span_of(frame, sizeof frame));
+    streams_to_client(r.streams, &gone, &out);
     CHECK_EQ(counted(&r, TURN_N_DROP_QUEUE), 1);
     CHECK_EQ(r.streams->large.out, 0);
-    streams_to_client(r.streams, &conn_at(&r, 0)->tuple, span_of(frame, sizeof frame));
+    streams_to_client(r.streams, &conn_at(&r, 0)->tuple, &out);
     CHECK_EQ(counted(&r, TURN_N_DROP_QUEUE), 1);
     CHECK_EQ(r.streams->large.out, 1);
     close(fd);
