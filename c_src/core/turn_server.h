@@ -50,7 +50,7 @@
     X(TURN_N_CONN_IDLE, "connections_idle")       /* closed: silent too long */                 \
     X(TURN_N_CONN_BROKEN, "connections_broken")   /* closed: bytes that make no sense */        \
     X(TURN_N_HANDSHAKES, "handshakes")            /* of TLS, completed */                       \
-    X(TURN_N_DROP_QUEUE, "drop_queue")            /* frame to a client that does not read */
+    X(TURN_N_DROP_QUEUE, "drop_queue") /* to a client that does not read, to a full worker */
 
 enum turn_counter {
 #define TURN_COUNTER_ENUM(sym, name) sym,

@@ -54,22 +54,18 @@ static uint8_t *io_reserve(struct turn_io *io, size_t size)
     return udp_reserve(worker_of(io)->udp, size);
 }
 
-/* To another worker. What cannot be had is lost, as any datagram may be. */
-static void post_packet(struct worker *w, enum worker_packet_kind kind, unsigned worker,
+/* To another worker. */
+static void post_packet(struct worker *w, enum packet_kind kind, unsigned worker,
                         const struct turn_tuple *tuple, const struct turn_out *out)
 {
-    size_t len = turn_out_len(out);
-    struct worker_packet *p = malloc(sizeof *p + len);
+    struct packet *p = packet_new(kind, tuple, out, w->setup.packets);
 
-    if (!p)
+    if (!p) {
+        turn_count(turn_server_counters(w->server), TURN_N_DROP_QUEUE, 1);
         return;
+    }
     p->mail.kind = MAIL_PACKET;
-    p->kind = kind;
     p->worker = worker;
-    p->tuple = *tuple;
-    p->len = len;
-    struct wbuf bytes = wbuf_of(p->bytes, len);
-    turn_out_put(&bytes, out);
     mailbox_post(w->setup.home, &p->mail);
 }
 
@@ -313,7 +309,7 @@ static void job_done(struct worker *w, struct job *job)
 
 /* ---- what comes from other workers ---- */
 
-static void packet_from_client(struct worker *w, struct worker_packet *p)
+static void packet_from_client(struct worker *w, struct packet *p)
 {
     struct turn_packet packet = {.data = p->bytes, .len = p->len};
 
@@ -321,28 +317,28 @@ static void packet_from_client(struct worker *w, struct worker_packet *p)
     udp_flush(w->udp); /* what is to be sent may lie in it */
 }
 
-static void packet_to_client(struct worker *w, struct worker_packet *p)
+static void packet_to_client(struct worker *w, struct packet *p)
 {
     const struct turn_out out = {.head = span_of(p->bytes, p->len)};
 
     io_to_client(&w->io, &p->tuple, &out); /* a connection, which copies it */
 }
 
-static void packet_gone(struct worker *w, struct worker_packet *p)
+static void packet_gone(struct worker *w, struct packet *p)
 {
     turn_server_handed_gone(w->server, &p->tuple, now_of(&w->loop));
 }
 
-static void (*const packets[PACKET_KINDS])(struct worker *w, struct worker_packet *p) = {
+static void (*const packets[PACKET_KINDS])(struct worker *w, struct packet *p) = {
     [PACKET_FROM_CLIENT] = packet_from_client,
     [PACKET_TO_CLIENT] = packet_to_client,
     [PACKET_GONE] = packet_gone,
 };
 
-static void take_packet(struct worker *w, struct worker_packet *p)
+static void take_packet(struct worker *w, struct packet *p)
 {
     packets[p->kind](w, p);
-    free(p);
+    packet_free(p);
 }
 
 /* ---- the inbox ---- */
@@ -351,7 +347,7 @@ static void deliver(struct mailbox *box, struct mail *mail)
 {
     struct worker *w = OWNER_OF(box, struct worker, inbox);
     if (mail->kind == MAIL_PACKET) {
-        take_packet(w, OWNER_OF(mail, struct worker_packet, mail));
+        take_packet(w, OWNER_OF(mail, struct packet, mail));
         return;
     }
     struct job *job = OWNER_OF(mail, struct job, mail);
@@ -368,7 +364,7 @@ void worker_post(struct worker *w, struct job *job)
     mailbox_post(&w->inbox, &job->mail);
 }
 
-void worker_post_packet(struct worker *w, struct worker_packet *packet)
+void worker_post_packet(struct worker *w, struct packet *packet)
 {
     mailbox_post(&w->inbox, &packet->mail);
 }

@@ -9,6 +9,7 @@
 #include "core/turn_server.h"
 #include "relay/mailbox.h"
 #include "relay/news.h"
+#include "relay/packet.h"
 #include "relay/stream.h"
 #include "relay/term.h"
 
@@ -21,23 +22,6 @@ enum worker_mail {
     MAIL_JOB_DONE,
     MAIL_NEWS,
     MAIL_PACKET
-};
-
-enum worker_packet_kind {
-    PACKET_FROM_CLIENT, /* for the engine of the worker that has the allocation */
-    PACKET_TO_CLIENT,   /* for the worker that has the client's connection */
-    PACKET_GONE,        /* that connection is gone; no bytes */
-    PACKET_KINDS
-};
-
-/* What `worker` is to handle for another one; passes through the main thread. */
-struct worker_packet {
-    struct mail mail;
-    enum worker_packet_kind kind;
-    unsigned worker;
-    struct turn_tuple tuple;
-    size_t len;
-    uint8_t bytes[];
 };
 
 enum job_kind {
@@ -84,7 +68,8 @@ struct worker_setup {
     uv_mutex_t *commons_lock;
     struct gate *gate;
     struct credit *credit;
-    struct mailbox *home; /* the main thread's */
+    struct credit *packets; /* room for those between workers */
+    struct mailbox *home;   /* the main thread's */
 };
 
 /* NULL when memory, descriptors or an algorithm of libcrypto is missing. */
@@ -103,7 +88,7 @@ int worker_start(struct worker *w);
 void worker_post(struct worker *w, struct job *job);
 
 /* Hands over a packet, which is freed when it has been handled. Not after JOB_STOP. */
-void worker_post_packet(struct worker *w, struct worker_packet *packet);
+void worker_post_packet(struct worker *w, struct packet *packet);
 
 /*
  * Frees a worker that was never started or that has answered JOB_STOP, and waits for its thread.
