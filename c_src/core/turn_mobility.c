@@ -162,7 +162,8 @@ static bool is_again(const struct turn_server *s, const struct turn_request *r,
     const struct turn_move *m = a->move == SLAB_NONE ? NULL : move_at(s, a->move);
     const struct turn_tuple *to = m ? &m->tuple : &a->tuple;
     const uint8_t *tid = m ? m->tid : a->tid;
-    return t->serial == (uint16_t)(a->ticket - 1) && same_tuple(to, r->tuple) &&
+    bool on = (m || !a->adrift) && same_tuple(to, r->tuple);
+    return on && t->serial == (uint16_t)(a->ticket - 1) &&
            memcmp(tid, stun_msg_tid(r->msg), STUN_TID_SIZE) == 0;
 }
 
@@ -263,6 +264,7 @@ enum stun_error turn_mobility_move(struct turn_server *s, struct turn_request *r
         complete(s, a, r->now);
     return 0;
 }
+
 void turn_mobility_arrived(struct turn_server *s, struct turn_alloc *a,
                            const struct turn_tuple *tuple, struct turn_now now)
 {
