@@ -2,12 +2,14 @@
 
 import base64
 import contextlib
+import fcntl
 import functools
 import hmac
 import json
 import os
 import re
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -47,6 +49,32 @@ class Relay:
 
     def check_alive(self):
         self.host.check_alive(self.name, self.listen)
+
+
+def locked(number):
+    """A file that nobody else has locked, until it is closed; None when somebody has."""
+    file = open(os.path.join(tempfile.gettempdir(), f"cromulent_turn_interop_{number}"), "ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return file
+    except OSError:
+        file.close()
+        return None
+
+
+@contextlib.contextmanager
+def relay_ports(wish):
+    """A thousand ports that no relay beside it uses, of this run or of another one.
+
+    A port that EVEN-PORT reserves is not bound: two relays that reserve ports must not meet.
+    """
+    for number in ((wish + n) % 12 for n in range(12)):
+        file = locked(number)
+        if file:
+            break
+    first = PORTS[0] + number * 1000  # when all are taken, one of them
+    with file or contextlib.nullcontext():
+        yield f"{first}-{first + 999}"
 
 
 class Ours:
@@ -96,28 +124,24 @@ class Ours:
         """
         with self.lock:
             self.started += 1
-            name = f"r{self.started}"
+            name, wish = f"r{self.started}", os.getpid() + self.started
         transports = ("udp",) if port else [t for t in TRANSPORTS if t in self.speaks]
         listen = [written(transport, ip, port) for transport in transports for ip in ips]
         options = [f"listen={','.join(listen)}", f"relay_ip={','.join(ips)}", f"secret={SECRET}",
-                   f"realm={REALM}", "workers=2", f"relay_ports={self.ports()}", "mobility=true"]
+                   f"realm={REALM}", "workers=2", "mobility=true"]
         if allow:
             options.append(f"allow_peers={','.join(allow)}")
         if alternate:
             options.append(f"alternate={alternate}:0")
         if self.speaks & SECURE:
             options += [f"cert={self.certificate}", f"key={self.key}"]
-        info = self.command("start", name, *options)
-        self.pids[name] = info["os_pid"]
-        try:
-            yield Relay(self, name, addresses(info["listen"]))
-        finally:
-            self.command("stop", name)
-
-    def ports(self):
-        """A thousand ports that no relay beside it uses: two that reserve ports must not meet."""
-        first = PORTS[0] + (os.getpid() + self.started) % 12 * 1000
-        return f"{first}-{first + 999}"
+        with relay_ports(wish) as ports:
+            info = self.command("start", name, f"relay_ports={ports}", *options)
+            self.pids[name] = info["os_pid"]
+            try:
+                yield Relay(self, name, addresses(info["listen"]))
+            finally:
+                self.command("stop", name)
 
     def stats(self, name):
         return self.command("stats", name)
