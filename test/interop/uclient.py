@@ -315,6 +315,43 @@ def option(flags, total, transport="udp"):
     return test
 
 
+# What uclient seals its tokens with (-J); its own list has A256GCM, A128GCM, A256GCM.
+TOKEN_KEYS = {"north": b"01234567890123456789012345678901", "union": b"1234567890123456",
+              "oldempire": b"12345678901234567890123456789012"}
+
+
+def tokens(flags, transport):
+    """Third-party authorization (RFC 7635): uclient has no secret here, and makes its own tokens.
+
+    It takes another key for each Allocate and Refresh, by chance: all are met with 20 clients.
+    """
+    def test(server):
+        with server.running(token_keys=TOKEN_KEYS) as relay:
+            flags_all = ["-y", "-J", "-m", "20", "-n", "20", "-z", "5", *flags]
+            status, text = uclient(relay, flags_all, (4, transport), login=())
+            check_output(status, text, 400)
+            counters = relay.stats()["counters"]
+            check_equal("unauthenticated", counters["unauthenticated"], 0)
+            check_equal("packets up", counters["up_packets"], 400)
+            check_equal("packets down", counters["down_packets"], 400)
+            check(counters["allocations_created"] >= 20, "fewer allocations than clients")
+            named = {allocation["username"] for allocation in relay.list()}
+            check(named <= set(TOKEN_KEYS), f"allocations of {named}")
+            relay.check_alive()
+    return test
+
+
+def foreign_tokens(server):
+    """The ids are uclient's, the keys are not."""
+    with server.running(token_keys={kid: b"x" * 32 for kid in TOKEN_KEYS}) as relay:
+        status, text = uclient(relay, ["-y", "-J", "-n", "1"], login=())
+        check(status not in (0, None), f"uclient got in: {text[-200:]!r}")
+        counters = relay.stats()["counters"]
+        check(counters["unauthenticated"] > 0, "the relay counted nobody unauthenticated")
+        check_equal("allocations created", counters["allocations_created"], 0)
+        relay.check_alive()
+
+
 def modes(transport, flags):
     """Those of its flags that are modes, with what the transport takes."""
     return [flag for flag in (*TRANSPORT_FLAGS[transport], *flags) if flag in MODES]
@@ -399,6 +436,12 @@ CASES = [
     )),
     Case("uclient", "two channel numbers for a peer are refused", two_numbers, flags=["-N"]),
     Case("uclient", "TCP allocations", option(["-T"], 20), "tcp", ["tcp-relay"], ["-T", "-y"]),
+    *(Case("uclient", "access tokens", tokens([], transport), transport, ["tokens"],
+           modes(transport, ["-J", "-y"])) for transport in TRANSPORT_FLAGS),
+    Case("uclient", "access tokens, Send indications", tokens(["-s"], "udp"), "udp", ["tokens"],
+         ["-J", "-y"]),
+    Case("uclient", "access tokens under other keys are refused", foreign_tokens, "udp", ["tokens"],
+         ["-J", "-y"]),
     Case("stunclient", "Binding, IPv4", stun(["turnutils_stunclient"], 4)),
     Case("stunclient", "Binding, IPv6", stun(["turnutils_stunclient"], 6)),
     Case("natdiscovery", "Binding, IPv4", stun(["turnutils_natdiscovery", "-m"], 4)),
