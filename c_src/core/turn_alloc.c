@@ -119,6 +119,14 @@ static void release_slabs(struct turn_server *s, struct turn_alloc *a)
     tell_how_many(s);
 }
 
+void turn_alloc_remember(struct turn_server *s, const struct turn_alloc *a, struct turn_now now)
+{
+    bool datagrams = a->tuple.transport == TURN_UDP || a->tuple.transport == TURN_DTLS;
+    uint64_t until_ms = a->created_ms + TURN_ENDED_MS;
+    if (datagrams && until_ms > now.ms)
+        turn_ended_put(&s->ended, &a->tuple, a->tid, until_ms);
+}
+
 void turn_alloc_end(struct turn_server *s, struct turn_alloc *a, enum turn_end end,
                     struct turn_now now)
 {
@@ -128,6 +136,8 @@ void turn_alloc_end(struct turn_server *s, struct turn_alloc *a, enum turn_end e
         [TURN_END_CLOSED] = TURN_N_CLOSED,
     };
     tell(s, a, TURN_EV_ALLOCATION_ENDED, end, now);
+    if (end != TURN_END_CLOSED && end != TURN_END_SHUTDOWN)
+        turn_alloc_remember(s, a, now);
     turn_count(&s->counters, counters[end], 1);
     if (a->second != SLAB_NONE)
         turn_place_drop(s, a, turn_second_family(s, a));
@@ -136,7 +146,8 @@ void turn_alloc_end(struct turn_server *s, struct turn_alloc *a, enum turn_end e
     turn_meter_leave(s, a);
     deadline_clear(&s->wheel, &a->deadline);
     turn_mobility_drop(s, a);
-    turn_alloc_unmap(s, a, &a->tuple);
+    if (!a->adrift)
+        turn_alloc_unmap(s, a, &a->tuple);
     release_slabs(s, a);
 }
 
@@ -158,6 +169,17 @@ static enum stun_error read_transport(const struct stun_msg *m)
     return protocol == PROTOCOL_UDP ? (enum stun_error)0 : STUN_UNSUPPORTED_TRANSPORT;
 }
 
+/*
+ * What asks for both families: ADDITIONAL-ADDRESS-FAMILY, or without it the attribute of the time
+ * before it had a number, which turnutils_uclient sends (docs/decisions).
+ */
+static enum stun_attr_id additional(const struct stun_msg *m)
+{
+    bool draft = stun_msg_has(m, STUN_ID_ADDITIONAL_FAMILY_DRAFT) &&
+                 !stun_msg_has(m, STUN_ID_ADDITIONAL_ADDRESS_FAMILY);
+    return draft ? STUN_ID_ADDITIONAL_FAMILY_DRAFT : STUN_ID_ADDITIONAL_ADDRESS_FAMILY;
+}
+
 /* Step 5: RESERVATION-TOKEN stands alone. */
 static enum stun_error read_token(const struct stun_msg *m, struct ask *ask)
 {
@@ -165,8 +187,7 @@ static enum stun_error read_token(const struct stun_msg *m, struct ask *ask)
         return 0;
     ask->wish.token = stun_msg_bytes(m, STUN_ID_RESERVATION_TOKEN);
     if (ask->wish.token.len != TURN_TOKEN_SIZE || stun_msg_has(m, STUN_ID_EVEN_PORT) ||
-        stun_msg_has(m, STUN_ID_REQUESTED_ADDRESS_FAMILY) ||
-        stun_msg_has(m, STUN_ID_ADDITIONAL_ADDRESS_FAMILY))
+        stun_msg_has(m, STUN_ID_REQUESTED_ADDRESS_FAMILY) || stun_msg_has(m, additional(m)))
         return STUN_BAD_REQUEST;
     return 0;
 }
@@ -181,7 +202,7 @@ static enum stun_error read_family(const struct stun_msg *m, struct ask *ask)
     enum ct_err err = stun_msg_first_byte(m, STUN_ID_REQUESTED_ADDRESS_FAMILY, &ask->wish.family);
     if (err != CT_OK && err != CT_EMISSING)
         return STUN_BAD_REQUEST;
-    if (err == CT_OK && stun_msg_has(m, STUN_ID_ADDITIONAL_ADDRESS_FAMILY))
+    if (err == CT_OK && stun_msg_has(m, additional(m)))
         return STUN_BAD_REQUEST;
     return 0;
 }
@@ -190,7 +211,7 @@ static enum stun_error read_family(const struct stun_msg *m, struct ask *ask)
 static enum stun_error read_additional(const struct stun_msg *m, struct ask *ask)
 {
     uint8_t family;
-    enum ct_err err = stun_msg_first_byte(m, STUN_ID_ADDITIONAL_ADDRESS_FAMILY, &family);
+    enum ct_err err = stun_msg_first_byte(m, additional(m), &family);
     if (err == CT_EMISSING)
         return 0;
     if (err != CT_OK || family != ADDR_V6 || ask->wish.parity == TURN_EVEN_PORT_AND_NEXT)
@@ -229,7 +250,7 @@ static enum stun_error read_ask(const struct turn_server *s, const struct turn_r
         code = read_token(m, ask);
     if (!code && !ask->wish.token.data)
         code = read_family(m, ask);
-    if (!code && !ask->wish.token.data && !stun_msg_has(m, STUN_ID_ADDITIONAL_ADDRESS_FAMILY) &&
+    if (!code && !ask->wish.token.data && !stun_msg_has(m, additional(m)) &&
         !turn_relays_family(s, ask->wish.family))
         code = STUN_FAMILY_NOT_SUPPORTED;
     if (!code)
@@ -428,6 +449,8 @@ void turn_allocate(struct turn_server *s, struct turn_request *r)
     if (s->config->redirect_count && turn_redirect(s, r))
         return;
     enum stun_error code = read_ask(s, r, &ask);
+    if (turn_ended_has(&s->ended, r->tuple, stun_msg_tid(r->msg), r->now.ms))
+        code = STUN_ALLOCATION_MISMATCH;
     if (!code)
         code = enter(s, r, &user);
     if (code) {

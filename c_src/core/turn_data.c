@@ -65,7 +65,7 @@ static struct turn_alloc *find_for_data(struct turn_server *s, const struct turn
 {
     struct turn_alloc *a = turn_alloc_find(s, tuple, now);
     if (a && a->move != SLAB_NONE)
-        turn_mobility_arrived(s, a, tuple);
+        turn_mobility_arrived(s, a, tuple, now);
     if (!a && !turn_mobility_forward(s, tuple, packet, now))
         dropped(s, TURN_N_DROP_NO_ALLOCATION);
     return a;
@@ -144,6 +144,10 @@ static void to_client(struct turn_server *s, struct turn_alloc *a, const struct 
                            .pad = pad};
     if (head->failed)
         return;
+    if (a->adrift) {
+        dropped(s, TURN_N_DROP_QUEUE);
+        return;
+    }
     a->down_packets++;
     a->down_bytes += packet->len;
     turn_count(&s->counters, TURN_N_DOWN_PACKETS, 1);
@@ -280,7 +284,7 @@ void turn_server_icmp(struct turn_server *s, uint32_t alloc, const struct addr *
         dropped(s, TURN_N_DROP_NO_PERMISSION);
         return;
     }
-    if (!may_tell(a, now)) {
+    if (a->adrift || !may_tell(a, now)) {
         dropped(s, TURN_N_DROP_RATE);
         return;
     }

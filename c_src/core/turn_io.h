@@ -29,7 +29,8 @@ struct turn_tuple {
     struct addr server; /* local address and port the bytes came to */
     uint32_t link;      /* the worker's own number of the socket or connection */
     uint8_t transport;  /* enum turn_transport */
-    uint8_t zero[3];    /* always 0: tuples are compared as bytes */
+    uint8_t worker;     /* whose connection it is; 0 for UDP, where any worker can answer */
+    uint8_t zero[2];    /* always 0: tuples are compared as bytes */
 };
 
 /* One received datagram or frame. It is only read: its neighbours may be other ones. */
@@ -84,8 +85,9 @@ struct turn_io_ops {
     uint8_t *(*reserve)(struct turn_io *io, size_t size);
 
     /*
-     * Sends one datagram or frame to a client. It must be sent or copied before the packet's buffer
-     * or reserved memory is used again. Never fails: what cannot be sent is counted by the worker.
+     * Sends one datagram or frame to a client, over another worker's connection too. It must be
+     * sent or copied before the packet's buffer or reserved memory is used again. Never fails: what
+     * cannot be sent is counted by the worker.
      */
     void (*to_client)(struct turn_io *io, const struct turn_tuple *to, const struct turn_out *out);
 
@@ -107,11 +109,13 @@ struct turn_io_ops {
     void (*random)(struct turn_io *io, void *out, size_t n);
 
     /*
-     * Gives a copy of a client's UDP packet to the engine of another worker, which gets it by
+     * Gives a copy of a client's packet to the engine of another worker, which gets it by
      * turn_server_handed() some time later. It may be lost as any datagram.
      */
     void (*hand_over)(struct turn_io *io, unsigned worker, const struct turn_tuple *tuple,
                       struct span packet);
+    /* Tells it that the connection is gone that such packets came over: turn_server_handed_gone. */
+    void (*hand_over_gone)(struct turn_io *io, unsigned worker, const struct turn_tuple *tuple);
 
     /* Something worth telling; the event's pointers are valid during the call only. */
     void (*event)(struct turn_io *io, const struct turn_event *event);

@@ -60,6 +60,7 @@ static bool init_tables(struct turn_server *s)
            slab_init(&s->meters, sizeof(struct turn_meter), c->user_bandwidth ? n : 0) &&
            map_init(&s->meter_by_user, c->user_bandwidth ? n : 1) &&
            turn_away_init(&s->away, c->mobility ? TURN_AWAY_MAX : 1) &&
+           turn_ended_init(&s->ended, n < TURN_ENDED_MAX ? n : TURN_ENDED_MAX) &&
            slab_init(&s->names, STUN_USERNAME_MAX, n) && map_init(&s->by_tuple, n + moves);
 }
 
@@ -71,6 +72,7 @@ static void free_tables(struct turn_server *s)
     slab_free(&s->meters);
     map_free(&s->meter_by_user);
     turn_away_free(&s->away);
+    turn_ended_free(&s->ended);
     slab_free(&s->perms);
     slab_free(&s->chans);
     slab_free(&s->names);
@@ -92,6 +94,7 @@ struct turn_server *turn_server_new(const struct turn_server_setup *setup, struc
     s->io->ops->random(s->io, &s->seed, sizeof s->seed);
     s->io->ops->random(s->io, &s->refusals.seed, sizeof s->refusals.seed);
     s->io->ops->random(s->io, &s->away.seed, sizeof s->away.seed);
+    s->io->ops->random(s->io, &s->ended.seed, sizeof s->ended.seed);
     s->io->ops->random(s->io, &s->random_state, sizeof s->random_state);
     deadline_init(&s->wheel, now.ms);
     if (!init_tables(s)) {
@@ -241,17 +244,24 @@ void turn_server_handed(struct turn_server *s, const struct turn_tuple *tuple,
 
 /* ---- connections ---- */
 
-void turn_server_gone(struct turn_server *s, const struct turn_tuple *tuple, struct turn_now now)
+void turn_server_handed_gone(struct turn_server *s, const struct turn_tuple *tuple,
+                             struct turn_now now)
 {
     struct turn_alloc *a = turn_alloc_find(s, tuple, now);
-    if (a && !turn_mobility_gone(s, a, tuple))
+    if (a && !turn_mobility_gone(s, a, tuple, now))
         turn_alloc_end(s, a, TURN_END_CLOSED, now);
+}
+
+void turn_server_gone(struct turn_server *s, const struct turn_tuple *tuple, struct turn_now now)
+{
+    turn_mobility_forward_gone(s, tuple, now);
+    turn_server_handed_gone(s, tuple, now);
 }
 
 bool turn_server_holds(const struct turn_server *s, const struct turn_tuple *tuple,
                        struct turn_now now)
 {
-    return turn_alloc_find(s, tuple, now) != NULL;
+    return turn_alloc_find(s, tuple, now) || turn_away_has(&s->away, tuple, now.ms);
 }
 
 /* ---- time ---- */

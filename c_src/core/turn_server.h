@@ -50,7 +50,7 @@
     X(TURN_N_CONN_IDLE, "connections_idle")       /* closed: silent too long */                 \
     X(TURN_N_CONN_BROKEN, "connections_broken")   /* closed: bytes that make no sense */        \
     X(TURN_N_HANDSHAKES, "handshakes")            /* of TLS, completed */                       \
-    X(TURN_N_DROP_QUEUE, "drop_queue")            /* frame to a client that does not read */    \
+    X(TURN_N_DROP_QUEUE, "drop_queue")            /* client does not read, worker is full */    \
     X(TURN_N_DROP_BANDWIDTH, "drop_bandwidth")    /* above what the user may relay */
 
 enum turn_counter {
@@ -179,11 +179,16 @@ void turn_server_icmp(struct turn_server *s, uint32_t alloc, const struct addr *
 /*
  * A client's connection is closed: its allocation, if any, ends with it (TURN_END_CLOSED), since
  * nobody can come to that 5-tuple again (RFC 8656 §3.2). One that is moving goes on with the other
- * of its two (RFC 8016 §3.2.2). Never to be called from within an effect.
+ * of its two, and one with a ticket waits for another until it expires (RFC 8016 §3.2.2). Never to
+ * be called from within an effect.
  */
 void turn_server_gone(struct turn_server *s, const struct turn_tuple *tuple, struct turn_now now);
 
-/* Whether there is an allocation on this 5-tuple. */
+/* The same of another worker's connection, whose packets were handed over. */
+void turn_server_handed_gone(struct turn_server *s, const struct turn_tuple *tuple,
+                             struct turn_now now);
+
+/* Whether there is an allocation on this 5-tuple, or another worker may have it. */
 bool turn_server_holds(const struct turn_server *s, const struct turn_tuple *tuple,
                        struct turn_now now);
 

@@ -14,6 +14,7 @@
 #include "core/stun_msg.h"
 #include "core/turn_away.h"
 #include "core/turn_commons.h"
+#include "core/turn_ended.h"
 #include "core/turn_server.h"
 
 enum {
@@ -75,7 +76,8 @@ struct turn_alloc {
     uint32_t token_s;      /* its ACCESS-TOKEN ends so long after created_ms; 0: needs none */
     struct stun_key key;   /* of the credentials that made it: they outlive their expiry */
     uint8_t key_algorithm; /* enum stun_password_algorithm; NONE: a token's mac_key */
-    bool has_token;        /* RESERVATION-TOKEN */
+    bool has_token : 1;    /* RESERVATION-TOKEN */
+    bool adrift : 1;       /* connection and `tuple` are gone; a ticket may bring others */
     uint8_t icmp_count;
     uint8_t tid[STUN_TID_SIZE]; /* of the Allocate request, to know its retransmissions */
     uint8_t token[TURN_TOKEN_SIZE];
@@ -108,6 +110,7 @@ struct turn_server {
     bool handed; /* the packet at hand came from another worker */
     uint16_t worker;
     struct turn_away away;
+    struct turn_ended ended;
     uint8_t name[STUN_USERNAME_MAX]; /* of the request at hand, found by its USERHASH */
 };
 

@@ -417,6 +417,7 @@ bool conn_open(struct streams *s, int fd, const struct turn_tuple *tuple, const 
     c->phase = source->family == ADDR_NONE ? CONN_PROXY : CONN_FIRST;
     c->tuple = *tuple;
     c->tuple.link = number;
+    c->tuple.worker = s->worker;
     c->heard_ms = uv_now(s->loop);
     deadline_set(&s->wheel, &c->deadline, conn_deadline(c));
     if (c->phase == CONN_FIRST && tuple->transport == TURN_TLS)

@@ -76,6 +76,7 @@ struct streams {
     struct turn_counters *counters;
     struct conn_listener *listeners[CONN_LISTENERS_MAX];
     uint32_t listener_count;
+    uint8_t worker;
     int spare_fd; /* given up for a moment to refuse a connection when descriptors have run out */
     struct slab conns;
     struct conn *dirty;

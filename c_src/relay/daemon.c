@@ -177,12 +177,12 @@ static void on_news(struct daemon *d, struct news_sheet *sheet)
 }
 
 /* From one worker to another; while stopping, the other may be gone. */
-static void on_packet(struct daemon *d, struct worker_packet *packet)
+static void on_packet(struct daemon *d, struct packet *packet)
 {
     if (d->stage == STAGE_RUNNING && packet->worker < d->worker_count)
         worker_post_packet(d->workers[packet->worker], packet);
     else
-        free(packet);
+        packet_free(packet);
 }
 
 static void on_mail(struct mailbox *box, struct mail *mail)
@@ -190,7 +190,7 @@ static void on_mail(struct mailbox *box, struct mail *mail)
     struct daemon *d = OWNER_OF(box, struct daemon, home);
 
     if (mail->kind == MAIL_PACKET)
-        on_packet(d, OWNER_OF(mail, struct worker_packet, mail));
+        on_packet(d, OWNER_OF(mail, struct packet, mail));
     else if (mail->kind == MAIL_NEWS)
         on_news(d, OWNER_OF(mail, struct news_sheet, mail));
     else

@@ -155,6 +155,7 @@ static bool build_workers(struct daemon *d)
     d->gate = gate_new(d->config->stream.max_connections);
     if (!d->gate)
         return fail_system(d, "no memory for the table of connections");
+    credit_grant(&d->packets, PACKETS_MAX);
     for (unsigned i = 0; i < d->config->workers; i++) {
         const struct worker_setup setup = {.index = i,
                                            .config = &d->config->turn,
@@ -163,6 +164,7 @@ static bool build_workers(struct daemon *d)
                                            .commons = d->commons,
                                            .commons_lock = &d->commons_lock,
                                            .credit = &d->credit,
+                                           .packets = &d->packets,
                                            .home = &d->home};
         d->workers[i] = worker_new(&setup);
         if (!d->workers[i])

@@ -92,7 +92,12 @@ static void on_acceptable(uv_poll_t *poll, int status, int events)
 
 void streams_to_client(struct streams *s, const struct turn_tuple *to, const struct turn_out *frame)
 {
-    conn_send(slab_at(&s->conns, to->link), frame);
+    struct conn *c = slab_at(&s->conns, to->link);
+
+    if (c->open && memcmp(&c->tuple, to, sizeof *to) == 0)
+        conn_send(c, frame);
+    else
+        turn_count(s->counters, TURN_N_DROP_QUEUE, 1);
 }
 
 void streams_flush(struct streams *s)
@@ -184,6 +189,7 @@ struct streams *streams_new(const struct streams_setup *setup)
     s->config = setup->config;
     s->gate = setup->gate;
     s->udp = setup->udp;
+    s->worker = setup->worker;
     s->spare_fd = -1;
     pool_init(&s->small, CONN_FRAME_SMALL, UINT32_MAX);
     pool_init(&s->large, CONN_QUEUE_SIZE, LARGE_BUFFERS);

@@ -40,6 +40,7 @@ struct streams_setup {
     const struct stream_config *config;
     struct gate *gate; /* of all workers */
     struct udp *udp;   /* where what clients send leaves through */
+    uint8_t worker;    /* turn_tuple.worker of its connections */
 };
 
 /* NULL when memory is short. */
@@ -55,7 +56,10 @@ int streams_listen(struct streams *s, int fd, const struct addr *at, enum turn_t
 /* Starts to accept; frames go to the engine. 0 or a libuv error. */
 int streams_start(struct streams *s, struct turn_server *server);
 
-/* The effect of turn_io: queues one frame, or counts it as dropped. */
+/*
+ * The effect of turn_io: queues one frame, or counts it as dropped, as when the connection is gone
+ * and another one has its number: the frame may come from another worker's engine.
+ */
 void streams_to_client(struct streams *s, const struct turn_tuple *to,
                        const struct turn_out *frame);
 

@@ -54,6 +54,21 @@ static uint8_t *io_reserve(struct turn_io *io, size_t size)
     return udp_reserve(worker_of(io)->udp, size);
 }
 
+/* To another worker. */
+static void post_packet(struct worker *w, enum packet_kind kind, unsigned worker,
+                        const struct turn_tuple *tuple, const struct turn_out *out)
+{
+    struct packet *p = packet_new(kind, tuple, out, w->setup.packets);
+
+    if (!p) {
+        turn_count(turn_server_counters(w->server), TURN_N_DROP_QUEUE, 1);
+        return;
+    }
+    p->mail.kind = MAIL_PACKET;
+    p->worker = worker;
+    mailbox_post(w->setup.home, &p->mail);
+}
+
 static void io_to_client(struct turn_io *io, const struct turn_tuple *to,
                          const struct turn_out *out)
 {
@@ -61,6 +76,8 @@ static void io_to_client(struct turn_io *io, const struct turn_tuple *to,
 
     if (to->transport == TURN_UDP)
         udp_to_client(w->udp, to, out);
+    else if (to->worker != w->setup.index)
+        post_packet(w, PACKET_TO_CLIENT, to->worker, to, out);
     else if (to->transport == TURN_DTLS)
         dtls_to_client(w->dtls, to, out);
     else
@@ -118,17 +135,16 @@ static void io_event(struct turn_io *io, const struct turn_event *event)
 static void io_hand_over(struct turn_io *io, unsigned worker, const struct turn_tuple *tuple,
                          struct span packet)
 {
-    struct worker *w = worker_of(io);
-    struct worker_packet *p = malloc(sizeof *p + packet.len);
+    const struct turn_out out = {.body = packet};
 
-    if (!p)
-        return;
-    p->mail.kind = MAIL_PACKET;
-    p->worker = worker;
-    p->tuple = *tuple;
-    p->len = packet.len;
-    memcpy(p->bytes, packet.data, packet.len);
-    mailbox_post(w->setup.home, &p->mail);
+    post_packet(worker_of(io), PACKET_FROM_CLIENT, worker, tuple, &out);
+}
+
+static void io_hand_over_gone(struct turn_io *io, unsigned worker, const struct turn_tuple *tuple)
+{
+    const struct turn_out nothing = {.pad = 0};
+
+    post_packet(worker_of(io), PACKET_GONE, worker, tuple, &nothing);
 }
 
 static void io_lock(struct turn_io *io)
@@ -149,6 +165,7 @@ static const struct turn_io_ops ops = {
     .relay_close = io_relay_close,
     .random = io_random,
     .hand_over = io_hand_over,
+    .hand_over_gone = io_hand_over_gone,
     .event = io_event,
     .lock = io_lock,
     .unlock = io_unlock,
@@ -288,20 +305,47 @@ static void job_done(struct worker *w, struct job *job)
     mailbox_post(w->setup.home, &job->mail);
 }
 
-static void take_packet(struct worker *w, struct worker_packet *p)
+/* ---- what comes from other workers ---- */
+
+static void packet_from_client(struct worker *w, struct packet *p)
 {
     struct turn_packet packet = {.data = p->bytes, .len = p->len};
 
     turn_server_handed(w->server, &p->tuple, &packet, now_of(&w->loop));
     udp_flush(w->udp); /* what is to be sent may lie in it */
-    free(p);
 }
+
+static void packet_to_client(struct worker *w, struct packet *p)
+{
+    const struct turn_out out = {.head = span_of(p->bytes, p->len)};
+
+    io_to_client(&w->io, &p->tuple, &out); /* a connection, which copies it */
+}
+
+static void packet_gone(struct worker *w, struct packet *p)
+{
+    turn_server_handed_gone(w->server, &p->tuple, now_of(&w->loop));
+}
+
+static void (*const packets[PACKET_KINDS])(struct worker *w, struct packet *p) = {
+    [PACKET_FROM_CLIENT] = packet_from_client,
+    [PACKET_TO_CLIENT] = packet_to_client,
+    [PACKET_GONE] = packet_gone,
+};
+
+static void take_packet(struct worker *w, struct packet *p)
+{
+    packets[p->kind](w, p);
+    packet_free(p);
+}
+
+/* ---- the inbox ---- */
 
 static void deliver(struct mailbox *box, struct mail *mail)
 {
     struct worker *w = OWNER_OF(box, struct worker, inbox);
     if (mail->kind == MAIL_PACKET) {
-        take_packet(w, OWNER_OF(mail, struct worker_packet, mail));
+        take_packet(w, OWNER_OF(mail, struct packet, mail));
         return;
     }
     struct job *job = OWNER_OF(mail, struct job, mail);
@@ -318,7 +362,7 @@ void worker_post(struct worker *w, struct job *job)
     mailbox_post(&w->inbox, &job->mail);
 }
 
-void worker_post_packet(struct worker *w, struct worker_packet *packet)
+void worker_post_packet(struct worker *w, struct packet *packet)
 {
     mailbox_post(&w->inbox, &packet->mail);
 }
@@ -333,14 +377,18 @@ static bool build_engine(struct worker *w)
         return false;
     if (w->setup.config->keep_dscp)
         udp_keep_dscp(w->udp);
-    const struct streams_setup streams = {
-        .loop = &w->loop, .config = w->setup.streams, .gate = w->setup.gate, .udp = w->udp};
+    const struct streams_setup streams = {.loop = &w->loop,
+                                          .config = w->setup.streams,
+                                          .gate = w->setup.gate,
+                                          .udp = w->udp,
+                                          .worker = (uint8_t)w->setup.index};
     w->streams = streams_new(&streams);
     const struct dtls_setup dtls = {.loop = &w->loop,
                                     .config = w->setup.streams,
                                     .gate = w->setup.gate,
                                     .udp = w->udp,
-                                    .crypto = w->crypto};
+                                    .crypto = w->crypto,
+                                    .worker = (uint8_t)w->setup.index};
     w->dtls = dtls_new(&dtls);
     if (!w->streams || !w->dtls)
         return false;

@@ -9,6 +9,7 @@
 #include "core/turn_server.h"
 #include "relay/mailbox.h"
 #include "relay/news.h"
+#include "relay/packet.h"
 #include "relay/stream.h"
 #include "relay/term.h"
 
@@ -21,15 +22,6 @@ enum worker_mail {
     MAIL_JOB_DONE,
     MAIL_NEWS,
     MAIL_PACKET
-};
-
-/* A client's packet that `worker` is to handle; passes through the main thread. */
-struct worker_packet {
-    struct mail mail;
-    unsigned worker;
-    struct turn_tuple tuple;
-    size_t len;
-    uint8_t bytes[];
 };
 
 enum job_kind {
@@ -80,7 +72,8 @@ struct worker_setup {
     uv_mutex_t *commons_lock;
     struct gate *gate;
     struct credit *credit;
-    struct mailbox *home; /* the main thread's */
+    struct credit *packets; /* room for those between workers */
+    struct mailbox *home;   /* the main thread's */
 };
 
 /* NULL when memory, descriptors or an algorithm of libcrypto is missing. */
@@ -102,7 +95,7 @@ void worker_counted(const struct worker *w, struct worker_counted *out);
 void worker_post(struct worker *w, struct job *job);
 
 /* Hands over a packet, which is freed when it has been handled. Not after JOB_STOP. */
-void worker_post_packet(struct worker *w, struct worker_packet *packet);
+void worker_post_packet(struct worker *w, struct packet *packet);
 
 /*
  * Frees a worker that was never started or that has answered JOB_STOP, and waits for its thread.

@@ -81,6 +81,7 @@ defmodule Cromulent.Turn.Relay do
     :pulse,
     :pulse_timer,
     :teller,
+    :announced,
     status: :starting,
     drain: false,
     calls: %{},
@@ -88,7 +89,6 @@ defmodule Cromulent.Turn.Relay do
     credit: 0,
     tries: 0,
     starts: 0,
-    announced: Announced.new(),
     surprised?: false
   ]
 
@@ -242,6 +242,7 @@ defmodule Cromulent.Turn.Relay do
       config: kept[:config] || own[:config],
       drain: kept[:drain] || false,
       starts: if(kept[:os_pid], do: 1, else: 0),
+      announced: Announced.new(kept[:announced] || Announced.table()),
       program: own[:program] || Program.path(),
       start_timeout: own[:start_timeout] || @start_timeout,
       call_timeout: own[:call_timeout] || @call_timeout,

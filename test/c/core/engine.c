@@ -116,6 +116,12 @@ static void io_hand_over(struct turn_io *io, unsigned worker, const struct turn_
     exact_free(&copy);
 }
 
+static void io_hand_over_gone(struct turn_io *io, unsigned worker, const struct turn_tuple *tuple)
+{
+    struct engine *e = engine_of(io);
+    turn_server_handed_gone(e->others[worker].server, tuple, e->now);
+}
+
 static void io_event(struct turn_io *io, const struct turn_event *event)
 {
     struct engine *e = engine_of(io);
@@ -161,6 +167,7 @@ static const struct turn_io_ops ops = {
     .relay_close = io_relay_close,
     .random = io_random,
     .hand_over = io_hand_over,
+    .hand_over_gone = io_hand_over_gone,
     .event = io_event,
     .lock = io_lock,
     .unlock = io_unlock,

@@ -81,10 +81,10 @@ int worker_start(struct worker *w)
     return UV_ENOSYS;
 }
 
-void worker_post_packet(struct worker *w, struct worker_packet *packet)
+void worker_post_packet(struct worker *w, struct packet *packet)
 {
     (void)w;
-    free(packet);
+    packet_free(packet);
 }
 
 /* ---- the relay ---- */

@@ -142,6 +142,14 @@ static void io_hand_over(struct turn_io *io, unsigned worker, const struct turn_
     abort();
 }
 
+static void io_hand_over_gone(struct turn_io *io, unsigned worker, const struct turn_tuple *tuple)
+{
+    (void)io;
+    (void)worker;
+    (void)tuple;
+    abort();
+}
+
 static void io_event(struct turn_io *io, const struct turn_event *event)
 {
     struct world *w = world_of(io);
@@ -174,6 +182,7 @@ static const struct turn_io_ops ops = {
     .relay_close = io_relay_close,
     .random = io_random,
     .hand_over = io_hand_over,
+    .hand_over_gone = io_hand_over_gone,
     .event = io_event,
     .lock = io_lock,
     .unlock = io_unlock,

@@ -225,6 +225,11 @@ static void test_closes_what_is_out_of_step(void)
     rig_free(&r);
 }
 
+static struct conn *conn_at(struct rig *r, uint32_t number)
+{
+    return slab_at(&r->streams->conns, number);
+}
+
 /* Nothing grows with what a client does not read. */
 static void test_drops_whole_frames(void)
 {
@@ -241,7 +246,7 @@ static void test_drops_whole_frames(void)
     say(fd, binding, sizeof binding);
     run_until(&r, TURN_N_BINDINGS, 1);
     CHECK(recv(fd, got, sizeof got, 0) > 20);
-    const struct turn_tuple tuple = {.link = 0, .transport = TURN_TCP};
+    const struct turn_tuple tuple = conn_at(&r, 0)->tuple;
     memcpy(frame, (const uint8_t[]){0x40, 1, PAYLOAD >> 8, PAYLOAD & 0xff}, 4);
     const struct turn_out out = {.head = span_of(frame, 4), .body = span_of(frame + 4, PAYLOAD)};
     for (int i = 0; i < FRAMES; i++) {
@@ -305,6 +310,28 @@ static void test_clients_that_vanish(void)
     rig_free(&r);
 }
 
+/* What is for a connection that is gone does not reach the next one with its number. */
+static void test_numbers_are_used_again(void)
+{
+    static const uint8_t frame[8] = {0x40, 1, 0, 4};
+    const struct turn_out out = {.head = span_of(frame, sizeof frame)};
+    struct rig r;
+
+    rig_init(&r);
+    int fd = client_of(&r);
+    run_until(&r, TURN_N_CONNECTIONS, 1);
+    struct turn_tuple gone = conn_at(&r, 0)->tuple;
+    gone.client.port ^= 1;
+    streams_to_client(r.streams, &gone, &out);
+    CHECK_EQ(counted(&r, TURN_N_DROP_QUEUE), 1);
+    CHECK_EQ(r.streams->large.out, 0);
+    streams_to_client(r.streams, &conn_at(&r, 0)->tuple, &out);
+    CHECK_EQ(counted(&r, TURN_N_DROP_QUEUE), 1);
+    CHECK_EQ(r.streams->large.out, 1);
+    close(fd);
+    rig_free(&r);
+}
+
 static void test_limits(void)
 {
     struct rig r;
@@ -331,11 +358,9 @@ static void test_limits(void)
 int main(void)
 {
     const struct check_test tests[] = {
-        CHECK_TEST(test_takes_messages_in_any_pieces),
-        CHECK_TEST(test_closes_what_is_out_of_step),
-        CHECK_TEST(test_drops_whole_frames),
-        CHECK_TEST(test_clients_that_vanish),
-        CHECK_TEST(test_limits),
+        CHECK_TEST(test_takes_messages_in_any_pieces), CHECK_TEST(test_closes_what_is_out_of_step),
+        CHECK_TEST(test_drops_whole_frames),           CHECK_TEST(test_clients_that_vanish),
+        CHECK_TEST(test_numbers_are_used_again),       CHECK_TEST(test_limits),
     };
     return CHECK_RUN(tests);
 }

@@ -128,11 +128,24 @@ static int room(const struct model *m, const struct addr *client, const struct s
     return STUN_INSUFFICIENT_CAPACITY;
 }
 
+static bool is_late(const struct model *m, const struct addr *client, const struct stun_msg *msg)
+{
+    for (size_t i = 0; i < MODEL_MADE; i++) {
+        const struct model_made *made = &m->made[i];
+        if (made->until > m->now.ms && addr_eq(&made->client, client) &&
+            memcmp(made->tid, stun_msg_tid(msg), STUN_TID_SIZE) == 0)
+            return true;
+    }
+    return false;
+}
+
 static struct model_verdict expect_allocate(const struct model *m, const struct addr *client,
                                             const struct stun_msg *msg)
 {
     const struct model_alloc *a = model_find(m, client);
     bool again = a && memcmp(a->tid, stun_msg_tid(msg), STUN_TID_SIZE) == 0;
+    if (!a && is_late(m, client, msg))
+        return (struct model_verdict){STUN_ALLOCATION_MISMATCH, STUN_ALLOCATION_MISMATCH};
     if (a)
         return again ? (struct model_verdict){0, 0}
                      : (struct model_verdict){STUN_ALLOCATION_MISMATCH, STUN_ALLOCATION_MISMATCH};
@@ -281,14 +294,6 @@ static const char *take_places(struct model *m, const struct stun_msg *msg,
     return NULL;
 }
 
-static bool has_ended(const struct model *m, const uint8_t *tid)
-{
-    for (size_t i = 0; i < 64; i++)
-        if (memcmp(m->ended[i], tid, STUN_TID_SIZE) == 0)
-            return true;
-    return false;
-}
-
 static const char *allocate_new(struct model *m, const struct addr *client,
                                 const struct stun_msg *msg, const struct stun_msg *reply)
 {
@@ -309,7 +314,11 @@ static const char *allocate_new(struct model *m, const struct addr *client,
     *slot = a;
     if (a.has_token)
         hold(m, &a);
-    m->ghosts += has_ended(m, a.tid);
+    struct model_made *made = &m->made[m->made_count++ % MODEL_MADE];
+    if (made->until > m->now.ms)
+        problem = "the model has no room for a transaction";
+    *made = (struct model_made){.client = *client, .until = m->now.ms + MODEL_REPEAT_MS};
+    memcpy(made->tid, a.tid, sizeof made->tid);
     m->counts[TURN_N_CREATED]++;
     return problem;
 }
@@ -368,7 +377,6 @@ static const char *refreshed(struct model *m, struct model_alloc *a, const struc
     m->counts[TURN_N_REFRESHES]++;
     if (!model_live(m, a)) {
         m->counts[TURN_N_RELEASED]++;
-        memcpy(m->ended[m->ended_count++ % 64], a->tid, STUN_TID_SIZE);
         a->client = (struct addr){0};
     }
     if (stun_msg_u32(reply, STUN_ID_LIFETIME, &told) != CT_OK || told != lifetime)
@@ -484,6 +492,8 @@ const char *model_answer(struct model *m, const struct addr *client, const struc
         stun_msg_has(reply, STUN_ID_MESSAGE_INTEGRITY) == refused)
         return "integrity of an answer";
     count(m, request, code);
+    m->late += code == STUN_ALLOCATION_MISMATCH && request->method == STUN_ALLOCATE &&
+               !model_find(m, client);
     if (refused)
         learn_nonce(m, client, reply);
     return code ? NULL : succeeded(m, client, request, reply);

@@ -102,6 +102,9 @@ void sim_do(struct sim *sim, const struct sim_step *step)
     case SIM_LOSE_ANS:
         sim->link.lose_next[SIM_SERVER_TO_CLIENT] = (unsigned)step->value;
         break;
+    case SIM_REPLAY:
+        sim_client_replay(client);
+        break;
     case SIM_STRANGER:
         *client->c.nonce = *client->c.realm = 0;
         break;

@@ -30,6 +30,7 @@ enum sim_act {
     SIM_LOSE,     /* the next `value` datagrams from client to server are lost */
     SIM_LOSE_ANS, /* and from server to client */
     SIM_STRANGER, /* the client has lost its nonce, and allocates with another transaction */
+    SIM_REPLAY,   /* the client's last Allocate request comes again */
     SIM_CODE,     /* the last transaction ended with `value`: 0, a code, NO_REPLY */
     SIM_SENDS,    /* it was sent `value` times */
     SIM_WORTH,    /* the last LIFETIME was `value` */
