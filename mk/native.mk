@@ -3,11 +3,12 @@
 NIF_NAME := cromulent_turn_nif.so
 RELAY_NAME := turn_relay
 
-UDP_BACKENDS := c_src/relay/udp_mmsg.c c_src/relay/udp_uv.c
+UDP_mmsg := c_src/relay/udp_mmsg.c c_src/relay/udp_batch.c
+UDP_uv := c_src/relay/udp_uv.c
 objects = $(patsubst c_src/%.c,$(OBJ)/%.o,$(1))
 CORE_OBJS := $(call objects,$(sort $(wildcard c_src/core/*.c c_src/crypto/*.c)))
 NIF_OBJS := $(call objects,$(sort $(wildcard c_src/nif/*.c)))
-RELAY_OBJS := $(call objects,$(filter-out $(UDP_BACKENDS),$(sort $(wildcard c_src/relay/*.c))))
+RELAY_OBJS := $(call objects,$(filter-out $(UDP_mmsg) $(UDP_uv),$(sort $(wildcard c_src/relay/*.c))))
 HEADERS := $(wildcard c_src/*/*.h)
 
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
@@ -125,8 +126,13 @@ $(OBJ)/$(NIF_NAME): $(NIF_OBJS) $(OBJ)/core.a
 	$(call link,$(NIF_LDFLAGS),$(NIF_OBJS) $(OBJ)/core.a $(CRYPTO_LIBS))
 
 # The same relay over either UDP backend: exactly one is linked.
-$(OBJ)/$(RELAY_NAME)_%: $(RELAY_OBJS) $(OBJ)/relay/udp_%.o $(OBJ)/core.a
-	$(call link,$(RELAY_LDFLAGS),$(RELAY_OBJS) $(OBJ)/relay/udp_$*.o $(OBJ)/core.a \
+$(OBJ)/relay/udp_mmsg.a: $(call objects,$(UDP_mmsg)) $(OBJ)/sources
+	$(archive)
+$(OBJ)/relay/udp_uv.a: $(call objects,$(UDP_uv)) $(OBJ)/sources
+	$(archive)
+
+$(OBJ)/$(RELAY_NAME)_%: $(RELAY_OBJS) $(OBJ)/relay/udp_%.a $(OBJ)/core.a
+	$(call link,$(RELAY_LDFLAGS),$(RELAY_OBJS) $(OBJ)/relay/udp_$*.a $(OBJ)/core.a \
 	    $(UV_LIBS) $(EI_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS))
 
 # priv/ can be shared (mix links each environment's priv to the source tree's), so a time says

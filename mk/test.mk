@@ -8,7 +8,7 @@ TEST_SOURCES := $(sort $(wildcard test/c/*/test_*.c test/c/test_*.c))
 TEST_HELPERS := $(filter-out test/c/fuzz/% $(TEST_SOURCES),$(sort $(wildcard test/c/*/*.c test/c/*.c)))
 TEST_OBJS = $(patsubst test/c/%.c,$(OBJ)/test/%.o,$(1))
 TEST_BINS := $(patsubst test/c/%.c,$(OUT)/test/%,$(TEST_SOURCES))
-RELAY_TEST_OBJS := $(filter-out $(OBJ)/relay/main.o,$(RELAY_OBJS)) $(OBJ)/relay/udp_$(UDP).o
+RELAY_TEST_OBJS := $(filter-out $(OBJ)/relay/main.o,$(RELAY_OBJS)) $(call objects,$(UDP_$(UDP)))
 
 $(OBJ)/test/%.o: ROOM_FLAGS = -Itest/c -D_GNU_SOURCE $(CRYPTO_ROOM)
 $(OBJ)/test/relay/%.o: ROOM_FLAGS = -Itest/c $(RELAY_ROOM)
