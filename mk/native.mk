@@ -87,10 +87,10 @@ $(OBJ)/flags: FORCE
 	    EI_LIBS='$(EI_LIBS)' EI_FLAGS='-isystem $(ERL_EI_INCLUDE_DIR)' \
 	    mk/check-deps && mv -f $@.$$$$ $@ || { rm -f $@.$$$$; exit 1; }; fi
 
-# A source file that goes away must leave the archive and the link too.
+# A source file that goes away must leave the archive and the link too; so must the other backend.
 $(OBJ)/sources: FORCE
 	$(Q)mkdir -p $(@D)
-	$(Q)echo '$(CORE_OBJS) $(NIF_OBJS) $(RELAY_OBJS)' >$@.$$$$; \
+	$(Q)echo '$(CORE_OBJS) $(NIF_OBJS) $(RELAY_OBJS) $(UDP)' >$@.$$$$; \
 	if cmp -s $@.$$$$ $@; then rm -f $@.$$$$; else mv -f $@.$$$$ $@; fi
 
 FORCE:

@@ -5,6 +5,9 @@ SUITES ?= c fuzz ex erl js interop browser example uv
 # Tests of the core, always under ASan and UBSan. test_*.c are programs; other files in test/c
 # are helpers that they share. Tests of the relay's own files link those files too.
 TEST_SOURCES := $(sort $(wildcard test/c/*/test_*.c test/c/test_*.c))
+ifneq ($(UDP),mmsg)
+TEST_SOURCES := $(filter-out test/c/relay/test_udp_batch.c,$(TEST_SOURCES))
+endif
 TEST_HELPERS := $(filter-out test/c/fuzz/% $(TEST_SOURCES),$(sort $(wildcard test/c/*/*.c test/c/*.c)))
 TEST_OBJS = $(patsubst test/c/%.c,$(OBJ)/test/%.o,$(1))
 TEST_BINS := $(patsubst test/c/%.c,$(OUT)/test/%,$(TEST_SOURCES))
