@@ -30,6 +30,8 @@ enum {
     SLOT_STRIDE = SLOT_DATA + 5 * 64,
     LISTENER_BURST = 64,    /* slots of one listener per call, */
     LISTENER_CALLS = 8,     /* and such calls per turn of the loop while each is filled */
+    LISTENER_LONE = 4,      /* after so many calls with one each it is asked for one, */
+    LISTENER_PROBE = 8,     /* but for one call of so many */
     RELAY_BURST_MAX = 32,   /* slots of one relay socket per turn */
     ICMP_BURST = 16,        /* errors of one relay socket per turn */
     RESERVE_SIZE = 1 << 16, /* more than 50 messages of TURN_REPLY_MAX */
@@ -50,6 +52,7 @@ struct listener {
     struct udp_input *input; /* NULL: the engine */
     uint32_t link;
     bool wildcard;
+    uint32_t lone; /* calls on end that gave one datagram */
     struct batch_socket out;
 };
 
@@ -310,12 +313,23 @@ static void give(struct listener *l, const struct turn_tuple *tuple,
         turn_server_from_client(l->udp->server, tuple, &packet, now);
 }
 
-/* How many slots were filled. */
-static unsigned listener_receive(struct listener *l, struct turn_now now)
+/*
+ * At low load datagrams come one by one, and asking for more costs an attempt that fails, a third
+ * of the call. Where more have come meanwhile, asking for one costs a turn of the loop, two
+ * attempts.
+ */
+static unsigned listener_want(const struct listener *l)
+{
+    return l->lone < LISTENER_LONE || l->lone % LISTENER_PROBE == 0 ? LISTENER_BURST : 1;
+}
+
+/* Whether there may be more in this turn. */
+static bool listener_receive(struct listener *l, struct turn_now now)
 {
     struct udp *u = l->udp;
-    struct filled in = receive(u, l->out.fd, LISTENER_BURST);
+    struct filled in = receive(u, l->out.fd, listener_want(l));
 
+    l->lone = in.end - in.first == 1 ? l->lone + 1 : 0;
     for (unsigned i = in.first; i < in.end; i++) {
         struct turn_tuple tuple = {.client = sock_to_addr(&u->rx_from[i]),
                                    .server = l->at,
@@ -328,7 +342,7 @@ static unsigned listener_receive(struct listener *l, struct turn_now now)
         while (next_datagram(&slot, &datagram))
             give(l, &tuple, &datagram, now);
     }
-    return in.end - in.first;
+    return in.end - in.first == LISTENER_BURST;
 }
 
 static void listener_readable(uv_poll_t *poll, int status, int events)
@@ -341,7 +355,7 @@ static void listener_readable(uv_poll_t *poll, int status, int events)
         return;
     }
     struct turn_now now = now_of(l->udp->loop);
-    for (int i = 0; i < LISTENER_CALLS && listener_receive(l, now) == LISTENER_BURST; i++)
+    for (int i = 0; i < LISTENER_CALLS && listener_receive(l, now); i++)
         ;
 }
 
