@@ -3,8 +3,8 @@
 NIF_NAME := cromulent_turn_nif.so
 RELAY_NAME := turn_relay
 
-UDP_mmsg := c_src/relay/udp_mmsg.c c_src/relay/udp_batch.c
-UDP_uv := c_src/relay/udp_uv.c
+UDP_mmsg := $(wildcard c_src/relay/udp_mmsg.c c_src/relay/udp_batch.c)
+UDP_uv := $(wildcard c_src/relay/udp_uv.c)
 objects = $(patsubst c_src/%.c,$(OBJ)/%.o,$(1))
 CORE_OBJS := $(call objects,$(sort $(wildcard c_src/core/*.c c_src/crypto/*.c)))
 NIF_OBJS := $(call objects,$(sort $(wildcard c_src/nif/*.c)))
