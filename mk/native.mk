@@ -5,10 +5,11 @@ RELAY_NAME := turn_relay
 
 UDP_mmsg := $(wildcard c_src/relay/udp_mmsg.c c_src/relay/udp_batch.c)
 UDP_uv := $(wildcard c_src/relay/udp_uv.c)
+UDP_BACKENDS := $(UDP_mmsg) $(UDP_uv)
 objects = $(patsubst c_src/%.c,$(OBJ)/%.o,$(1))
 CORE_OBJS := $(call objects,$(sort $(wildcard c_src/core/*.c c_src/crypto/*.c)))
 NIF_OBJS := $(call objects,$(sort $(wildcard c_src/nif/*.c)))
-RELAY_OBJS := $(call objects,$(filter-out $(UDP_mmsg) $(UDP_uv),$(sort $(wildcard c_src/relay/*.c))))
+RELAY_OBJS := $(call objects,$(filter-out $(UDP_BACKENDS),$(sort $(wildcard c_src/relay/*.c))))
 HEADERS := $(wildcard c_src/*/*.h)
 
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
