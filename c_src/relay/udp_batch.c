@@ -167,10 +167,10 @@ static bool send_alone(struct batch *b, const struct batch_note *n)
     begin(&msg, n, &to, &control, parts);
     add_datagram(&msg, &n->out);
     if (n->dont_fragment)
-        sock_dont_fragment(n->socket->fd, true);
+        sock_dont_fragment(n->socket->fd, n->to.family, true);
     bool sent = send_twice(n->socket->fd, &msg);
     if (n->dont_fragment)
-        sock_dont_fragment(n->socket->fd, false);
+        sock_dont_fragment(n->socket->fd, n->to.family, false);
     if (!sent)
         drop(b, 1);
     return sent;

@@ -30,8 +30,8 @@ struct batch_note {
     struct addr to;
     struct addr from; /* the address to leave from, for sockets of a wildcard address; else zero */
     struct turn_out out;
-    uint8_t tos;        /* DSCP and ECN, 0: as the socket has it */
-    bool dont_fragment; /* IPv4 only */
+    uint8_t tos; /* DSCP and ECN, 0: as the socket has it */
+    bool dont_fragment;
 };
 
 struct batch;

@@ -63,7 +63,6 @@ struct turn_relay {
     uint32_t alloc;
     uint32_t tick; /* when it was last readable */
     uint8_t burst;
-    uint8_t family;
 };
 
 struct udp {
@@ -156,8 +155,7 @@ void udp_to_peer(struct udp *u, struct turn_relay *from, const struct addr *to, 
                               .to = *to,
                               .out.body = data,
                               .tos = tos_of(u, data),
-                              .dont_fragment =
-                                  (flags & TURN_DONT_FRAGMENT) != 0 && from->family == ADDR_V4};
+                              .dont_fragment = (flags & TURN_DONT_FRAGMENT) != 0};
 
     batch_note(u->batch, &note, uv_now(u->loop));
 }
@@ -438,7 +436,6 @@ enum ct_err udp_relay_open(struct udp *u, const struct addr *at, uint32_t alloc,
     r->alloc = alloc;
     r->tick = u->tick - 2;
     r->burst = 1;
-    r->family = at->family;
     uv_poll_start(&r->poll, UV_READABLE, relay_readable);
     *out = r;
     return CT_OK;
