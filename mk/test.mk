@@ -6,9 +6,13 @@ SUITES ?= c fuzz ex erl js interop browser example uv
 # are helpers that they share. Tests of the relay's own files link those files too.
 TEST_SOURCES := $(sort $(wildcard test/c/*/test_*.c test/c/test_*.c))
 TEST_HELPERS := $(filter-out test/c/fuzz/% $(TEST_SOURCES),$(sort $(wildcard test/c/*/*.c test/c/*.c)))
+# Those of a backend come with it.
+ifneq ($(UDP),mmsg)
+TEST_SOURCES := $(filter-out test/c/relay/test_udp_batch.c,$(TEST_SOURCES))
+endif
 TEST_OBJS = $(patsubst test/c/%.c,$(OBJ)/test/%.o,$(1))
 TEST_BINS := $(patsubst test/c/%.c,$(OUT)/test/%,$(TEST_SOURCES))
-RELAY_TEST_OBJS := $(filter-out $(OBJ)/relay/main.o,$(RELAY_OBJS)) $(OBJ)/relay/udp_$(UDP).o
+RELAY_TEST_OBJS := $(filter-out $(OBJ)/relay/main.o,$(RELAY_OBJS)) $(call objects,$(UDP_$(UDP)))
 
 $(OBJ)/test/%.o: ROOM_FLAGS = -Itest/c -D_GNU_SOURCE $(CRYPTO_ROOM)
 $(OBJ)/test/relay/%.o: ROOM_FLAGS = -Itest/c $(RELAY_ROOM)
@@ -49,7 +53,7 @@ endif
 
 # What a datagram meets on its way, and what starts and stops it; the rest has no backend.
 UV_TESTS := test/build_test.exs $(addprefix test/cromulent/turn/,wire_auth_test.exs \
-    wire_allocation_test.exs wire_data_test.exs wire_stream_test.exs wire_tls_test.exs \
+    wire_allocation_test.exs wire_data_test.exs wire_burst_test.exs wire_stream_test.exs wire_tls_test.exs \
     wire_dtls_test.exs wire_proxy_test.exs relay_test.exs control_test.exs control_end_test.exs \
     client_test.exs check_test.exs)
 UV_ENV := $(TEST_ENV) CROMULENT_TURN_PRIV=$(abspath $(OUT)/uv/priv) CROMULENT_TURN_TEST_UDP=uv

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <netinet/udp.h>
 #include <unistd.h>
 #ifdef __linux__
 #include <linux/errqueue.h>
@@ -311,6 +312,16 @@ void sock_tell_dscp(int fd, uint8_t family)
         set_option(fd, IPPROTO_IP, IP_RECVTOS, 1);
     else
         set_option(fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
+}
+
+/* Kernels before 5.0 refuse, and go on as they do. */
+void sock_keep_together(int fd)
+{
+#ifdef UDP_GRO
+    set_option(fd, IPPROTO_UDP, UDP_GRO, 1);
+#else
+    (void)fd;
+#endif
 }
 
 /* ---- ICMP ---- */

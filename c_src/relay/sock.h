@@ -105,6 +105,12 @@ bool sock_read_icmp(int fd, struct sock_icmp *out);
 /* Each datagram then comes with its DSCP and ECN. */
 void sock_tell_dscp(int fd, uint8_t family);
 
+/*
+ * Linux: consecutive datagrams of one length from one sender may come as one, with a control
+ * message that tells their length (UDP_GRO): only for who asks for control messages each time.
+ */
+void sock_keep_together(int fd);
+
 /* Whether what is sent from now on may be cut in pieces: of IPv4 anywhere, of IPv6 here only. */
 void sock_dont_fragment(int fd, uint8_t family, bool on);
 
