@@ -64,8 +64,11 @@ struct turn_config {
     uint32_t challenge_burst;
     /* usernames remembered to be found by USERHASH, RFC 8489 §14.4; 0: not served, not announced */
     uint32_t userhashes;
-    bool keep_dscp; /* for the worker: relayed datagrams keep DSCP and ECN, RFC 8656 §14 */
-    bool mobility;  /* RFC 8016; fixed when the engine is made, but for being turned off */
+    bool keep_dscp;         /* for the worker: relayed datagrams keep DSCP and ECN, RFC 8656 §14 */
+    bool tcp_allocations;   /* RFC 6062 */
+    uint32_t max_tcp_peers; /* TCP connections with peers, in the whole relay */
+    uint32_t allocation_tcp_peers; /* and per allocation */
+    bool mobility; /* RFC 8016; fixed when the engine is made, but for being turned off */
 
     struct turn_policy policy;
     struct turn_discovery discovery;

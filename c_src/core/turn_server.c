@@ -11,6 +11,7 @@
 #include "core/turn_place.h"
 #include "core/turn_reply.h"
 #include "core/turn_state.h"
+#include "core/turn_tcp.h"
 
 #include <stdlib.h>
 
@@ -55,6 +56,8 @@ static bool init_tables(struct turn_server *s)
                      pool_size(n, CHANS_PER_ALLOC, c->max_channels)) &&
            slab_init(&s->seconds, sizeof(struct turn_second), n) &&
            slab_init(&s->moves, sizeof(struct turn_move), moves) &&
+           slab_init(&s->tcps, sizeof(struct turn_tcp), c->max_tcp_peers) &&
+           map_init(&s->tcp_by_id, c->max_tcp_peers) &&
            turn_away_init(&s->away, c->mobility ? TURN_AWAY_MAX : 1) &&
            slab_init(&s->names, STUN_USERNAME_MAX, n) && map_init(&s->by_tuple, n + moves);
 }
@@ -64,6 +67,8 @@ static void free_tables(struct turn_server *s)
     slab_free(&s->allocs);
     slab_free(&s->seconds);
     slab_free(&s->moves);
+    slab_free(&s->tcps);
+    map_free(&s->tcp_by_id);
     turn_away_free(&s->away);
     slab_free(&s->perms);
     slab_free(&s->chans);
@@ -130,6 +135,8 @@ static const struct method {
     {STUN_REFRESH, true, true, turn_refresh},
     {STUN_CREATE_PERMISSION, true, true, turn_create_permission},
     {STUN_CHANNEL_BIND, true, true, turn_channel_bind},
+    {STUN_CONNECT, true, true, turn_connect},
+    {STUN_CONNECTION_BIND, true, false, turn_connection_bind},
 };
 
 static const struct method *find_method(uint16_t method)
@@ -171,7 +178,8 @@ static void handle_request(struct turn_server *s, struct turn_request *r)
     turn_count(&s->counters, TURN_N_REQUESTS, 1);
     if (method->authenticated) {
         r->alloc = turn_alloc_find(s, r->tuple, r->now);
-        if (turn_mobility_find(s, r) || (!r->alloc && !r->ticket_error && forward(s, r)))
+        if (turn_mobility_find(s, r) || (!r->alloc && !r->ticket_error && forward(s, r)) ||
+            turn_tcp_find(s, r))
             return;
         if (!turn_auth_check(s, r))
             return;
@@ -250,6 +258,8 @@ void turn_server_expire(struct turn_server *s, struct turn_now now)
     struct deadline *d;
     while ((d = deadline_due(&s->wheel, now.ms))) {
         struct turn_alloc *dual = turn_second_owner(s, d);
+        if (turn_tcp_due(s, d, now))
+            continue;
         if (dual)
             turn_place_drop(s, dual, turn_second_family(s, dual));
         else

@@ -236,6 +236,37 @@ int sock_open_acceptor(struct addr *at, enum sock_place place, int *fd)
     return 0;
 }
 
+static int connect_from(int fd, const struct addr *from, const struct addr *to)
+{
+    union sock_addr sa;
+    socklen_t len = sock_from_addr(&sa, to);
+    int err = set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+
+    if (!err)
+        err = set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    if (!err)
+        err = bind_to(fd, from);
+    if (!err && connect(fd, &sa.sa, len) != 0 && errno != EINPROGRESS)
+        err = errno;
+    return err;
+}
+
+int sock_connect(const struct addr *from, const struct addr *to, int *fd)
+{
+    int s = open_socket(from, SOCK_STREAM);
+
+    if (s < 0)
+        return errno;
+    set_stream_options(s);
+    int err = connect_from(s, from, to);
+    if (err) {
+        close(s);
+        return err;
+    }
+    *fd = s;
+    return 0;
+}
+
 int sock_accept(int fd, struct addr *from, int *out)
 {
     union sock_addr sa = {.sa = {.sa_family = AF_UNSPEC}};
@@ -269,12 +300,17 @@ int sock_try_ip(const struct addr *ip)
     return err;
 }
 
-void sock_clear_error(int fd)
+int sock_error(int fd)
 {
-    int err;
+    int err = 0;
     socklen_t len = sizeof err;
 
-    (void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len);
+    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0 ? err : errno;
+}
+
+void sock_clear_error(int fd)
+{
+    (void)sock_error(fd);
 }
 
 /*

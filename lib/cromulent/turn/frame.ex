@@ -42,7 +42,14 @@ defmodule Cromulent.Turn.Frame do
     :connections_idle,
     :connections_broken,
     :handshakes,
-    :drop_queue
+    :drop_queue,
+    :tcp_connected,
+    :tcp_failed,
+    :tcp_accepted,
+    :tcp_refused,
+    :tcp_bound,
+    :tcp_unbound,
+    :tcp_cut
   ]
   @events [:allocation_created, :allocation_ended, :peer_forbidden, :auth_failed, :log]
   @failures [:listen, :relay_ip, :config, :protocol, :system]
@@ -64,6 +71,7 @@ defmodule Cromulent.Turn.Frame do
       :expires_in_ms,
       :permissions,
       :channels,
+      :tcp_peers,
       :worker
     ],
     event: [:reason, :peer, :rule, :own_address, :level, :message, :info, :warning, :error],

@@ -31,6 +31,7 @@ defmodule Cromulent.Turn.Option do
     mobility: "TURN_MOBILITY",
     keep_dscp: "TURN_KEEP_DSCP",
     alternate: "TURN_ALTERNATE",
+    tcp_allocations: "TURN_TCP_ALLOCATIONS",
     opaque_usernames: "TURN_OPAQUE_USERNAMES",
     max_ice_servers: "TURN_MAX_ICE_SERVERS"
   ]
@@ -72,7 +73,7 @@ defmodule Cromulent.Turn.Option do
 
   @doc "The options that are handed to the relay as they are."
   @spec limits() :: [name()]
-  def limits, do: [:software, :mobility, :keep_dscp, :alternate | @limits]
+  def limits, do: [:software, :mobility, :keep_dscp, :alternate, :tcp_allocations | @limits]
 
   @doc "The environment variable of an option; nil when it has none."
   @spec variable(name()) :: String.t() | nil

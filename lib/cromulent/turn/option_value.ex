@@ -25,7 +25,9 @@ defmodule Cromulent.Turn.OptionValue do
     source_connections: 1..1_048_576,
     connection_idle: 1..3600,
     handshake_rate: 0..1_000_000,
-    handshake_burst: 1..1_000_000
+    handshake_burst: 1..1_000_000,
+    max_tcp_peers: 1..1_048_576,
+    allocation_tcp_peers: 1..4096
   ]
 
   @secrets_most 8
@@ -200,7 +202,13 @@ defmodule Cromulent.Turn.OptionValue do
   end
 
   def parse(name, raw)
-      when name in [:mobility, :keep_dscp, :opaque_usernames, :cloudflare_shared],
+      when name in [
+             :mobility,
+             :keep_dscp,
+             :tcp_allocations,
+             :opaque_usernames,
+             :cloudflare_shared
+           ],
       do: parse_boolean(raw)
 
   def parse(:http, raw) do

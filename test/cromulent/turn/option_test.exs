@@ -168,7 +168,8 @@ defmodule Cromulent.Turn.OptionTest do
   end
 
   test "limits are numbers in their range" do
-    for name <- Option.limits() -- [:software, :mobility, :keep_dscp, :alternate] do
+    for name <-
+          Option.limits() -- [:software, :mobility, :keep_dscp, :alternate, :tcp_allocations] do
       assert Option.fetch(name, [{name, 1}]) == {:ok, 1}
       assert refused(name, -1) =~ "must be a number from"
       assert refused(name, "x") =~ "must be a number from"
@@ -190,7 +191,7 @@ defmodule Cromulent.Turn.OptionTest do
   end
 
   test "switches are on or off" do
-    for name <- [:mobility, :keep_dscp] do
+    for name <- [:mobility, :keep_dscp, :tcp_allocations] do
       for {raw, value} <- [
             {true, true},
             {"true", true},
