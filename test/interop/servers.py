@@ -56,7 +56,7 @@ class Ours:
     # The transports that it listens on, and what more there is of the family: cases that need
     # another are not run. The one place to add to when the relay learns.
     # Not "dual": uclient asks for that by an attribute of a draft (0x8032), which is not served.
-    speaks = {"udp", "tcp", "tls", "dtls", "mobility", "discovery"}
+    speaks = {"udp", "tcp", "tls", "dtls", "tcp-relay", "mobility", "discovery"}
     counts = True
     binds_more_channels = True
 

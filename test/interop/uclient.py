@@ -220,11 +220,11 @@ def loopback_peers(server):
             check_equal("packets relayed", stats["counters"]["up_packets"], 0)
 
 
-def option(flags, total):
+def option(flags, total, at=(4, "udp")):
     """An option of uclient's that changes what it asks for, between clients of its own."""
     def test(server):
         with server.running() as relay:
-            status, text = uclient(relay, ["-y", "-n", "10", "-z", "5", *flags])
+            status, text = uclient(relay, ["-y", "-n", "10", "-z", "5", *flags], at)
             check_output(status, text, total)
             relay.check_alive()
     return test
@@ -297,7 +297,12 @@ CASES = [
         ("a flood of short visits does no harm", hit_and_run),
     )),
     Case("uclient", "negative tests of its own", option(["-N", "-c"], 20)),
-    Case("uclient", "TCP allocations", option(["-T"], 20), "tcp", ["tcp-relay"]),
+    # Not -P: of two passive clients neither connects, also with coturn.
+    *(Case("uclient", f"TCP allocations{what}", option(["-T", *flags], total, (version, transport)),
+           transport, ["tcp-relay"])
+      for transport in ("tcp", "tls") for what, flags, total, version in (
+          ("", (), 20, 4), (", IPv6 client and relay", ("-x",), 20, 6),
+          (", 10 clients", ("-m", "10"), 100, 4))),
     # It moves only with tickets of at most 32 bytes, which are coturn's.
     Case("uclient", "tickets asked for", option(["-M"], 40), "udp", ["mobility"]),
     Case("uclient", "tickets asked for, Send indications", option(["-M", "-s"], 40), "udp", ["mobility"]),

@@ -558,6 +558,27 @@ static void test_rotated_secret(void)
     engine_stop(&e);
 }
 
+/* The nonce of the control connection holds on the data connection, for this request alone. */
+static void test_same_nonce(void)
+{
+    begin();
+    struct client c = alice(), d = c, other = c;
+    d.tuple.client.port++;
+    other.tuple.client.port += 2;
+    struct attrs a;
+    attrs_init(&a);
+    attrs_u32(&a, STUN_ATTR_CONNECTION_ID, opened(&c, peer));
+    client_new_tid(&d);
+    CHECK_EQ(client_send_request(&d, STUN_CONNECTION_BIND, &a), 0);
+    client_new_tid(&other);
+    CHECK_EQ(client_send_request(&other, STUN_CONNECTION_BIND, &a), 400);
+    CHECK_EQ(client_send_request(&other, STUN_REFRESH, NULL), 438);
+    attrs_init(&a);
+    attrs_u32(&a, STUN_ATTR_CONNECTION_ID, 1);
+    CHECK_EQ(client_send_request(&other, STUN_CONNECTION_BIND, &a), 438);
+    engine_stop(&e);
+}
+
 /* A ConnectionBind that comes to another worker goes to the one that its id names. */
 static void test_other_worker(void)
 {
@@ -752,6 +773,7 @@ int main(void)
         CHECK_TEST(test_bind),
         CHECK_TEST(test_unbound),
         CHECK_TEST(test_rotated_secret),
+        CHECK_TEST(test_same_nonce),
         CHECK_TEST(test_other_worker),
         CHECK_TEST(test_attempt),
         CHECK_TEST(test_attempt_again),
