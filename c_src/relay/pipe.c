@@ -121,6 +121,7 @@ enum ct_err pipes_listen(struct pipes *p, const struct addr *at, uint32_t alloc,
 
     if (err)
         return err == EADDRINUSE ? CT_EINUSE : CT_ESYS;
+    sock_be_patient(fd);
     struct turn_acceptor *a = calloc(1, sizeof *a);
     if (!a || uv_poll_init(p->loop, &a->poll, fd) != 0) {
         free(a);
@@ -179,6 +180,7 @@ enum ct_err pipes_connect(struct pipes *p, struct turn_acceptor *from, const str
 
     if (err)
         return is_exhaustion(err) ? CT_ENOSPACE : CT_ESYS;
+    sock_be_patient(fd);
     struct turn_pipe *pipe = make(p, fd);
     if (!pipe) {
         close(fd);

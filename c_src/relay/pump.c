@@ -11,6 +11,9 @@
 #define MSG_NOSIGNAL 0
 #endif
 
+_Static_assert(CONN_RAW_MAX <= PIPE_QUEUE_SIZE, "what a client sends at once must fit");
+_Static_assert(PIPE_READ_MAX <= PIPE_QUEUE_SIZE, "and what a peer does");
+
 static void on_peer(uv_poll_t *poll, int status, int events);
 
 static void count_moved(struct turn_pipe *pipe, size_t up, size_t down)

@@ -201,6 +201,15 @@ static void set_stream_options(int fd)
 #endif
 }
 
+void sock_be_patient(int fd)
+{
+#ifdef TCP_USER_TIMEOUT
+    set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, 0);
+#else
+    (void)fd;
+#endif
+}
+
 /*
  * SO_REUSEADDR: connections of an earlier relay that the kernel still remembers do not keep the
  * port. A socket that listens does, so the first one does before it lets others share.

@@ -81,6 +81,12 @@ int sock_open_acceptor(struct addr *at, enum sock_place place, int *fd);
  */
 int sock_connect(const struct addr *from, const struct addr *to, int *fd);
 
+/*
+ * Lets the other end take as long as it likes to read, as TCP does by itself; what is accepted
+ * there does too. Who is gone is still noticed, by keepalive.
+ */
+void sock_be_patient(int fd);
+
 /* Accepts a connection, non-blocking and close-on-exec. *from is its other end. */
 int sock_accept(int fd, struct addr *from, int *out);
 

@@ -102,6 +102,7 @@ struct conn *streams_join(struct streams *s, const struct turn_tuple *client,
     struct conn *c = slab_at(&s->conns, client->link);
 
     c->pipe = pipe;
+    sock_be_patient(c->fd);
     return c;
 }
 
