@@ -311,7 +311,8 @@ static void attempt(struct turn_server *s, const struct turn_alloc *a, const str
     stun_begin(&w, stun_type(STUN_CONNECTION_ATTEMPT, STUN_INDICATION), tid);
     stun_put_xaddr(&w, STUN_ATTR_XOR_PEER_ADDRESS, &t->peer);
     stun_put_u32(&w, STUN_ATTR_CONNECTION_ID, t->id);
-    s->io->ops->to_client(s->io, &a->tuple, span_of(w.data, w.pos));
+    struct turn_out out = {.head = span_of(w.data, w.pos)};
+    s->io->ops->to_client(s->io, &a->tuple, &out);
 }
 
 static struct turn_tcp *accept(struct turn_server *s, struct turn_alloc *a, const struct addr *peer,

@@ -11,7 +11,7 @@
 #define MSG_NOSIGNAL 0
 #endif
 
-_Static_assert(CONN_RAW_MAX <= PIPE_QUEUE_SIZE, "what a client sends at once must fit");
+_Static_assert((int)CONN_RAW_MAX <= (int)PIPE_QUEUE_SIZE, "what a client sends at once must fit");
 _Static_assert(PIPE_READ_MAX <= PIPE_QUEUE_SIZE, "and what a peer does");
 
 static void on_peer(uv_poll_t *poll, int status, int events);
@@ -120,7 +120,7 @@ void pipe_from_client(struct turn_pipe *pipe, struct span bytes)
     size_t n = queue_len(&pipe->up) ? 0 : send_up(pipe, bytes);
     if (!pipe->up_done) {
         struct span rest = span_of(bytes.data + n, bytes.len - n);
-        if (rest.len && !queue_put(&pipe->up, &pipe->p->buffers, PIPE_QUEUE_SIZE, rest, 0)) {
+        if (rest.len && !queue_put(&pipe->up, &pipe->p->buffers, PIPE_QUEUE_SIZE, rest)) {
             pump_cut(pipe);
             return;
         }
@@ -143,7 +143,7 @@ static void to_client(struct turn_pipe *pipe, struct span bytes)
     count_moved(pipe, 0, bytes.len);
     size_t n = conn_write_raw(pipe->client, bytes);
     struct span rest = span_of(bytes.data + n, bytes.len - n);
-    if (rest.len && !queue_put(&pipe->down, &pipe->p->buffers, PIPE_QUEUE_SIZE, rest, 0))
+    if (rest.len && !queue_put(&pipe->down, &pipe->p->buffers, PIPE_QUEUE_SIZE, rest))
         pump_cut(pipe);
 }
 

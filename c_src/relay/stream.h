@@ -64,7 +64,8 @@ int streams_listen(struct streams *s, int fd, const struct addr *at, enum turn_t
 int streams_start(struct streams *s, struct turn_server *server);
 
 /* The effect of turn_io: queues one frame, or counts it as dropped. */
-void streams_to_client(struct streams *s, const struct turn_tuple *to, struct span frame);
+void streams_to_client(struct streams *s, const struct turn_tuple *to,
+                       const struct turn_out *frame);
 
 /*
  * The effects of RFC 6062: from now on this connection is the pipe's, and it is what is returned;

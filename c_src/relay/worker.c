@@ -41,6 +41,7 @@ struct worker {
     struct pipes *pipes;
     struct turn_server *server;
     struct random_pool pool;
+    struct news news;
     struct job *stop; /* answered when all handles are closed */
 };
 
@@ -56,16 +57,17 @@ static uint8_t *io_reserve(struct turn_io *io, size_t size)
     return udp_reserve(worker_of(io)->udp, size);
 }
 
-static void io_to_client(struct turn_io *io, const struct turn_tuple *to, struct span data)
+static void io_to_client(struct turn_io *io, const struct turn_tuple *to,
+                         const struct turn_out *out)
 {
     struct worker *w = worker_of(io);
 
     if (to->transport == TURN_UDP)
-        udp_to_client(w->udp, to, data);
+        udp_to_client(w->udp, to, out);
     else if (to->transport == TURN_DTLS)
-        dtls_to_client(w->dtls, to, data);
+        dtls_to_client(w->dtls, to, out);
     else
-        streams_to_client(w->streams, to, data);
+        streams_to_client(w->streams, to, out);
 }
 
 static void io_to_peer(struct turn_io *io, struct turn_relay *from, const struct addr *to,
@@ -113,28 +115,14 @@ static void io_event(struct turn_io *io, const struct turn_event *event)
 {
     struct worker *w = worker_of(io);
 
-    struct worker_event *e = credit_take(w->setup.credit) ? malloc(sizeof *e) : NULL;
-    if (!e) {
-        credit_drop(w->setup.credit);
-        return;
-    }
-    e->mail.kind = MAIL_EVENT;
-    control_frame_init(&e->frame);
-    event_put(&e->frame, event, w->setup.index);
-    mailbox_post(w->setup.home, &e->mail);
-}
-
-void worker_event_free(struct worker_event *event)
-{
-    term_out_free(&event->frame);
-    free(event);
+    news_add(&w->news, event, uv_now(&w->loop));
 }
 
 static void io_hand_over(struct turn_io *io, unsigned worker, const struct turn_tuple *tuple,
                          struct span packet)
 {
     struct worker *w = worker_of(io);
-    struct worker_packet *p = malloc(sizeof *p + TURN_HEADROOM + packet.len + TURN_TAILROOM);
+    struct worker_packet *p = malloc(sizeof *p + packet.len);
 
     if (!p)
         return;
@@ -142,7 +130,7 @@ static void io_hand_over(struct turn_io *io, unsigned worker, const struct turn_
     p->worker = worker;
     p->tuple = *tuple;
     p->len = packet.len;
-    memcpy(p->bytes + TURN_HEADROOM, packet.data, packet.len);
+    memcpy(p->bytes, packet.data, packet.len);
     mailbox_post(w->setup.home, &p->mail);
 }
 
@@ -228,7 +216,8 @@ static void arm(struct worker *w)
 {
     uint64_t now = uv_now(&w->loop);
     const uint64_t deadlines[] = {turn_server_deadline(w->server), streams_deadline(w->streams),
-                                  dtls_deadline(w->dtls), pipes_deadline(w->pipes)};
+                                  dtls_deadline(w->dtls), pipes_deadline(w->pipes),
+                                  news_deadline(&w->news)};
     uint64_t deadline = UINT64_MAX;
 
     for (size_t i = 0; i < sizeof deadlines / sizeof *deadlines; i++)
@@ -256,6 +245,8 @@ static void on_timer(uv_timer_t *timer)
     streams_expire(w->streams);
     dtls_expire(w->dtls);
     pipes_expire(w->pipes);
+    if (news_deadline(&w->news) <= uv_now(&w->loop))
+        news_post(&w->news);
     flush(w);
 }
 
@@ -347,15 +338,17 @@ static void (*const jobs[JOB_KINDS])(struct worker *w, struct job *job) = {
     [JOB_KILL] = job_kill,           [JOB_DRAIN] = job_drain, [JOB_STOP] = job_stop,
 };
 
+/* What happened before the answer is told before it. */
 static void job_done(struct worker *w, struct job *job)
 {
+    news_post(&w->news);
     job->mail.kind = MAIL_JOB_DONE;
     mailbox_post(w->setup.home, &job->mail);
 }
 
 static void take_packet(struct worker *w, struct worker_packet *p)
 {
-    struct turn_packet packet = {.data = p->bytes + TURN_HEADROOM, .len = p->len};
+    struct turn_packet packet = {.data = p->bytes, .len = p->len};
 
     turn_server_handed(w->server, &p->tuple, &packet, now_of(&w->loop));
     udp_flush(w->udp); /* what is to be sent may lie in it */
@@ -450,6 +443,8 @@ struct worker *worker_new(const struct worker_setup *setup)
     w->io.ops = &ops;
     w->exit.send = send_parcel;
     w->setup = *setup;
+    w->news = (struct news){
+        .to = setup->home, .credit = setup->credit, .worker = setup->index, .kind = MAIL_NEWS};
     w->armed = UINT64_MAX;
     w->pool.used = sizeof w->pool.bytes;
     if (uv_loop_init(&w->loop) != 0) {

@@ -7,8 +7,8 @@
 #define CT_RELAY_WORKER_H
 
 #include "core/turn_server.h"
-#include "relay/credit.h"
 #include "relay/mailbox.h"
+#include "relay/news.h"
 #include "relay/stream.h"
 #include "relay/term.h"
 
@@ -19,7 +19,7 @@ enum {
 /* What the main thread's mailbox receives from workers. */
 enum worker_mail {
     MAIL_JOB_DONE,
-    MAIL_EVENT,
+    MAIL_NEWS,
     MAIL_PACKET,
     MAIL_CONNECTION /* a parcel */
 };
@@ -30,13 +30,7 @@ struct worker_packet {
     unsigned worker;
     struct turn_tuple tuple;
     size_t len;
-    uint8_t bytes[]; /* head- and tailroom included */
-};
-
-/* An event's frame, to be freed by the receiver with worker_event_free(). */
-struct worker_event {
-    struct mail mail;
-    struct term_out frame;
+    uint8_t bytes[];
 };
 
 enum job_kind {
@@ -112,7 +106,5 @@ void worker_post_parcel(struct worker *w, struct parcel *parcel);
  * NULL is fine.
  */
 void worker_free(struct worker *w);
-
-void worker_event_free(struct worker_event *event);
 
 #endif

@@ -181,4 +181,25 @@ bool got_indication(const struct client *c, const char *peer, const char *payloa
 /* The last datagram to a peer. */
 bool peer_got(const struct client *c, const char *peer, const char *payload);
 
+/* ---- TCP allocations (engine_tcp.c) ---- */
+
+/* Allocate with TCP, these attributes or this one too; 0 or the error code. */
+int tcp_allocate(struct client *c, const struct attrs *more);
+int tcp_allocate_and(struct client *c, uint16_t type, const char *value, size_t len);
+/* The error of a Connect request; NO_REPLY while it is under way. */
+int tcp_connect(struct client *c, const char *to);
+/* Ends that attempt as the system would: what the client is told. */
+int tcp_connected(struct client *c, struct turn_pipe *pipe, bool ok);
+/* Both, successfully: the CONNECTION-ID. */
+uint32_t tcp_opened(struct client *c, const char *to);
+int tcp_bind(struct client *c, uint32_t id);
+/* A peer connects to the client's relayed address: the pipe, or NULL when it is refused. */
+struct turn_pipe *tcp_accepted(const struct client *c, const char *from);
+
+uint32_t tcp_id(const struct stun_msg *m);
+/* The open pipe with this peer; NULL: none. */
+struct turn_pipe *tcp_pipe_to(struct engine *e, const char *to);
+/* The last message to a client; it must be to this one. */
+struct span tcp_last(const struct client *c);
+
 #endif

@@ -20,121 +20,17 @@ static struct client over(enum turn_transport transport, const char *address, co
     return c;
 }
 
-static int allocate_with(struct client *c, const struct attrs *more)
-{
-    struct attrs a;
-    attrs_init(&a);
-    attrs_u32(&a, STUN_ATTR_REQUESTED_TRANSPORT, 6u << 24);
-    if (more)
-        wbuf_bytes(&a.w, more->bytes + STUN_HEADER_SIZE, more->w.pos - STUN_HEADER_SIZE);
-    client_new_tid(c);
-    int code = client_request(c, STUN_ALLOCATE, &a);
-    if (code == 0)
-        CHECK_EQ(stun_msg_addr(&c->msg, STUN_ID_XOR_RELAYED_ADDRESS, &c->relayed), CT_OK);
-    return code;
-}
-
-static int allocate_and(struct client *c, uint16_t type, const char *value, size_t len)
-{
-    struct attrs more;
-    attrs_init(&more);
-    attrs_bytes(&more, type, value, len);
-    return allocate_with(c, &more);
-}
-
 /* A client with a TCP allocation. */
 static struct client allocated(const char *address, const char *user)
 {
     struct client c = over(TURN_TCP, address, user);
-    CHECK_EQ(allocate_with(&c, NULL), 0);
+    CHECK_EQ(tcp_allocate(&c, NULL), 0);
     return c;
 }
 
 static struct client alice(void)
 {
     return allocated("203.0.113.7:5000", "alice");
-}
-
-/* The error of a Connect request; NO_REPLY while it is under way. */
-static int connect_to(struct client *c, const char *to)
-{
-    struct attrs a;
-    attrs_init(&a);
-    client_new_tid(c);
-    attrs_peer(&a, c, to);
-    return client_request(c, STUN_CONNECT, &a);
-}
-
-static uint32_t id_of(const struct stun_msg *m)
-{
-    uint32_t id = 0;
-    CHECK_EQ(stun_msg_u32(m, STUN_ID_CONNECTION_ID, &id), CT_OK);
-    return id;
-}
-
-static struct turn_pipe *pipe_to(const char *to)
-{
-    struct addr at = addr_of(to);
-    for (size_t i = 0; i < ENGINE_TCP_MAX; i++)
-        if (e.pipes[i].open && addr_eq(&e.pipes[i].to, &at))
-            return &e.pipes[i];
-    return NULL;
-}
-
-/* The last message to a client; it must be to this one. */
-static struct span last_to(const struct client *c)
-{
-    const struct sent *s = &e.to_client[(e.to_clients - 1) % ENGINE_OUT_MAX];
-    CHECK(e.to_clients > 0 && memcmp(&s->tuple, &c->tuple, sizeof c->tuple) == 0);
-    return span_of(s->bytes, s->len);
-}
-
-/* Ends the attempt as the system would; the answer to the client. */
-static int connected(struct client *c, struct turn_pipe *pipe, bool ok)
-{
-    size_t before = e.to_clients;
-    pipe->open = ok;
-    turn_server_connected(e.server, pipe->tcp, ok, e.now);
-    CHECK_EQ(e.to_clients, before + 1);
-    return client_read(c, last_to(c));
-}
-
-/* A connection that waits to be bound; its CONNECTION-ID. */
-static uint32_t opened(struct client *c, const char *to)
-{
-    CHECK_EQ(connect_to(c, to), NO_REPLY);
-    CHECK_EQ(connected(c, pipe_to(to), true), 0);
-    return id_of(&c->msg);
-}
-
-static int bind_to(struct client *c, uint32_t id)
-{
-    struct attrs a;
-    attrs_init(&a);
-    attrs_u32(&a, STUN_ATTR_CONNECTION_ID, id);
-    client_new_tid(c);
-    return client_request(c, STUN_CONNECTION_BIND, &a);
-}
-
-/* A peer connects to the client's relayed address: the pipe, or NULL when it is refused. */
-static struct turn_pipe *accepted(const struct client *c, const char *from)
-{
-    struct addr at = addr_of(from);
-    for (size_t i = 0; i < ENGINE_TCP_MAX; i++) {
-        const struct turn_acceptor *a = &e.acceptors[i];
-        if (!a->open || a->at.port != c->relayed.port || a->at.family != c->relayed.family)
-            continue;
-        size_t free = 0;
-        while (e.pipes[free].open)
-            free++;
-        struct turn_pipe *pipe = &e.pipes[free];
-        *pipe = (struct turn_pipe){.from = a->at, .to = at, .open = true};
-        pipe->tcp = turn_server_accepted(e.server, a->alloc, &at, pipe, e.now);
-        pipe->open = pipe->tcp != TURN_TCP_NONE;
-        return pipe->open ? pipe : NULL;
-    }
-    CHECK(!"nobody listens");
-    return NULL;
 }
 
 /* Another connection of the same client. */
@@ -156,14 +52,14 @@ static void test_bad_requests(void)
     struct client tcp = over(TURN_TCP, "203.0.113.7:5000", "alice");
     struct client udp = over(TURN_UDP, "203.0.113.7:5001", "alice");
     struct client dtls = over(TURN_DTLS, "203.0.113.7:5002", "alice");
-    CHECK_EQ(allocate_with(&udp, NULL), 400);
-    CHECK_EQ(allocate_with(&dtls, NULL), 400);
-    CHECK_EQ(allocate_and(&tcp, STUN_ATTR_DONT_FRAGMENT, "", 0), 400);
-    CHECK_EQ(allocate_and(&tcp, STUN_ATTR_EVEN_PORT, "\0", 1), 400);
-    CHECK_EQ(allocate_and(&tcp, STUN_ATTR_EVEN_PORT, "\x80", 1), 400);
-    CHECK_EQ(allocate_and(&tcp, STUN_ATTR_RESERVATION_TOKEN, "12345678", 8), 400);
+    CHECK_EQ(tcp_allocate(&udp, NULL), 400);
+    CHECK_EQ(tcp_allocate(&dtls, NULL), 400);
+    CHECK_EQ(tcp_allocate_and(&tcp, STUN_ATTR_DONT_FRAGMENT, "", 0), 400);
+    CHECK_EQ(tcp_allocate_and(&tcp, STUN_ATTR_EVEN_PORT, "\0", 1), 400);
+    CHECK_EQ(tcp_allocate_and(&tcp, STUN_ATTR_EVEN_PORT, "\x80", 1), 400);
+    CHECK_EQ(tcp_allocate_and(&tcp, STUN_ATTR_RESERVATION_TOKEN, "12345678", 8), 400);
     CHECK_EQ(engine_open_acceptors(&e), 0);
-    CHECK_EQ(allocate_with(&tcp, NULL), 0);
+    CHECK_EQ(tcp_allocate(&tcp, NULL), 0);
     engine_stop(&e);
 }
 
@@ -173,7 +69,7 @@ static void test_turned_off(void)
     e.config.tcp_allocations = false;
     engine_start(&e);
     struct client tcp = over(TURN_TCP, "203.0.113.7:5000", "alice");
-    CHECK_EQ(allocate_with(&tcp, NULL), 442);
+    CHECK_EQ(tcp_allocate(&tcp, NULL), 442);
     engine_stop(&e);
 }
 
@@ -182,7 +78,7 @@ static void test_allocate(void)
 {
     begin();
     struct client c = alice(), tls = over(TURN_TLS, "203.0.113.8:1", "bob");
-    CHECK_EQ(allocate_with(&tls, NULL), 0);
+    CHECK_EQ(tcp_allocate(&tls, NULL), 0);
     CHECK(!stun_msg_has(&c.msg, STUN_ID_RESERVATION_TOKEN));
     CHECK_EQ(engine_open_acceptors(&e), 2);
     CHECK_EQ(engine_open_relays(&e), 0);
@@ -206,9 +102,9 @@ static void test_ports(void)
     struct client third = over(TURN_TCP, "203.0.113.9:1", "carol");
     CHECK_EQ(client_allocate(&udp), 0);
     CHECK_EQ(udp.relayed.port, tcp.relayed.port);
-    CHECK_EQ(allocate_with(&third, NULL), 508);
+    CHECK_EQ(tcp_allocate(&third, NULL), 508);
     CHECK_EQ(client_refresh(&tcp, 0), 0);
-    CHECK_EQ(allocate_with(&third, NULL), 0);
+    CHECK_EQ(tcp_allocate(&third, NULL), 0);
     engine_stop(&e);
     engine_init(&e);
     e.config.port_min = 50000;
@@ -216,7 +112,7 @@ static void test_ports(void)
     e.busy_ports[0] = 50000;
     engine_start(&e);
     third = over(TURN_TCP, "203.0.113.9:1", "carol");
-    CHECK_EQ(allocate_with(&third, NULL), 0);
+    CHECK_EQ(tcp_allocate(&third, NULL), 0);
     CHECK_EQ(third.relayed.port, 50001);
     engine_stop(&e);
 }
@@ -227,16 +123,16 @@ static void test_families(void)
     begin();
     struct client six = over(TURN_TCP, "203.0.113.7:5000", "alice");
     struct client both = over(TURN_TCP, "203.0.113.7:5001", "alice");
-    CHECK_EQ(allocate_and(&six, STUN_ATTR_REQUESTED_ADDRESS_FAMILY, "\2\0\0\0", 4), 0);
+    CHECK_EQ(tcp_allocate_and(&six, STUN_ATTR_REQUESTED_ADDRESS_FAMILY, "\2\0\0\0", 4), 0);
     CHECK_EQ(six.relayed.family, ADDR_V6);
-    CHECK_EQ(connect_to(&six, peer), 443);
+    CHECK_EQ(tcp_connect(&six, peer), 443);
     CHECK_EQ(client_permit(&six, peer), 443);
-    CHECK_EQ(connect_to(&six, "[2001:db8:1::1]:5"), NO_REPLY);
-    CHECK_EQ(allocate_and(&both, STUN_ATTR_ADDITIONAL_ADDRESS_FAMILY, "\2\0\0\0", 4), 0);
+    CHECK_EQ(tcp_connect(&six, "[2001:db8:1::1]:5"), NO_REPLY);
+    CHECK_EQ(tcp_allocate_and(&both, STUN_ATTR_ADDITIONAL_ADDRESS_FAMILY, "\2\0\0\0", 4), 0);
     CHECK_EQ(engine_open_acceptors(&e), 3);
-    CHECK_EQ(connect_to(&both, peer), NO_REPLY);
-    CHECK_EQ(connect_to(&both, "[2001:db8:1::2]:5"), NO_REPLY);
-    CHECK_EQ(pipe_to("[2001:db8:1::2]:5")->from.family, ADDR_V6);
+    CHECK_EQ(tcp_connect(&both, peer), NO_REPLY);
+    CHECK_EQ(tcp_connect(&both, "[2001:db8:1::2]:5"), NO_REPLY);
+    CHECK_EQ(tcp_pipe_to(&e, "[2001:db8:1::2]:5")->from.family, ADDR_V6);
     /* one of the two goes, with its connections */
     struct attrs a;
     attrs_init(&a);
@@ -244,7 +140,7 @@ static void test_families(void)
     attrs_bytes(&a, STUN_ATTR_REQUESTED_ADDRESS_FAMILY, "\1\0\0\0", 4);
     client_new_tid(&both);
     CHECK_EQ(client_request(&both, STUN_REFRESH, &a), 0);
-    CHECK(!pipe_to(peer) && pipe_to("[2001:db8:1::2]:5"));
+    CHECK(!tcp_pipe_to(&e, peer) && tcp_pipe_to(&e, "[2001:db8:1::2]:5"));
     engine_stop(&e);
 }
 
@@ -259,7 +155,7 @@ static void test_no_datagrams(void)
     client_channel_data(&c, 0x4000, "hello");
     CHECK_EQ(e.to_peers, 0);
     CHECK_EQ(engine_counter(&e, TURN_N_DROP_UNEXPECTED), 2);
-    CHECK_EQ(allocate_and(&c, STUN_ATTR_MOBILITY_TICKET, "", 0), 437);
+    CHECK_EQ(tcp_allocate_and(&c, STUN_ATTR_MOBILITY_TICKET, "", 0), 437);
     engine_stop(&e);
 }
 
@@ -270,7 +166,7 @@ static void test_no_mobility(void)
     e.config.mobility = true;
     engine_start(&e);
     struct client c = over(TURN_TCP, "203.0.113.7:5000", "alice");
-    CHECK_EQ(allocate_and(&c, STUN_ATTR_MOBILITY_TICKET, "", 0), 405);
+    CHECK_EQ(tcp_allocate_and(&c, STUN_ATTR_MOBILITY_TICKET, "", 0), 405);
     engine_stop(&e);
 }
 
@@ -282,9 +178,9 @@ static void test_bad_connects(void)
     begin();
     struct client c = alice(), none = over(TURN_TCP, "203.0.113.8:1", "bob");
     struct client udp = client_at(&e, "203.0.113.7:5000", "alice");
-    CHECK_EQ(connect_to(&none, peer), 437);
+    CHECK_EQ(tcp_connect(&none, peer), 437);
     CHECK_EQ(client_allocate(&udp), 0);
-    CHECK_EQ(connect_to(&udp, peer), 403);
+    CHECK_EQ(tcp_connect(&udp, peer), 403);
     struct attrs a;
     attrs_init(&a);
     client_new_tid(&c);
@@ -292,15 +188,15 @@ static void test_bad_connects(void)
     attrs_bytes(&a, STUN_ATTR_XOR_PEER_ADDRESS, "\0\1\2", 3);
     client_new_tid(&c);
     CHECK_EQ(client_request(&c, STUN_CONNECT, &a), 400);
-    CHECK_EQ(connect_to(&c, "198.51.100.1:0"), 400);
-    CHECK_EQ(connect_to(&c, "127.0.0.1:80"), 403);
-    CHECK_EQ(connect_to(&c, "10.0.0.1:80"), 403);
-    CHECK_EQ(connect_to(&c, "[2001:db8:1::1]:80"), 443);
+    CHECK_EQ(tcp_connect(&c, "198.51.100.1:0"), 400);
+    CHECK_EQ(tcp_connect(&c, "127.0.0.1:80"), 403);
+    CHECK_EQ(tcp_connect(&c, "10.0.0.1:80"), 403);
+    CHECK_EQ(tcp_connect(&c, "[2001:db8:1::1]:80"), 443);
     CHECK_EQ(e.forbidden, 2);
     CHECK_EQ(engine_open_pipes(&e), 0);
     /* another user on the same connection */
     struct client other = over(TURN_TCP, "203.0.113.7:5000", "mallory");
-    CHECK_EQ(connect_to(&other, peer), 441);
+    CHECK_EQ(tcp_connect(&other, peer), 441);
     engine_stop(&e);
 }
 
@@ -311,15 +207,15 @@ static void test_own_addresses(void)
     struct client c = alice(), d = allocated("203.0.113.9:1", "bob");
     struct client udp = client_at(&e, "203.0.113.10:1", "carol");
     char text[ADDR_TEXT_MAX];
-    CHECK_EQ(connect_to(&c, "192.0.2.1:3478"), 403);
-    CHECK_EQ(connect_to(&c, "192.0.2.1:22"), 403);
+    CHECK_EQ(tcp_connect(&c, "192.0.2.1:3478"), 403);
+    CHECK_EQ(tcp_connect(&c, "192.0.2.1:22"), 403);
     addr_format(&c.relayed, text);
-    CHECK_EQ(connect_to(&c, text), 403);
+    CHECK_EQ(tcp_connect(&c, text), 403);
     CHECK_EQ(client_allocate(&udp), 0);
     addr_format(&udp.relayed, text);
-    CHECK_EQ(connect_to(&c, text), udp.relayed.port == d.relayed.port ? NO_REPLY : 403);
+    CHECK_EQ(tcp_connect(&c, text), udp.relayed.port == d.relayed.port ? NO_REPLY : 403);
     addr_format(&d.relayed, text);
-    CHECK_EQ(connect_to(&c, text), NO_REPLY);
+    CHECK_EQ(tcp_connect(&c, text), NO_REPLY);
     engine_stop(&e);
 }
 
@@ -333,20 +229,20 @@ static void test_nat(void)
     char text[ADDR_TEXT_MAX], inner[ADDR_TEXT_MAX];
     addr_format(&d.relayed, text);
     CHECK(strncmp(text, "192.0.2.1:", 10) == 0);
-    CHECK_EQ(connect_to(&c, text), NO_REPLY);
+    CHECK_EQ(tcp_connect(&c, text), NO_REPLY);
     snprintf(inner, sizeof inner, "10.0.0.1:%u", d.relayed.port);
-    CHECK(pipe_to(inner) != NULL);
+    CHECK(tcp_pipe_to(&e, inner) != NULL);
     CHECK_EQ(client_permit(&d, "192.0.2.1:0"), 0);
     snprintf(inner, sizeof inner, "10.0.0.1:%u", c.relayed.port);
-    CHECK(accepted(&d, inner) != NULL);
+    CHECK(tcp_accepted(&d, inner) != NULL);
     struct stun_msg m;
     struct addr from;
-    struct span s = last_to(&d);
+    struct span s = tcp_last(&d);
     CHECK_EQ(stun_msg_decode(&m, s.data, s.len, NULL), CT_OK);
     CHECK_EQ(stun_msg_addr(&m, STUN_ID_XOR_PEER_ADDRESS, &from), CT_OK);
     CHECK(addr_eq(&from, &c.relayed));
     /* what else connects from there is no peer */
-    CHECK(accepted(&d, "10.0.0.1:22") == NULL);
+    CHECK(tcp_accepted(&d, "10.0.0.1:22") == NULL);
     engine_stop(&e);
 }
 
@@ -355,15 +251,15 @@ static void test_connect(void)
 {
     begin();
     struct client c = alice();
-    CHECK_EQ(connect_to(&c, peer), NO_REPLY);
-    struct turn_pipe *pipe = pipe_to(peer);
+    CHECK_EQ(tcp_connect(&c, peer), NO_REPLY);
+    struct turn_pipe *pipe = tcp_pipe_to(&e, peer);
     CHECK(addr_eq(&pipe->from, &c.relayed));
-    CHECK_EQ(connected(&c, pipe, true), 0);
+    CHECK_EQ(tcp_connected(&c, pipe, true), 0);
     CHECK(stun_msg_has(&c.msg, STUN_ID_MESSAGE_INTEGRITY));
     CHECK(stun_msg_has(&c.msg, STUN_ID_FINGERPRINT));
     CHECK_EQ(stun_msg_bytes(&c.msg, STUN_ID_CONNECTION_ID).len, 4);
-    uint32_t first = id_of(&c.msg);
-    CHECK(opened(&c, "198.51.100.1:8") != first);
+    uint32_t first = tcp_id(&c.msg);
+    CHECK(tcp_opened(&c, "198.51.100.1:8") != first);
     CHECK_EQ(engine_counter(&e, TURN_N_TCP_CONNECTED), 2);
     engine_stop(&e);
 }
@@ -375,7 +271,7 @@ static void test_unique_ids(void)
     begin();
     struct client c = alice();
     for (size_t i = 0; i < sizeof seen / sizeof *seen; i++) {
-        seen[i] = opened(&c, peer);
+        seen[i] = tcp_opened(&c, peer);
         for (size_t k = 0; k < i; k++)
             CHECK(seen[k] != seen[i]);
         engine_pass(&e, 1);
@@ -395,22 +291,22 @@ static void test_exists(void)
 {
     begin();
     struct client c = alice(), d = data_client("alice");
-    CHECK_EQ(connect_to(&c, peer), NO_REPLY);
+    CHECK_EQ(tcp_connect(&c, peer), NO_REPLY);
     struct client again = c;
-    CHECK_EQ(connect_to(&again, peer), 446);
-    CHECK_EQ(connected(&c, pipe_to(peer), true), 0);
-    uint32_t id = id_of(&c.msg);
-    CHECK_EQ(connect_to(&again, peer), 446);
-    CHECK_EQ(bind_to(&d, id), 0);
-    CHECK_EQ(connect_to(&again, peer), 446);
-    CHECK_EQ(connect_to(&c, "198.51.100.1:8"), NO_REPLY);
+    CHECK_EQ(tcp_connect(&again, peer), 446);
+    CHECK_EQ(tcp_connected(&c, tcp_pipe_to(&e, peer), true), 0);
+    uint32_t id = tcp_id(&c.msg);
+    CHECK_EQ(tcp_connect(&again, peer), 446);
+    CHECK_EQ(tcp_bind(&d, id), 0);
+    CHECK_EQ(tcp_connect(&again, peer), 446);
+    CHECK_EQ(tcp_connect(&c, "198.51.100.1:8"), NO_REPLY);
     /* when it is over it may be made again, and so may one by another allocation */
-    struct turn_pipe *pipe = pipe_to(peer);
+    struct turn_pipe *pipe = tcp_pipe_to(&e, peer);
     pipe->open = false;
     turn_server_tcp_gone(e.server, pipe->tcp);
-    CHECK_EQ(connect_to(&again, peer), NO_REPLY);
+    CHECK_EQ(tcp_connect(&again, peer), NO_REPLY);
     struct client other = allocated("203.0.113.9:1", "bob");
-    CHECK_EQ(connect_to(&other, peer), NO_REPLY);
+    CHECK_EQ(tcp_connect(&other, peer), NO_REPLY);
     engine_stop(&e);
 }
 
@@ -420,23 +316,23 @@ static void test_failure(void)
     begin();
     struct client c = alice();
     e.tcp_fails = CT_ESYS;
-    CHECK_EQ(connect_to(&c, peer), 447);
+    CHECK_EQ(tcp_connect(&c, peer), 447);
     e.tcp_fails = CT_ENOSPACE;
-    CHECK_EQ(connect_to(&c, peer), 508);
+    CHECK_EQ(tcp_connect(&c, peer), 508);
     e.tcp_fails = CT_OK;
-    CHECK_EQ(connect_to(&c, peer), NO_REPLY);
-    CHECK_EQ(connected(&c, pipe_to(peer), false), 447);
-    CHECK_EQ(connect_to(&c, peer), NO_REPLY);
+    CHECK_EQ(tcp_connect(&c, peer), NO_REPLY);
+    CHECK_EQ(tcp_connected(&c, tcp_pipe_to(&e, peer), false), 447);
+    CHECK_EQ(tcp_connect(&c, peer), NO_REPLY);
     size_t before = e.to_clients;
     engine_pass(&e, TURN_TCP_CONNECT_MS - 1);
     CHECK_EQ(e.to_clients, before);
-    CHECK(pipe_to(peer) != NULL);
+    CHECK(tcp_pipe_to(&e, peer) != NULL);
     engine_pass(&e, 2000);
     CHECK_EQ(e.to_clients, before + 1);
-    CHECK_EQ(client_read(&c, last_to(&c)), 447);
-    CHECK(pipe_to(peer) == NULL);
+    CHECK_EQ(client_read(&c, tcp_last(&c)), 447);
+    CHECK(tcp_pipe_to(&e, peer) == NULL);
     CHECK_EQ(engine_counter(&e, TURN_N_TCP_FAILED), 3);
-    CHECK_EQ(connect_to(&c, peer), NO_REPLY);
+    CHECK_EQ(tcp_connect(&c, peer), NO_REPLY);
     engine_stop(&e);
 }
 
@@ -446,17 +342,17 @@ static void test_answer_of_its_own(void)
     begin();
     struct client c = alice(), sha = c;
     sha.integrity = STUN_INTEGRITY_SHA256;
-    CHECK_EQ(connect_to(&sha, peer), NO_REPLY);
-    struct turn_pipe *pipe = pipe_to(peer);
+    CHECK_EQ(tcp_connect(&sha, peer), NO_REPLY);
+    struct turn_pipe *pipe = tcp_pipe_to(&e, peer);
     c.fingerprint = false;
-    CHECK_EQ(connect_to(&c, "198.51.100.1:8"), NO_REPLY);
+    CHECK_EQ(tcp_connect(&c, "198.51.100.1:8"), NO_REPLY);
     CHECK_EQ(client_refresh(&c, 600), 0);
     struct client plain = c;
-    CHECK_EQ(connected(&sha, pipe, true), 0);
+    CHECK_EQ(tcp_connected(&sha, pipe, true), 0);
     CHECK(stun_msg_has(&sha.msg, STUN_ID_MESSAGE_INTEGRITY_SHA256));
     CHECK(stun_msg_has(&sha.msg, STUN_ID_FINGERPRINT));
-    CHECK_EQ(connect_to(&plain, "198.51.100.1:9"), NO_REPLY);
-    CHECK_EQ(connected(&plain, pipe_to("198.51.100.1:9"), true), 0);
+    CHECK_EQ(tcp_connect(&plain, "198.51.100.1:9"), NO_REPLY);
+    CHECK_EQ(tcp_connected(&plain, tcp_pipe_to(&e, "198.51.100.1:9"), true), 0);
     CHECK(!stun_msg_has(&plain.msg, STUN_ID_FINGERPRINT));
     CHECK(stun_msg_has(&plain.msg, STUN_ID_MESSAGE_INTEGRITY));
     engine_stop(&e);
@@ -471,11 +367,11 @@ static void test_bad_binds(void)
     struct client c = alice(), d = data_client("alice"), mallory = data_client("mallory");
     struct client udp = client_at(&e, "203.0.113.7:6000", "alice");
     struct client dtls = over(TURN_DTLS, "203.0.113.7:6000", "alice");
-    uint32_t id = opened(&c, peer);
-    CHECK_EQ(bind_to(&udp, id), 400);
-    CHECK_EQ(bind_to(&dtls, id), 400);
-    CHECK_EQ(bind_to(&d, id + 1), 400);
-    CHECK_EQ(bind_to(&d, id ^ 1u << 31), 400); /* a worker that is not there */
+    uint32_t id = tcp_opened(&c, peer);
+    CHECK_EQ(tcp_bind(&udp, id), 400);
+    CHECK_EQ(tcp_bind(&dtls, id), 400);
+    CHECK_EQ(tcp_bind(&d, id + 1), 400);
+    CHECK_EQ(tcp_bind(&d, id ^ 1u << 31), 400); /* a worker that is not there */
     client_new_tid(&d);
     CHECK_EQ(client_request(&d, STUN_CONNECTION_BIND, NULL), 400);
     struct attrs a;
@@ -483,8 +379,8 @@ static void test_bad_binds(void)
     attrs_bytes(&a, STUN_ATTR_CONNECTION_ID, "\1\2\3", 3);
     client_new_tid(&d);
     CHECK_EQ(client_request(&d, STUN_CONNECTION_BIND, &a), 400);
-    CHECK_EQ(bind_to(&mallory, id), 441);
-    CHECK_EQ(bind_to(&c, id), 400); /* the control connection itself */
+    CHECK_EQ(tcp_bind(&mallory, id), 441);
+    CHECK_EQ(tcp_bind(&c, id), 400); /* the control connection itself */
     struct client stranger = data_client("alice");
     attrs_init(&a);
     attrs_u32(&a, STUN_ATTR_CONNECTION_ID, id);
@@ -494,10 +390,10 @@ static void test_bad_binds(void)
     client_learn(&stranger);
     CHECK_EQ(client_send_request(&stranger, STUN_CONNECTION_BIND, &a), 401);
     CHECK_EQ(engine_open_pipes(&e), 1);
-    CHECK(!pipe_to(peer)->joined);
-    CHECK_EQ(bind_to(&d, id), 0);
+    CHECK(!tcp_pipe_to(&e, peer)->joined);
+    CHECK_EQ(tcp_bind(&d, id), 0);
     struct client late = data_client("alice");
-    CHECK_EQ(bind_to(&late, id), 400);
+    CHECK_EQ(tcp_bind(&late, id), 400);
     engine_stop(&e);
 }
 
@@ -506,11 +402,11 @@ static void test_bind(void)
 {
     begin();
     struct client c = alice(), d = data_client("alice");
-    CHECK_EQ(connect_to(&c, peer), NO_REPLY);
-    struct turn_pipe *pipe = pipe_to(peer);
-    CHECK_EQ(connected(&c, pipe, true), 0);
+    CHECK_EQ(tcp_connect(&c, peer), NO_REPLY);
+    struct turn_pipe *pipe = tcp_pipe_to(&e, peer);
+    CHECK_EQ(tcp_connected(&c, pipe, true), 0);
     CHECK(!pipe->joined);
-    CHECK_EQ(bind_to(&d, id_of(&c.msg)), 0);
+    CHECK_EQ(tcp_bind(&d, tcp_id(&c.msg)), 0);
     CHECK(pipe->joined && memcmp(&pipe->client, &d.tuple, sizeof d.tuple) == 0);
     turn_server_tcp_moved(e.server, pipe->tcp, 1000, 0);
     turn_server_tcp_moved(e.server, pipe->tcp, 1, 30);
@@ -531,15 +427,15 @@ static void test_unbound(void)
     begin();
     struct client c = alice(), d = data_client("alice");
     CHECK_EQ(client_permit(&c, peer), 0);
-    uint32_t out = opened(&c, "198.51.100.1:9");
-    CHECK(accepted(&c, peer) != NULL);
+    uint32_t out = tcp_opened(&c, "198.51.100.1:9");
+    CHECK(tcp_accepted(&c, peer) != NULL);
     engine_pass(&e, TURN_TCP_BIND_MS - 1);
     CHECK_EQ(engine_open_pipes(&e), 2);
     engine_pass(&e, 2000);
     CHECK_EQ(engine_open_pipes(&e), 0);
     CHECK_EQ(engine_counter(&e, TURN_N_TCP_UNBOUND), 2);
-    CHECK_EQ(bind_to(&d, out), 400);
-    CHECK_EQ(connect_to(&c, peer), NO_REPLY);
+    CHECK_EQ(tcp_bind(&d, out), 400);
+    CHECK_EQ(tcp_connect(&c, peer), NO_REPLY);
     engine_stop(&e);
 }
 
@@ -548,13 +444,13 @@ static void test_rotated_secret(void)
 {
     begin();
     struct client c = alice(), d = c;
-    uint32_t id = opened(&c, peer);
+    uint32_t id = tcp_opened(&c, peer);
     struct turn_config next = e.config;
     next.secrets[0] = (struct turn_secret){.bytes = "south", .len = 5};
     turn_server_configure(e.server, &next);
     d.tuple.client.port++;
     d.nonce[0] = 0;
-    CHECK_EQ(bind_to(&d, id), 0);
+    CHECK_EQ(tcp_bind(&d, id), 0);
     engine_stop(&e);
 }
 
@@ -567,7 +463,7 @@ static void test_same_nonce(void)
     other.tuple.client.port += 2;
     struct attrs a;
     attrs_init(&a);
-    attrs_u32(&a, STUN_ATTR_CONNECTION_ID, opened(&c, peer));
+    attrs_u32(&a, STUN_ATTR_CONNECTION_ID, tcp_opened(&c, peer));
     client_new_tid(&d);
     CHECK_EQ(client_send_request(&d, STUN_CONNECTION_BIND, &a), 0);
     client_new_tid(&other);
@@ -592,7 +488,7 @@ static void test_other_worker(void)
     engine_start(&one);
     struct client c = over(TURN_TCP, "203.0.113.7:5000", "alice"), d = data_client("alice");
     c.e = &one;
-    CHECK_EQ(allocate_with(&c, NULL), 0);
+    CHECK_EQ(tcp_allocate(&c, NULL), 0);
     struct attrs a;
     attrs_init(&a);
     client_new_tid(&c);
@@ -602,10 +498,10 @@ static void test_other_worker(void)
     turn_server_connected(one.server, one.pipes[0].tcp, true, one.now);
     const struct sent *s = &one.to_client[(one.to_clients - 1) % ENGINE_OUT_MAX];
     CHECK_EQ(client_read(&c, span_of(s->bytes, s->len)), 0);
-    uint32_t id = id_of(&c.msg);
+    uint32_t id = tcp_id(&c.msg);
     CHECK_EQ(id >> 26, 63);
     /* the challenge is anybody's, the authenticated request is not */
-    CHECK_EQ(bind_to(&d, id), NO_REPLY);
+    CHECK_EQ(tcp_bind(&d, id), NO_REPLY);
     CHECK_EQ(e.tcp_away, 1);
     CHECK_EQ(e.moved_to, 63);
     CHECK(memcmp(&e.moved, &d.tuple, sizeof d.tuple) == 0);
@@ -626,28 +522,28 @@ static void test_attempt(void)
     begin();
     struct client c = alice(), d = data_client("alice");
     size_t before = e.to_clients;
-    CHECK(accepted(&c, peer) == NULL);
+    CHECK(tcp_accepted(&c, peer) == NULL);
     CHECK_EQ(e.to_clients, before);
     CHECK_EQ(engine_counter(&e, TURN_N_TCP_REFUSED), 1);
     CHECK_EQ(client_permit(&c, "198.51.100.1:0"), 0);
-    CHECK(accepted(&c, "198.51.100.2:7") == NULL);
+    CHECK(tcp_accepted(&c, "198.51.100.2:7") == NULL);
     before = e.to_clients;
-    struct turn_pipe *pipe = accepted(&c, peer);
+    struct turn_pipe *pipe = tcp_accepted(&c, peer);
     CHECK(pipe != NULL);
     CHECK_EQ(e.to_clients, before + 1);
     struct stun_msg m;
-    struct span s = last_to(&c);
+    struct span s = tcp_last(&c);
     struct addr from, want = addr_of(peer);
     CHECK_EQ(stun_msg_decode(&m, s.data, s.len, NULL), CT_OK);
     CHECK_EQ(m.type, 0x001C);
     CHECK_EQ(stun_msg_addr(&m, STUN_ID_XOR_PEER_ADDRESS, &from), CT_OK);
     CHECK(addr_eq(&from, &want));
-    CHECK_EQ(bind_to(&d, id_of(&m)), 0);
+    CHECK_EQ(tcp_bind(&d, tcp_id(&m)), 0);
     CHECK(pipe->joined);
     /* as good as one of our own making */
-    CHECK_EQ(connect_to(&c, peer), 446);
+    CHECK_EQ(tcp_connect(&c, peer), 446);
     engine_pass(&e, 301 * 1000);
-    CHECK(accepted(&c, "198.51.100.1:8") == NULL); /* the permission is over */
+    CHECK(tcp_accepted(&c, "198.51.100.1:8") == NULL); /* the permission is over */
     CHECK(pipe->open);
     engine_stop(&e);
 }
@@ -658,8 +554,8 @@ static void test_attempt_again(void)
     begin();
     struct client c = alice();
     CHECK_EQ(client_permit(&c, peer), 0);
-    struct turn_pipe *first = accepted(&c, peer);
-    struct turn_pipe *second = accepted(&c, peer);
+    struct turn_pipe *first = tcp_accepted(&c, peer);
+    struct turn_pipe *second = tcp_accepted(&c, peer);
     CHECK(first && second && first != second);
     CHECK(!first->open && second->open);
     engine_stop(&e);
@@ -676,15 +572,15 @@ static void test_limits(void)
     struct client c = alice(), d = allocated("203.0.113.9:1", "bob");
     CHECK_EQ(client_permit(&c, peer), 0);
     CHECK_EQ(client_permit(&d, peer), 0);
-    CHECK_EQ(connect_to(&c, "198.51.100.1:1"), NO_REPLY);
-    CHECK(accepted(&c, "198.51.100.1:2") != NULL);
-    CHECK_EQ(connect_to(&c, "198.51.100.1:3"), 508);
-    CHECK(accepted(&c, "198.51.100.1:3") == NULL);
-    CHECK_EQ(connect_to(&d, "198.51.100.1:4"), NO_REPLY);
-    CHECK_EQ(connect_to(&d, "198.51.100.1:5"), 508);
-    CHECK(accepted(&d, "198.51.100.1:5") == NULL);
+    CHECK_EQ(tcp_connect(&c, "198.51.100.1:1"), NO_REPLY);
+    CHECK(tcp_accepted(&c, "198.51.100.1:2") != NULL);
+    CHECK_EQ(tcp_connect(&c, "198.51.100.1:3"), 508);
+    CHECK(tcp_accepted(&c, "198.51.100.1:3") == NULL);
+    CHECK_EQ(tcp_connect(&d, "198.51.100.1:4"), NO_REPLY);
+    CHECK_EQ(tcp_connect(&d, "198.51.100.1:5"), 508);
+    CHECK(tcp_accepted(&d, "198.51.100.1:5") == NULL);
     CHECK_EQ(client_refresh(&c, 0), 0);
-    CHECK_EQ(connect_to(&d, "198.51.100.1:5"), NO_REPLY);
+    CHECK_EQ(tcp_connect(&d, "198.51.100.1:5"), NO_REPLY);
     engine_stop(&e);
 }
 
@@ -695,9 +591,9 @@ static void test_ends(void)
         begin();
         struct client c = alice(), d = data_client("alice");
         CHECK_EQ(client_permit(&c, peer), 0);
-        CHECK_EQ(bind_to(&d, opened(&c, "198.51.100.1:1")), 0);
-        CHECK_EQ(connect_to(&c, "198.51.100.1:2"), NO_REPLY);
-        CHECK(accepted(&c, peer) != NULL);
+        CHECK_EQ(tcp_bind(&d, tcp_opened(&c, "198.51.100.1:1")), 0);
+        CHECK_EQ(tcp_connect(&c, "198.51.100.1:2"), NO_REPLY);
+        CHECK(tcp_accepted(&c, peer) != NULL);
         CHECK_EQ(engine_open_pipes(&e), 3);
         if (how == 0)
             engine_pass(&e, 601 * 1000);
@@ -718,18 +614,18 @@ static void test_policy(void)
 {
     begin();
     struct client c = alice(), d = data_client("alice");
-    CHECK_EQ(bind_to(&d, opened(&c, peer)), 0);
-    CHECK_EQ(connect_to(&c, "203.0.113.200:1"), NO_REPLY);
+    CHECK_EQ(tcp_bind(&d, tcp_opened(&c, peer)), 0);
+    CHECK_EQ(tcp_connect(&c, "203.0.113.200:1"), NO_REPLY);
     struct client other = c;
-    CHECK_EQ(connect_to(&other, "198.51.100.1:8"), NO_REPLY);
+    CHECK_EQ(tcp_connect(&other, "198.51.100.1:8"), NO_REPLY);
     struct turn_config next = e.config;
     struct addr_prefix net;
     CHECK_EQ(addr_prefix_parse("198.51.100.0/24", 15, &net), CT_OK);
     CHECK_EQ(turn_policy_add(&next.policy, &net, TURN_RULE_DENY), CT_OK);
     turn_server_configure(e.server, &next);
-    CHECK_EQ(client_read(&other, last_to(&other)), 447);
+    CHECK_EQ(client_read(&other, tcp_last(&other)), 447);
     CHECK_EQ(engine_open_pipes(&e), 1);
-    CHECK(pipe_to("203.0.113.200:1") != NULL);
+    CHECK(tcp_pipe_to(&e, "203.0.113.200:1") != NULL);
     engine_stop(&e);
 }
 
@@ -745,7 +641,7 @@ static void test_list(void)
     begin();
     struct client c = alice(), udp = client_at(&e, "203.0.113.7:5000", "alice");
     CHECK_EQ(client_allocate(&udp), 0);
-    opened(&c, peer);
+    tcp_opened(&c, peer);
     struct turn_visitor v = {count_tcp};
     turn_server_list(e.server, &v, e.now);
     engine_stop(&e);
