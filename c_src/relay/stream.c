@@ -119,10 +119,11 @@ bool streams_hand_over(struct streams *s, unsigned worker, const struct turn_tup
 
 void streams_adopt(struct streams *s, struct parcel *parcel)
 {
-    if (!s->server || !conn_adopt(s, parcel)) {
+    if (s->server && conn_adopt(s, parcel))
+        return;
+    if (s->server)
         turn_count(s->counters, TURN_N_CONN_REFUSED, 1);
-        parcel_free(parcel);
-    }
+    parcel_free(parcel);
 }
 
 void streams_flush(struct streams *s)
