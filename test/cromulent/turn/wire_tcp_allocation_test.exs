@@ -9,7 +9,7 @@ defmodule Cromulent.Turn.WireTcpAllocationTest do
   alias Cromulent.Turn.{Certificates, Client, Config, Relay, Stun}
 
   @listen ["tcp:127.0.0.1:0", "tcp:[::1]:0", "udp:127.0.0.1:0"]
-  @any_family [requested_address_family: :ipv6]
+  @ipv6 [requested_address_family: :ipv6]
 
   setup_all do: {:ok, made: Certificates.make()}
 
@@ -104,19 +104,16 @@ defmodule Cromulent.Turn.WireTcpAllocationTest do
   end
 
   describe "Connect" do
-    for transport <- [:tcp, :tls], workers <- [1, 2] do
-      @tag transport: transport, workers: workers
-      test "reaches a peer from the relayed address, over #{transport} with #{workers} workers",
-           context do
-        relay = start([workers: context.workers] ++ with_tls(context.made))
-        opts = [transport: context.transport]
+    test "reaches a peer from the relayed address, over TCP and TLS, IPv4 and IPv6", %{made: made} do
+      for workers <- [1, 2], transport <- [:tcp, :tls] do
+        relay = start([workers: workers] ++ with_tls(made))
 
         for {address, ip, attributes} <- [
               {relay.address, {127, 0, 0, 1}, []},
-              {relay.address6, {0, 0, 0, 0, 0, 0, 0, 1}, @any_family}
+              {relay.address6, {0, 0, 0, 0, 0, 0, 0, 1}, @ipv6}
             ] do
           {client, relayed} =
-            tcp_allocated(relay, [address: address, attributes: attributes] ++ opts)
+            tcp_allocated(relay, address: address, attributes: attributes, transport: transport)
 
           {listener, peer} = listen(ip)
           {data, socket, from} = joined(client, listener, peer)
