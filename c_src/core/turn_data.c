@@ -3,6 +3,7 @@
 #include "core/turn_alloc.h"
 #include "core/turn_chan.h"
 #include "core/turn_frame.h"
+#include "core/turn_meter.h"
 #include "core/turn_mobility.h"
 #include "core/turn_perm.h"
 #include "core/turn_place.h"
@@ -97,7 +98,21 @@ void turn_data_channel(struct turn_server *s, const struct turn_tuple *tuple,
         dropped(s, TURN_N_DROP_NO_PERMISSION);
         return;
     }
-    to_peer(s, a, from, &c->peer, cd.data, 0);
+    if (turn_meter_allows(s, a, TURN_UP, cd.data.len, now))
+        to_peer(s, a, from, &c->peer, cd.data, 0);
+}
+
+/*
+ * From UDP to UDP, DONT-FRAGMENT has a meaning between IPv4 and IPv4 only (RFC 8656 §13, §14); of
+ * what comes over a stream it is the only word about fragments, and holds for all (§15).
+ */
+static unsigned send_flags(const struct turn_tuple *tuple, const struct addr *peer,
+                           const struct stun_msg *msg)
+{
+    bool v4 = peer->family == ADDR_V4 && tuple->client.family == ADDR_V4;
+    bool stream = tuple->transport == TURN_TCP || tuple->transport == TURN_TLS;
+    bool counts = (v4 || stream) && stun_msg_has(msg, STUN_ID_DONT_FRAGMENT);
+    return counts ? TURN_DONT_FRAGMENT : 0;
 }
 
 void turn_data_send(struct turn_server *s, const struct turn_tuple *tuple,
@@ -118,17 +133,12 @@ void turn_data_send(struct turn_server *s, const struct turn_tuple *tuple,
         dropped(s, TURN_N_DROP_NO_PERMISSION);
         return;
     }
-    /* DONT-FRAGMENT has a meaning between IPv4 and IPv4 only, RFC 8656 §13, §14 */
-    bool v4 = peer.family == ADDR_V4 && tuple->client.family == ADDR_V4;
-    unsigned flags = v4 && stun_msg_has(msg, STUN_ID_DONT_FRAGMENT) ? TURN_DONT_FRAGMENT : 0;
-    to_peer(s, a, from, &peer, stun_msg_bytes(msg, STUN_ID_DATA), flags);
+    struct span data = stun_msg_bytes(msg, STUN_ID_DATA);
+    if (turn_meter_allows(s, a, TURN_UP, data.len, now))
+        to_peer(s, a, from, &peer, data, send_flags(tuple, &peer, msg));
 }
 
 /* ---- peer to client ---- */
-
-enum {
-    DATA_HEAD_MAX = 64 /* a Data indication with an IPv6 peer takes 20 + 24 + 4 bytes */
-};
 
 static void to_client(struct turn_server *s, struct turn_alloc *a, const struct wbuf *head,
                       const struct turn_packet *packet, uint8_t pad)
@@ -175,6 +185,11 @@ static void as_data_indication(struct turn_server *s, struct turn_alloc *a, cons
     size_t addr_attr = STUN_ATTR_HEADER_SIZE + 4 + addr_ip_len(peer->family);
     size_t head = STUN_HEADER_SIZE + addr_attr + STUN_ATTR_HEADER_SIZE;
     size_t padded = stun_padded(packet->len);
+    /* A message's length is a multiple of 4 in 16 bits: from an IPv6 peer 65,504 bytes fit. */
+    if (head - STUN_HEADER_SIZE + padded > STUN_LENGTH_MAX) {
+        dropped(s, TURN_N_DROP_SEND);
+        return;
+    }
     struct wbuf w = reserve(s, head);
     uint8_t tid[STUN_TID_SIZE];
     next_tid(s, tid);
@@ -191,9 +206,9 @@ void turn_server_from_peer(struct turn_server *s, uint32_t alloc, const struct a
 {
     struct turn_alloc *a = turn_alloc_at(s, alloc);
     struct addr from = bound_to_named(s, peer);
-    /* What does not fit the 16-bit lengths of an indication cannot be relayed. */
+    /* No UDP datagram is longer than a ChannelData message can be. */
     if (!turn_alloc_live(a, now) || !turn_place_of(s, a, peer->family, now) ||
-        packet->len > UINT16_MAX - DATA_HEAD_MAX) {
+        packet->len > UINT16_MAX) {
         dropped(s, TURN_N_DROP_NO_ALLOCATION);
         return;
     }
@@ -201,6 +216,8 @@ void turn_server_from_peer(struct turn_server *s, uint32_t alloc, const struct a
     uint32_t perm = c ? c->perm : turn_perm_find(s, a, &from, now);
     if (perm == SLAB_NONE || turn_perm_at(s, perm)->expires_ms <= now.ms)
         dropped(s, TURN_N_DROP_NO_PERMISSION);
+    else if (!turn_meter_allows(s, a, TURN_DOWN, packet->len, now))
+        return;
     else if (c)
         as_channel_data(s, a, c->number, packet);
     else

@@ -63,6 +63,23 @@ static bool only_own_ports(const struct turn_server *s, const struct addr *peer)
     return turn_own_relay(s, peer) >= 0 && !(rule && rule->kind == TURN_RULE_ALLOW);
 }
 
+/* An IP of the relay itself, also by way of a NAT64 (RFC 8656 §21.1.4). */
+static bool is_own(const struct turn_server *s, const struct addr *peer)
+{
+    struct addr at = addr_canonical(peer);
+    for (size_t i = 0; i < s->config->own_count; i++)
+        if (addr_ip_eq(&s->config->own[i], &at))
+            return true;
+    return false;
+}
+
+/* What no rule is about may be reached, but for ourselves. */
+static bool refuses(const struct turn_server *s, const struct addr *peer,
+                    const struct turn_rule *rule)
+{
+    return rule ? !turn_rule_allows(rule) : is_own(s, peer);
+}
+
 /* 403, told to the operator with the rule that refuses. */
 static enum stun_error forbid(struct turn_server *s, const struct turn_request *r,
                               const struct addr *peer, const struct turn_rule *rule)
@@ -86,7 +103,7 @@ enum stun_error turn_peer_check(struct turn_server *s, const struct turn_request
     if (!turn_place_of(s, r->alloc, peer->family, r->now))
         return STUN_PEER_FAMILY_MISMATCH;
     const struct turn_rule *rule = turn_policy_match(&s->config->policy, peer);
-    if (turn_rule_allows(rule) || only_own_ports(s, peer))
+    if (!refuses(s, peer, rule) || only_own_ports(s, peer))
         return 0;
     return forbid(s, r, peer, rule);
 }
@@ -151,7 +168,8 @@ void turn_perm_enforce(struct turn_server *s, struct turn_alloc *a)
             struct turn_perm *p = turn_perm_at(s, n);
             next = p->next;
             p->own = only_own_ports(s, &p->peer);
-            if (!p->own && !turn_rule_allows(turn_policy_match(&s->config->policy, &p->peer)))
+            const struct turn_rule *rule = turn_policy_match(&s->config->policy, &p->peer);
+            if (!p->own && refuses(s, &p->peer, rule))
                 unlink_perm(s, a, n);
         }
     }
@@ -178,6 +196,18 @@ bool turn_perm_room(struct turn_server *s, struct turn_alloc *a, size_t more, st
     return a->perm_count + more <= s->config->max_permissions && slab_left(&s->perms) >= more;
 }
 
+static void tell(struct turn_server *s, const struct turn_alloc *a, const struct turn_perm *p,
+                 struct turn_now now)
+{
+    struct turn_alloc_info info = turn_alloc_describe(s, a, now);
+    struct turn_event event = {.kind = TURN_EV_PERMISSION_CREATED,
+                               .alloc = &info,
+                               .tuple = &a->tuple,
+                               .username = info.username,
+                               .peer = &p->peer};
+    s->io->ops->event(s->io, &event);
+}
+
 uint32_t turn_perm_install(struct turn_server *s, struct turn_alloc *a, const struct addr *peer,
                            struct turn_now now)
 {
@@ -195,8 +225,12 @@ uint32_t turn_perm_install(struct turn_server *s, struct turn_alloc *a, const st
         *head = n;
         a->perm_count++;
     }
-    turn_perm_at(s, n)->expires_ms = now.ms + (uint64_t)s->config->permission_lifetime * 1000;
+    struct turn_perm *p = turn_perm_at(s, n);
+    bool fresh = p->expires_ms <= now.ms; /* or as good as */
+    p->expires_ms = now.ms + (uint64_t)s->config->permission_lifetime * 1000;
     turn_count(&s->counters, TURN_N_PERMISSIONS, 1);
+    if (fresh && s->config->permission_events)
+        tell(s, a, p, now);
     return n;
 }
 
@@ -217,18 +251,24 @@ static bool next_peer(const struct stun_msg *m, uint32_t *pos, struct addr *peer
     return false;
 }
 
-/* Checks every peer before anything is installed; 0 when all may be, and how many are new. */
+/*
+ * Checks every peer before anything is installed; 0 when all may be, and how many are new. A list
+ * that is longer than what could be installed is not read to its end: over a stream a request has
+ * room for thousands.
+ */
 static enum stun_error check_peers(struct turn_server *s, struct turn_request *r, size_t *fresh)
 {
     struct addr peer;
     enum ct_err err;
-    uint32_t pos = STUN_HEADER_SIZE;
+    uint32_t pos = STUN_HEADER_SIZE, listed = 0;
     *fresh = 0;
     if (!stun_msg_has(r->msg, STUN_ID_XOR_PEER_ADDRESS))
         return STUN_BAD_REQUEST;
     while (next_peer(r->msg, &pos, &peer, &err)) {
         if (err != CT_OK)
             return STUN_BAD_REQUEST;
+        if (++listed > s->config->max_permissions)
+            return STUN_INSUFFICIENT_CAPACITY;
         enum stun_error code = turn_peer_check(s, r, &peer);
         if (code)
             return code;

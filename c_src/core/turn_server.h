@@ -51,6 +51,7 @@
     X(TURN_N_CONN_BROKEN, "connections_broken")   /* closed: bytes that make no sense */        \
     X(TURN_N_HANDSHAKES, "handshakes")            /* of TLS, completed */                       \
     X(TURN_N_DROP_QUEUE, "drop_queue")            /* frame to a client that does not read */    \
+    X(TURN_N_DROP_BANDWIDTH, "drop_bandwidth")    /* above what the user may relay */           \
     X(TURN_N_TCP_CONNECTED, "tcp_connected")      /* to peers, by Connect (RFC 6062) */         \
     X(TURN_N_TCP_FAILED, "tcp_failed")            /* 447 */                                     \
     X(TURN_N_TCP_ACCEPTED, "tcp_accepted")        /* from peers, told to the client */          \
@@ -94,7 +95,8 @@ enum turn_event_kind {
     TURN_EV_ALLOCATION_ENDED, /* `end` says why; the byte counts are final */
     /* `peer` and the `rule` that refused it; rule NULL: our own IP, but not a relayed port of it */
     TURN_EV_PEER_FORBIDDEN,
-    TURN_EV_AUTH_FAILED, /* credentials that do not hold; `reason` a closed word */
+    TURN_EV_PERMISSION_CREATED, /* `peer` may be reached; where the configuration asks for it */
+    TURN_EV_AUTH_FAILED,        /* credentials that do not hold; `reason` a closed word */
 };
 
 /* One allocation, as events and lists show it. Pointers are valid during the call only. */

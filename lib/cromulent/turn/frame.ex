@@ -43,6 +43,7 @@ defmodule Cromulent.Turn.Frame do
     :connections_broken,
     :handshakes,
     :drop_queue,
+    :drop_bandwidth,
     :tcp_connected,
     :tcp_failed,
     :tcp_accepted,
@@ -51,7 +52,14 @@ defmodule Cromulent.Turn.Frame do
     :tcp_unbound,
     :tcp_cut
   ]
-  @events [:allocation_created, :allocation_ended, :peer_forbidden, :auth_failed, :log]
+  @events [
+    :allocation_created,
+    :allocation_ended,
+    :permission_created,
+    :peer_forbidden,
+    :auth_failed,
+    :log
+  ]
   @failures [:listen, :relay_ip, :config, :protocol, :system]
   @keys [
     ready: [:os_pid, :listen, :version, :protocol, :relays, :workers, :udp, :mmsg, :uv],
@@ -98,7 +106,13 @@ defmodule Cromulent.Turn.Frame do
           | {:config, String.t()}
           | {:protocol, String.t()}
           | {:system, String.t()}
-  @type event :: :allocation_created | :allocation_ended | :peer_forbidden | :auth_failed | :log
+  @type event ::
+          :allocation_created
+          | :allocation_ended
+          | :permission_created
+          | :peer_forbidden
+          | :auth_failed
+          | :log
   @type ref :: non_neg_integer()
   @type t ::
           {:ready, map()}

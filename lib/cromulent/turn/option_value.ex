@@ -9,6 +9,7 @@ defmodule Cromulent.Turn.OptionValue do
   @limits [
     max_allocations: 1..16_777_216,
     user_quota: 0..16_777_216,
+    user_bandwidth: 0..4_294_967_295,
     userhashes: 0..1_048_576,
     max_permissions: 1..4096,
     max_channels: 1..4096,
@@ -209,6 +210,7 @@ defmodule Cromulent.Turn.OptionValue do
              :mobility,
              :keep_dscp,
              :tcp_allocations,
+             :permission_events,
              :opaque_usernames,
              :cloudflare_shared
            ],

@@ -36,7 +36,7 @@ defmodule Cromulent.Turn.OptionValueTest do
 
   test "limits are those of the relay" do
     assert :user_quota in OptionValue.limits()
-    own = [:software, :mobility, :keep_dscp, :alternate, :tcp_allocations]
+    own = [:software, :mobility, :keep_dscp, :alternate, :tcp_allocations, :permission_events]
     assert Option.limits() == own ++ OptionValue.limits()
   end
 end
