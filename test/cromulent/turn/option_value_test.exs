@@ -27,7 +27,10 @@ defmodule Cromulent.Turn.OptionValueTest do
           metered_url: "https://app.metered.live/",
           opaque_usernames: "1",
           alternate: "[2001:DB8::1]:3479",
-          keep_dscp: "true"
+          keep_dscp: "true",
+          oauth_keys: ~s({"kid": "a", "k": "SEdrajMyS0pHaXV5MDk4c2RmYXFiTmpPaWF6NzE5MjM"}),
+          redirect: "192.0.2.9:3478,[2001:DB8::9]:1",
+          alternate_domain: "turn2.example.org"
         ] do
       assert {:ok, value} = OptionValue.parse(name, raw)
       assert OptionValue.parse(name, value) == {:ok, value}
@@ -36,7 +39,11 @@ defmodule Cromulent.Turn.OptionValueTest do
 
   test "limits are those of the relay" do
     assert :user_quota in OptionValue.limits()
-    own = [:software, :mobility, :keep_dscp, :alternate, :tcp_allocations, :permission_events]
+
+    own =
+      [:software, :mobility, :keep_dscp, :alternate, :permission_events] ++
+        [:oauth_server_name, :redirect, :alternate_domain, :classic_stun, :tcp_allocations]
+
     assert Option.limits() == own ++ OptionValue.limits()
   end
 end
