@@ -161,6 +161,7 @@ static void configure(struct turn_config *config, uint32_t allocations)
     config->max_allocations = allocations;
     config->user_quota = 0;
     config->challenge_rate = 0;
+    config->nonce_lifetime = UINT32_MAX; /* requests are made once and sent for ever */
     memset(config->nonce_key, 7, sizeof config->nonce_key);
     if (turn_policy_add(&config->policy, &peers, TURN_RULE_ALLOW) != CT_OK)
         die("no room for a rule");

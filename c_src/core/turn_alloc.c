@@ -7,9 +7,11 @@
 #include "core/turn_place.h"
 #include "core/turn_redirect.h"
 #include "core/turn_reply.h"
+#include "core/turn_tcp.h"
 
 enum {
-    PROTOCOL_UDP = 17, /* REQUESTED-TRANSPORT, RFC 8656 §18.8 */
+    PROTOCOL_TCP = 6, /* REQUESTED-TRANSPORT, RFC 8656 §18.8, RFC 6062 §4.1 */
+    PROTOCOL_UDP = 17,
 };
 
 /* What an Allocate request asks for, once it has been found to be in order. */
@@ -76,6 +78,8 @@ struct turn_alloc_info turn_alloc_describe(const struct turn_server *s, const st
         .down_bytes = a->down_bytes,
         .permissions = a->perm_count,
         .channels = a->chan_count,
+        .tcp = turn_alloc_tcp(a),
+        .tcp_peers = turn_tcp_count(s, a),
     };
 }
 
@@ -139,6 +143,7 @@ void turn_alloc_end(struct turn_server *s, struct turn_alloc *a, enum turn_end e
     if (end != TURN_END_CLOSED && end != TURN_END_SHUTDOWN)
         turn_alloc_remember(s, a, now);
     turn_count(&s->counters, counters[end], 1);
+    turn_tcp_drop_all(s, a);
     if (a->second != SLAB_NONE)
         turn_place_drop(s, a, turn_second_family(s, a));
     turn_place_close(s, &a->place);
@@ -160,12 +165,25 @@ static uint32_t lifetime_granted(const struct turn_config *c, uint32_t asked)
     return lifetime < c->lifetime_max ? lifetime : c->lifetime_max;
 }
 
+/* RFC 6062 §5.1: only over a stream, and without what is UDP's. */
+static enum stun_error read_tcp(const struct turn_request *r)
+{
+    if (!turn_tcp_carries(r->tuple) || stun_msg_has(r->msg, STUN_ID_DONT_FRAGMENT) ||
+        stun_msg_has(r->msg, STUN_ID_EVEN_PORT) || stun_msg_has(r->msg, STUN_ID_RESERVATION_TOKEN))
+        return STUN_BAD_REQUEST;
+    return 0;
+}
+
 /* Steps 3 and 4 of RFC 8656 §7.2; DONT-FRAGMENT is served. 0 when in order. */
-static enum stun_error read_transport(const struct stun_msg *m)
+static enum stun_error read_transport(const struct turn_server *s, const struct turn_request *r,
+                                      struct ask *ask)
 {
     uint8_t protocol;
-    if (stun_msg_first_byte(m, STUN_ID_REQUESTED_TRANSPORT, &protocol) != CT_OK)
+    if (stun_msg_first_byte(r->msg, STUN_ID_REQUESTED_TRANSPORT, &protocol) != CT_OK)
         return STUN_BAD_REQUEST;
+    ask->wish.tcp = protocol == PROTOCOL_TCP && s->config->tcp_allocations;
+    if (ask->wish.tcp)
+        return read_tcp(r);
     return protocol == PROTOCOL_UDP ? (enum stun_error)0 : STUN_UNSUPPORTED_TRANSPORT;
 }
 
@@ -245,7 +263,7 @@ static enum stun_error read_ask(const struct turn_server *s, const struct turn_r
 {
     const struct stun_msg *m = r->msg;
     uint32_t asked;
-    enum stun_error code = read_transport(m);
+    enum stun_error code = read_transport(s, r, ask);
     if (!code)
         code = read_token(m, ask);
     if (!code && !ask->wish.token.data)
@@ -261,6 +279,8 @@ static enum stun_error read_ask(const struct turn_server *s, const struct turn_r
         code = read_lifetime(m, &asked);
     if (!code)
         code = turn_mobility_wanted(s, m, &ask->ticket);
+    if (!code && ask->ticket && ask->wish.tcp)
+        code = STUN_MOBILITY_FORBIDDEN; /* its connections stay where they are (docs/decisions) */
     if (code)
         return code;
     ask->lifetime = lifetime_granted(s->config, asked);
@@ -360,7 +380,7 @@ static struct turn_alloc *make(struct turn_server *s, const struct turn_request 
     if (number == SLAB_NONE)
         return NULL;
     struct turn_alloc *a = turn_alloc_at(s, number);
-    a->second = a->move = SLAB_NONE;
+    a->second = a->move = a->tcps = SLAB_NONE;
     a->ticket = ask->ticket;
     a->deadline.at = r->now.ms + (uint64_t)ask->lifetime * 1000;
     if (!open_places(s, ask, a))

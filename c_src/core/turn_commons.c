@@ -38,7 +38,8 @@ struct turn_commons {
     uint32_t reserved;
     struct turn_users *known; /* NULL: none */
     struct reservation reservations[TURN_RESERVATIONS_MAX];
-    struct port_set ports[TURN_RELAYS_MAX];
+    struct port_set ports[2][TURN_RELAYS_MAX]; /* UDP's and TCP's */
+    uint32_t tcp_peers, max_tcp_peers;
 };
 
 struct turn_commons *turn_commons_new(const struct turn_config *config)
@@ -62,6 +63,7 @@ struct turn_commons *turn_commons_new(const struct turn_config *config)
     c->port_max = config->port_max;
     c->relay_count = config->relay_count;
     c->max_allocations = config->max_allocations;
+    c->max_tcp_peers = config->max_tcp_peers;
     return c;
 }
 
@@ -139,6 +141,19 @@ void turn_commons_leave_second(struct turn_commons *c)
     c->allocations--;
 }
 
+enum ct_err turn_commons_enter_tcp(struct turn_commons *c)
+{
+    if (c->tcp_peers == c->max_tcp_peers)
+        return CT_ENOSPACE;
+    c->tcp_peers++;
+    return CT_OK;
+}
+
+void turn_commons_leave_tcp(struct turn_commons *c)
+{
+    c->tcp_peers--;
+}
+
 struct turn_users *turn_commons_users(struct turn_commons *c)
 {
     return c->known;
@@ -146,48 +161,47 @@ struct turn_users *turn_commons_users(struct turn_commons *c)
 
 /* ---- ports ---- */
 
-static bool port_used(const struct turn_commons *c, uint8_t relay, uint32_t port)
+static bool port_used(const struct port_set *set, uint32_t port)
 {
-    uint64_t word =
-        atomic_load_explicit(&c->ports[relay].words[port / WORD_BITS], memory_order_relaxed);
+    uint64_t word = atomic_load_explicit(&set->words[port / WORD_BITS], memory_order_relaxed);
     return word >> port % WORD_BITS & 1;
 }
 
-static void port_mark(struct turn_commons *c, uint8_t relay, uint32_t port, bool used)
+static void port_mark(struct port_set *set, uint32_t port, bool used)
 {
-    _Atomic uint64_t *word = &c->ports[relay].words[port / WORD_BITS];
+    _Atomic uint64_t *word = &set->words[port / WORD_BITS];
     uint64_t bit = (uint64_t)1 << port % WORD_BITS;
     uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
     atomic_store_explicit(word, used ? old | bit : old & ~bit, memory_order_relaxed);
 }
 
-static bool port_fits(const struct turn_commons *c, uint8_t relay, uint32_t port,
+static bool port_fits(const struct turn_commons *c, const struct port_set *set, uint32_t port,
                       enum turn_parity parity)
 {
-    if (port_used(c, relay, port))
+    if (port_used(set, port))
         return false;
     if (parity != TURN_ANY_PORT && port % 2)
         return false;
     if (parity != TURN_EVEN_PORT_AND_NEXT)
         return true;
-    return port < c->port_max && !port_used(c, relay, port + 1);
+    return port < c->port_max && !port_used(set, port + 1);
 }
 
 /* A port that fits: tried at random first, then the range is searched from a random place. */
-static uint32_t find_port(const struct turn_commons *c, uint8_t relay, enum turn_parity parity,
-                          uint64_t random)
+static uint32_t find_port(const struct turn_commons *c, const struct port_set *set,
+                          enum turn_parity parity, uint64_t random)
 {
     uint32_t span = (uint32_t)c->port_max - c->port_min + 1;
     for (unsigned i = 0; i < RANDOM_TRIES; i++) {
         random = random * 6364136223846793005u + 1442695040888963407u;
         uint32_t port = c->port_min + (uint32_t)((random >> 32) * span >> 32);
-        if (port_fits(c, relay, port, parity))
+        if (port_fits(c, set, port, parity))
             return port;
     }
     uint32_t start = (uint32_t)((random >> 32) * span >> 32);
     for (uint32_t i = 0; i < span; i++) {
         uint32_t port = c->port_min + (start + i) % span;
-        if (port_fits(c, relay, port, parity))
+        if (port_fits(c, set, port, parity))
             return port;
     }
     return 0;
@@ -196,24 +210,37 @@ static uint32_t find_port(const struct turn_commons *c, uint8_t relay, enum turn
 enum ct_err turn_commons_take_port(struct turn_commons *c, uint8_t relay, enum turn_parity parity,
                                    uint64_t random, struct turn_port *out)
 {
-    uint32_t port = find_port(c, relay, parity, random);
+    struct port_set *set = &c->ports[false][relay];
+    uint32_t port = find_port(c, set, parity, random);
     if (!port)
         return CT_ENOSPACE;
-    port_mark(c, relay, port, true);
+    port_mark(set, port, true);
     if (parity == TURN_EVEN_PORT_AND_NEXT)
-        port_mark(c, relay, port + 1, true);
+        port_mark(set, port + 1, true);
     *out = (struct turn_port){.relay = relay, .port = (uint16_t)port};
+    return CT_OK;
+}
+
+enum ct_err turn_commons_take_tcp_port(struct turn_commons *c, uint8_t relay, uint64_t random,
+                                       struct turn_port *out)
+{
+    struct port_set *set = &c->ports[true][relay];
+    uint32_t port = find_port(c, set, TURN_ANY_PORT, random);
+    if (!port)
+        return CT_ENOSPACE;
+    port_mark(set, port, true);
+    *out = (struct turn_port){.relay = relay, .tcp = true, .port = (uint16_t)port};
     return CT_OK;
 }
 
 void turn_commons_give_port(struct turn_commons *c, struct turn_port port)
 {
-    port_mark(c, port.relay, port.port, false);
+    port_mark(&c->ports[port.tcp][port.relay], port.port, false);
 }
 
 bool turn_commons_port_used(const struct turn_commons *c, struct turn_port port)
 {
-    return port_used(c, port.relay, port.port);
+    return port_used(&c->ports[port.tcp][port.relay], port.port);
 }
 
 /* ---- reservations ---- */

@@ -23,6 +23,7 @@ enum {
 /* A port of one of the configuration's relay addresses. */
 struct turn_port {
     uint8_t relay; /* index into turn_config.relays */
+    bool tcp;      /* TCP's port of that number, else UDP's: either can be taken */
     uint16_t port;
 };
 
@@ -46,6 +47,13 @@ void turn_commons_leave(struct turn_commons *c, uint64_t user);
 enum ct_err turn_commons_enter_second(struct turn_commons *c);
 void turn_commons_leave_second(struct turn_commons *c);
 
+/*
+ * Counts one TCP connection with a peer: CT_ENOSPACE when max_tcp_peers are there already. Undone
+ * by _leave_tcp.
+ */
+enum ct_err turn_commons_enter_tcp(struct turn_commons *c);
+void turn_commons_leave_tcp(struct turn_commons *c);
+
 /* The keyed hash of a user id: the same for all workers. */
 uint64_t turn_commons_user(const struct turn_commons *c, const uint8_t *id, size_t len);
 
@@ -58,6 +66,9 @@ struct turn_users *turn_commons_users(struct turn_commons *c);
  */
 enum ct_err turn_commons_take_port(struct turn_commons *c, uint8_t relay, enum turn_parity parity,
                                    uint64_t random, struct turn_port *out);
+/* The same of TCP's ports. */
+enum ct_err turn_commons_take_tcp_port(struct turn_commons *c, uint8_t relay, uint64_t random,
+                                       struct turn_port *out);
 void turn_commons_give_port(struct turn_commons *c, struct turn_port port);
 
 /* Whether a port is taken by an allocation or a reservation, as far as this thread can see now. */

@@ -25,6 +25,9 @@ void turn_config_defaults(struct turn_config *config)
         .max_allocations = 65536,
         .max_permissions = 256,
         .max_channels = 256,
+        .tcp_allocations = true,
+        .max_tcp_peers = 2048,
+        .allocation_tcp_peers = 64,
         .challenge_rate = 200,
         .challenge_burst = 1000,
     };
@@ -128,6 +131,10 @@ static const char *check_limits(const struct turn_config *c)
         return "challenge_rate, challenge_burst: must be at most 1000000";
     if (c->challenge_rate && !c->challenge_burst)
         return "challenge_burst: must be at least 1 when challenge_rate is set";
+    if (c->max_tcp_peers == 0 || c->max_tcp_peers > 1u << 20)
+        return "max_tcp_peers: must be 1 to 1048576";
+    if (c->allocation_tcp_peers == 0 || c->allocation_tcp_peers > 4096)
+        return "allocation_tcp_peers: must be 1 to 4096";
     if (c->userhashes > TURN_USERS_LIMIT)
         return "userhashes: must be at most 1048576";
     return NULL;

@@ -64,6 +64,10 @@ static struct turn_alloc *find_for_data(struct turn_server *s, const struct turn
                                         struct span packet, struct turn_now now)
 {
     struct turn_alloc *a = turn_alloc_find(s, tuple, now);
+    if (a && turn_alloc_tcp(a)) { /* has neither datagrams nor a socket for them */
+        dropped(s, TURN_N_DROP_UNEXPECTED);
+        return NULL;
+    }
     if (a && a->move != SLAB_NONE)
         turn_mobility_arrived(s, a, tuple, now);
     if (!a && !turn_mobility_forward(s, tuple, packet, now))

@@ -10,6 +10,8 @@
 #include "core/buf.h"
 #include "core/err.h"
 
+#include <stdbool.h>
+
 /* Two clocks, read once per batch of packets by whoever calls the engine. */
 struct turn_now {
     uint64_t ms;     /* monotonic, milliseconds */
@@ -77,6 +79,10 @@ struct turn_relay;
 struct turn_event;
 struct turn_io;
 
+/* RFC 6062: a socket that listens on a relayed transport address, a TCP connection with a peer. */
+struct turn_acceptor;
+struct turn_pipe;
+
 struct turn_io_ops {
     /*
      * size bytes (at most TURN_RESERVE_MAX) for a message of the engine's own, with the lifetime
@@ -123,6 +129,42 @@ struct turn_io_ops {
     /* Brackets access to what workers share (turn_commons): never held across another effect. */
     void (*lock)(struct turn_io *io);
     void (*unlock)(struct turn_io *io);
+
+    /* ---- TCP allocations (RFC 6062) ---- */
+
+    /*
+     * Listens at exactly this IP and port for allocation number `alloc`: what is accepted there
+     * comes to turn_server_accepted(). Errors as of relay_open.
+     */
+    enum ct_err (*tcp_listen)(struct turn_io *io, const struct addr *at, uint32_t alloc,
+                              struct turn_acceptor **out);
+    /* Closes it at once, but not what was accepted there or connected from there. */
+    void (*tcp_unlisten)(struct turn_io *io, struct turn_acceptor *acceptor);
+
+    /*
+     * Begins to connect to a peer, from the acceptor's address. How it ends is told later, never
+     * from within, by turn_server_connected() with the number `tcp`. CT_ENOSPACE without memory or
+     * descriptors; CT_ESYS when there is no way to the peer.
+     */
+    enum ct_err (*tcp_connect)(struct turn_io *io, struct turn_acceptor *from,
+                               const struct addr *to, uint32_t tcp, struct turn_pipe **out);
+
+    /*
+     * From now on what comes from this client's connection, a TURN_TCP or TURN_TLS one, goes to the
+     * peer as it is, beginning with the byte behind the request at hand, and the other way round.
+     * What to_client was given before goes first. The end is told by turn_server_tcp_gone().
+     */
+    void (*tcp_join)(struct turn_io *io, struct turn_pipe *pipe, const struct turn_tuple *client);
+
+    /* Closes it at once, and the client's connection that it is joined to. Nothing is told. */
+    void (*tcp_close)(struct turn_io *io, struct turn_pipe *pipe);
+
+    /*
+     * Gives the client's connection that the request at hand came over to another worker, whose
+     * engine gets that request as if it had come there. False when that cannot be done: there is no
+     * such worker, or the connection has been given away once.
+     */
+    bool (*tcp_hand_over)(struct turn_io *io, unsigned worker, const struct turn_tuple *client);
 };
 
 /* Embedded by the implementor, who finds itself again by container-of. */

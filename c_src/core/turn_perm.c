@@ -4,6 +4,7 @@
 #include "core/turn_chan.h"
 #include "core/turn_place.h"
 #include "core/turn_reply.h"
+#include "core/turn_tcp.h"
 
 static uint32_t *bucket(const struct turn_server *s, struct turn_alloc *a, const struct addr *peer)
 {
@@ -117,6 +118,18 @@ enum stun_error turn_peer_port_check(struct turn_server *s, const struct turn_re
     return turn_commons_port_used(s->commons, port) ? 0 : forbid(s, r, peer, NULL);
 }
 
+enum stun_error turn_peer_tcp_check(struct turn_server *s, const struct turn_request *r,
+                                    const struct addr *peer)
+{
+    enum stun_error code = turn_peer_check(s, r, peer);
+    const struct turn_place *from = turn_place_of(s, r->alloc, peer->family, r->now);
+    if (!code && turn_tcp_is(s, from->port, peer)) /* it would be connected with itself */
+        return forbid(s, r, peer, NULL);
+    if (code || !only_own_ports(s, peer))
+        return code;
+    return turn_tcp_relayed(s, peer) ? 0 : forbid(s, r, peer, NULL);
+}
+
 /* ---- installing and dropping ---- */
 
 static void unlink_perm(struct turn_server *s, struct turn_alloc *a, uint32_t number)
@@ -160,6 +173,7 @@ void turn_perm_enforce(struct turn_server *s, struct turn_alloc *a)
                 unlink_perm(s, a, n);
         }
     }
+    turn_tcp_enforce(s, a);
 }
 
 /* Forgets what has expired and carries no channel that is bound or in quarantine. */

@@ -19,7 +19,8 @@ void turn_perm_drop_all(struct turn_server *s, struct turn_alloc *a);
 /* Those to peers of one family, with their channels. */
 void turn_perm_drop_family(struct turn_server *s, struct turn_alloc *a, uint8_t family);
 
-/* Ends permissions, and the channels that hang on them, that the policy now refuses. */
+/* Ends permissions, the channels that hang on them and TCP connections that the policy now refuses.
+ */
 void turn_perm_enforce(struct turn_server *s, struct turn_alloc *a);
 
 /*
@@ -31,6 +32,10 @@ enum stun_error turn_peer_check(struct turn_server *s, const struct turn_request
 /* The same, and of our own IPs only relayed ports that are in use (403). */
 enum stun_error turn_peer_port_check(struct turn_server *s, const struct turn_request *r,
                                      const struct addr *peer);
+
+/* The same for TCP: only ports that TCP is relayed on, and not the relayed address itself. */
+enum stun_error turn_peer_tcp_check(struct turn_server *s, const struct turn_request *r,
+                                    const struct addr *peer);
 
 /* Our own relay address with this IP, by what clients are told or by where we bind; -1: not ours.
  */

@@ -13,6 +13,7 @@
 #include "core/turn_place.h"
 #include "core/turn_reply.h"
 #include "core/turn_state.h"
+#include "core/turn_tcp.h"
 
 #include <stdlib.h>
 
@@ -57,6 +58,8 @@ static bool init_tables(struct turn_server *s)
                      pool_size(n, CHANS_PER_ALLOC, c->max_channels)) &&
            slab_init(&s->seconds, sizeof(struct turn_second), n) &&
            slab_init(&s->moves, sizeof(struct turn_move), moves) &&
+           slab_init(&s->tcps, sizeof(struct turn_tcp), c->max_tcp_peers) &&
+           map_init(&s->tcp_by_id, c->max_tcp_peers) &&
            slab_init(&s->meters, sizeof(struct turn_meter), c->user_bandwidth ? n : 0) &&
            map_init(&s->meter_by_user, c->user_bandwidth ? n : 1) &&
            turn_away_init(&s->away, c->mobility ? TURN_AWAY_MAX : 1) &&
@@ -69,6 +72,8 @@ static void free_tables(struct turn_server *s)
     slab_free(&s->allocs);
     slab_free(&s->seconds);
     slab_free(&s->moves);
+    slab_free(&s->tcps);
+    map_free(&s->tcp_by_id);
     slab_free(&s->meters);
     map_free(&s->meter_by_user);
     turn_away_free(&s->away);
@@ -139,6 +144,8 @@ static const struct method {
     {STUN_REFRESH, true, true, turn_refresh},
     {STUN_CREATE_PERMISSION, true, true, turn_create_permission},
     {STUN_CHANNEL_BIND, true, true, turn_channel_bind},
+    {STUN_CONNECT, true, true, turn_connect},
+    {STUN_CONNECTION_BIND, true, false, turn_connection_bind},
 };
 
 static const struct method *find_method(uint16_t method)
@@ -183,7 +190,8 @@ static void handle_request(struct turn_server *s, struct turn_request *r)
     turn_count(&s->counters, TURN_N_REQUESTS, 1);
     if (method->authenticated) {
         r->alloc = turn_alloc_find(s, r->tuple, r->now);
-        if (turn_mobility_find(s, r) || (!r->alloc && !r->ticket_error && forward(s, r)))
+        if (turn_mobility_find(s, r) || (!r->alloc && !r->ticket_error && forward(s, r)) ||
+            turn_tcp_find(s, r))
             return;
         if (!turn_auth_check(s, r))
             return;
@@ -271,6 +279,8 @@ void turn_server_expire(struct turn_server *s, struct turn_now now)
     struct deadline *d;
     while ((d = deadline_due(&s->wheel, now.ms))) {
         struct turn_alloc *dual = turn_second_owner(s, d);
+        if (turn_tcp_due(s, d, now))
+            continue;
         if (dual)
             turn_place_drop(s, dual, turn_second_family(s, dual));
         else

@@ -51,7 +51,14 @@
     X(TURN_N_CONN_BROKEN, "connections_broken")   /* closed: bytes that make no sense */        \
     X(TURN_N_HANDSHAKES, "handshakes")            /* of TLS, completed */                       \
     X(TURN_N_DROP_QUEUE, "drop_queue")            /* client does not read, worker is full */    \
-    X(TURN_N_DROP_BANDWIDTH, "drop_bandwidth")    /* above what the user may relay */
+    X(TURN_N_DROP_BANDWIDTH, "drop_bandwidth")    /* above what the user may relay */           \
+    X(TURN_N_TCP_CONNECTED, "tcp_connected")      /* to peers, by Connect (RFC 6062) */         \
+    X(TURN_N_TCP_FAILED, "tcp_failed")            /* 447 */                                     \
+    X(TURN_N_TCP_ACCEPTED, "tcp_accepted")        /* from peers, told to the client */          \
+    X(TURN_N_TCP_REFUSED, "tcp_refused")          /* from peers: no permission, no room */      \
+    X(TURN_N_TCP_BOUND, "tcp_bound")              /* to a client's data connection */           \
+    X(TURN_N_TCP_UNBOUND, "tcp_unbound")          /* closed, as none came in time */            \
+    X(TURN_N_TCP_CUT, "tcp_cut") /* data lost: no buffers, or nobody took it (the worker's) */
 
 enum turn_counter {
 #define TURN_COUNTER_ENUM(sym, name) sym,
@@ -103,6 +110,8 @@ struct turn_alloc_info {
     uint64_t expires_in_ms;
     uint64_t up_packets, up_bytes, down_packets, down_bytes;
     uint32_t permissions, channels;
+    bool tcp;           /* relays TCP (RFC 6062), not UDP */
+    uint32_t tcp_peers; /* connections with peers: under way, waiting for the client, joined */
 };
 
 struct turn_event {
@@ -175,6 +184,26 @@ struct turn_icmp {
  */
 void turn_server_icmp(struct turn_server *s, uint32_t alloc, const struct addr *peer,
                       const struct turn_icmp *icmp, struct turn_now now);
+
+#define TURN_TCP_NONE UINT32_MAX
+
+/*
+ * A peer has connected to the acceptor of allocation number `alloc`. The connection's number, by
+ * which the worker speaks of it from then on; or TURN_TCP_NONE: it is to be closed at once (RFC
+ * 6062 §5.3). None of its data is to be read before tcp_join.
+ */
+uint32_t turn_server_accepted(struct turn_server *s, uint32_t alloc, const struct addr *peer,
+                              struct turn_pipe *pipe, struct turn_now now);
+
+/* How tcp_connect ended. When it failed the pipe is gone already. */
+void turn_server_connected(struct turn_server *s, uint32_t tcp, bool connected,
+                           struct turn_now now);
+
+/* So much has been relayed, up to the peer and down to the client. */
+void turn_server_tcp_moved(struct turn_server *s, uint32_t tcp, uint64_t up, uint64_t down);
+
+/* A joined connection has ended on both sides; the pipe is gone. Never from within an effect. */
+void turn_server_tcp_gone(struct turn_server *s, uint32_t tcp);
 
 /*
  * A client's connection is closed: its allocation, if any, ends with it (TURN_END_CLOSED), since

@@ -43,7 +43,10 @@ struct turn_chan {
 
 /* A relayed transport address (RFC 8656 §3.2). */
 struct turn_place {
-    struct turn_relay *relay;
+    union {
+        struct turn_relay *relay;
+        struct turn_acceptor *acceptor; /* where port.tcp */
+    };
     struct addr relayed; /* what the client was told */
     struct turn_port port;
 };
@@ -61,6 +64,28 @@ struct turn_move {
     uint8_t tid[STUN_TID_SIZE]; /* of the Refresh that began it, to know its retransmissions */
 };
 
+enum turn_tcp_state {
+    TURN_TCP_CONNECTING, /* a Connect request waits for its answer */
+    TURN_TCP_PENDING,    /* the client has been told, and is to bind it */
+    TURN_TCP_BOUND
+};
+
+/* A TCP connection with a peer (RFC 6062 §5.2, §5.3). */
+struct turn_tcp {
+    struct deadline deadline; /* first; not set when it is bound */
+    struct turn_pipe *pipe;
+    struct addr peer; /* as the client names it */
+    uint32_t alloc;
+    uint32_t next; /* in the allocation's list */
+    uint32_t id;   /* CONNECTION-ID */
+    uint8_t state; /* enum turn_tcp_state */
+    /* of the Connect request that waits: what its answer takes */
+    uint8_t reply; /* enum stun_integrity */
+    bool fingerprint;
+    uint8_t tid[STUN_TID_SIZE];
+    struct stun_key key;
+};
+
 struct turn_alloc {
     struct deadline deadline; /* when it expires; first, so that it is found from there */
     struct turn_tuple tuple;
@@ -71,6 +96,7 @@ struct turn_alloc {
     struct turn_place place;
     uint32_t second;       /* SLAB_NONE: not dual */
     uint32_t move;         /* SLAB_NONE: on one 5-tuple only */
+    uint32_t tcps;         /* list of connections with peers; SLAB_NONE: none */
     uint32_t meter;        /* SLAB_NONE: the user's bandwidth is not limited */
     uint32_t ticket;       /* serial number of the newest one; 0: has none */
     uint32_t token_s;      /* its ACCESS-TOKEN ends so long after created_ms; 0: needs none */
@@ -97,8 +123,8 @@ struct turn_server {
     struct turn_commons *commons;
     struct crypto *crypto;
     struct turn_io *io;
-    struct slab allocs, seconds, moves, perms, chans, names, meters;
-    struct map by_tuple, meter_by_user;
+    struct slab allocs, seconds, moves, perms, chans, names, meters, tcps;
+    struct map by_tuple, meter_by_user, tcp_by_id;
     struct hash_seed seed;
     struct deadline_wheel wheel;
     struct ratelimit refusals;
@@ -145,6 +171,12 @@ struct turn_request {
 static inline struct turn_alloc *turn_alloc_at(const struct turn_server *s, uint32_t number)
 {
     return slab_at(&s->allocs, number);
+}
+
+/* Whether it relays TCP (RFC 6062). */
+static inline bool turn_alloc_tcp(const struct turn_alloc *a)
+{
+    return a->place.port.tcp;
 }
 
 static inline struct turn_perm *turn_perm_at(const struct turn_server *s, uint32_t number)

@@ -456,6 +456,12 @@ static const struct key keys[] = {
      .read = read_bool,
      .offset = TURN_OFFSET(mobility),
      .right = "true or false"},
+    {.name = "tcp_allocations",
+     .read = read_bool,
+     .offset = TURN_OFFSET(tcp_allocations),
+     .right = "true or false"},
+    NUMBER(max_tcp_peers, 1, 1u << 20),
+    NUMBER(allocation_tcp_peers, 1, 4096),
     NUMBER(max_allocations, 1, 1u << 24),
     NUMBER(user_quota, 0, UINT32_MAX),
     NUMBER(user_bandwidth, 0, UINT32_MAX),
@@ -606,6 +612,7 @@ struct relay_config *config_read(struct term_in *in, char why[CONFIG_WHY_MAX])
     }
     c->asked_allocations = c->turn.max_allocations;
     c->asked_connections = c->stream.max_connections;
+    c->asked_tcp_peers = c->turn.max_tcp_peers;
     own_note(c);
     *in = r.in;
     return c;
@@ -640,6 +647,7 @@ bool config_may_follow(const struct relay_config *old, const struct relay_config
         {"user_bandwidth", !a->user_bandwidth == !b->user_bandwidth},
         {"keep_dscp", a->keep_dscp == b->keep_dscp},
         {"alternate", memcmp(&old->alternate, &next->alternate, sizeof old->alternate) == 0},
+        {"max_tcp_peers", old->asked_tcp_peers == next->asked_tcp_peers},
         {"max_connections", old->asked_connections == next->asked_connections},
     };
 

@@ -185,12 +185,23 @@ static void on_packet(struct daemon *d, struct packet *packet)
         packet_free(packet);
 }
 
+/* The same with a client's connection. */
+static void on_parcel(struct daemon *d, struct parcel *parcel)
+{
+    if (d->stage == STAGE_RUNNING && parcel->worker < d->worker_count)
+        worker_post_parcel(d->workers[parcel->worker], parcel);
+    else
+        parcel_free(parcel);
+}
+
 static void on_mail(struct mailbox *box, struct mail *mail)
 {
     struct daemon *d = OWNER_OF(box, struct daemon, home);
 
     if (mail->kind == MAIL_PACKET)
         on_packet(d, OWNER_OF(mail, struct packet, mail));
+    else if (mail->kind == MAIL_CONNECTION)
+        on_parcel(d, OWNER_OF(mail, struct parcel, mail));
     else if (mail->kind == MAIL_NEWS)
         on_news(d, OWNER_OF(mail, struct news_sheet, mail));
     else

@@ -60,7 +60,7 @@ static void put_count(struct term_out *out, const char *key, uint64_t value)
 /* How many entries `Allocation` and allocation events have in common. */
 static size_t alloc_entries(const struct turn_alloc_info *info)
 {
-    return info->also.family == ADDR_NONE ? 15 : 16;
+    return info->also.family == ADDR_NONE ? 17 : 18;
 }
 
 static void put_alloc_entries(struct term_out *out, const struct turn_alloc_info *info,
@@ -90,6 +90,9 @@ static void put_alloc_entries(struct term_out *out, const struct turn_alloc_info
     put_count(out, "down_bytes", info->down_bytes);
     put_count(out, "permissions", info->permissions);
     put_count(out, "channels", info->channels);
+    term_put_atom(out, "protocol");
+    term_put_atom(out, info->tcp ? "tcp" : "udp");
+    put_count(out, "tcp_peers", info->tcp_peers);
     put_count(out, "worker", worker);
 }
 

@@ -99,7 +99,8 @@ static void lower(struct daemon *d, const char *key, uint32_t *limit, rlim_t roo
 
 /*
  * Each allocation takes a descriptor; a reserved port, a moment of a second one. A client that
- * comes over TCP takes another, so that connections get at most half of what there is.
+ * comes over TCP takes another, so that connections get at most half of what there is, and TCP
+ * connections with peers a quarter of the rest.
  */
 static bool limit_descriptors(struct daemon *d)
 {
@@ -118,6 +119,11 @@ static bool limit_descriptors(struct daemon *d)
     if (has_streams(c)) {
         lower(d, "max_connections", &c->stream.max_connections, room / 2, files.rlim_cur);
         room -= c->stream.max_connections;
+        if (c->turn.tcp_allocations) {
+            lower(d, "max_tcp_peers", &c->turn.max_tcp_peers, room / 4 ? room / 4 : 1,
+                  files.rlim_cur);
+            room -= room > c->turn.max_tcp_peers ? c->turn.max_tcp_peers : 0;
+        }
     }
     lower(d, "max_allocations", &c->turn.max_allocations, room, files.rlim_cur);
     return true;
@@ -158,6 +164,7 @@ static bool build_workers(struct daemon *d)
     credit_grant(&d->packets, PACKETS_MAX);
     for (unsigned i = 0; i < d->config->workers; i++) {
         const struct worker_setup setup = {.index = i,
+                                           .workers = d->config->workers,
                                            .config = &d->config->turn,
                                            .streams = &d->config->stream,
                                            .gate = d->gate,

@@ -5,6 +5,7 @@
 #include "relay/event.h"
 #include "relay/now.h"
 #include "relay/owner.h"
+#include "relay/pipe.h"
 #include "relay/stream.h"
 #include "relay/udp.h"
 
@@ -24,6 +25,7 @@ struct random_pool {
 
 struct worker {
     struct turn_io io;
+    struct stream_exit exit;
     struct worker_setup setup;
     uv_loop_t loop;
     uv_thread_t thread;
@@ -36,6 +38,7 @@ struct worker {
     struct udp *udp;
     struct streams *streams;
     struct dtls *dtls;
+    struct pipes *pipes;
     struct turn_server *server;
     struct random_pool pool;
     struct news news;
@@ -157,6 +160,49 @@ static void io_unlock(struct turn_io *io)
     uv_mutex_unlock(worker_of(io)->setup.commons_lock);
 }
 
+static enum ct_err io_tcp_listen(struct turn_io *io, const struct addr *at, uint32_t alloc,
+                                 struct turn_acceptor **out)
+{
+    return pipes_listen(worker_of(io)->pipes, at, alloc, out);
+}
+
+static void io_tcp_unlisten(struct turn_io *io, struct turn_acceptor *acceptor)
+{
+    pipes_unlisten(worker_of(io)->pipes, acceptor);
+}
+
+static enum ct_err io_tcp_connect(struct turn_io *io, struct turn_acceptor *from,
+                                  const struct addr *to, uint32_t tcp, struct turn_pipe **out)
+{
+    return pipes_connect(worker_of(io)->pipes, from, to, tcp, out);
+}
+
+static void io_tcp_join(struct turn_io *io, struct turn_pipe *pipe, const struct turn_tuple *client)
+{
+    struct worker *w = worker_of(io);
+
+    pipes_join(w->pipes, pipe, streams_join(w->streams, client, pipe));
+}
+
+static void io_tcp_close(struct turn_io *io, struct turn_pipe *pipe)
+{
+    pipes_close_one(worker_of(io)->pipes, pipe);
+}
+
+static bool io_tcp_hand_over(struct turn_io *io, unsigned worker, const struct turn_tuple *client)
+{
+    struct worker *w = worker_of(io);
+
+    return worker < w->setup.workers && streams_hand_over(w->streams, worker, client);
+}
+
+/* A client's connection leaves for another worker. */
+static void send_parcel(struct stream_exit *exit, struct parcel *parcel)
+{
+    parcel->mail.kind = MAIL_CONNECTION;
+    mailbox_post(OWNER_OF(exit, struct worker, exit)->setup.home, &parcel->mail);
+}
+
 static const struct turn_io_ops ops = {
     .reserve = io_reserve,
     .to_client = io_to_client,
@@ -169,6 +215,12 @@ static const struct turn_io_ops ops = {
     .event = io_event,
     .lock = io_lock,
     .unlock = io_unlock,
+    .tcp_listen = io_tcp_listen,
+    .tcp_unlisten = io_tcp_unlisten,
+    .tcp_connect = io_tcp_connect,
+    .tcp_join = io_tcp_join,
+    .tcp_close = io_tcp_close,
+    .tcp_hand_over = io_tcp_hand_over,
 };
 
 /* ---- time ---- */
@@ -181,7 +233,8 @@ static void arm(struct worker *w)
 {
     uint64_t now = uv_now(&w->loop);
     const uint64_t deadlines[] = {turn_server_deadline(w->server), streams_deadline(w->streams),
-                                  dtls_deadline(w->dtls), news_deadline(&w->news)};
+                                  dtls_deadline(w->dtls), pipes_deadline(w->pipes),
+                                  news_deadline(&w->news)};
     uint64_t deadline = UINT64_MAX;
 
     for (size_t i = 0; i < sizeof deadlines / sizeof *deadlines; i++)
@@ -208,6 +261,7 @@ static void on_timer(uv_timer_t *timer)
     turn_server_expire(w->server, now_of(&w->loop));
     streams_expire(w->streams);
     dtls_expire(w->dtls);
+    pipes_expire(w->pipes);
     if (news_deadline(&w->news) <= uv_now(&w->loop))
         news_post(&w->news);
     flush(w);
@@ -279,6 +333,8 @@ static void close_all(struct worker *w)
     w->dtls = NULL;
     if (w->streams)
         streams_close(w->streams);
+    if (w->pipes)
+        pipes_close(w->pipes);
     if (w->udp)
         udp_close(w->udp);
     uv_close((uv_handle_t *)&w->timer, NULL);
@@ -344,6 +400,10 @@ static void take_packet(struct worker *w, struct packet *p)
 static void deliver(struct mailbox *box, struct mail *mail)
 {
     struct worker *w = OWNER_OF(box, struct worker, inbox);
+    if (mail->kind == MAIL_CONNECTION) {
+        streams_adopt(w->streams, OWNER_OF(mail, struct parcel, mail));
+        return;
+    }
     if (mail->kind == MAIL_PACKET) {
         take_packet(w, OWNER_OF(mail, struct packet, mail));
         return;
@@ -367,6 +427,11 @@ void worker_post_packet(struct worker *w, struct packet *packet)
     mailbox_post(&w->inbox, &packet->mail);
 }
 
+void worker_post_parcel(struct worker *w, struct parcel *parcel)
+{
+    mailbox_post(&w->inbox, &parcel->mail);
+}
+
 /* ---- life ---- */
 
 static bool build_engine(struct worker *w)
@@ -381,7 +446,9 @@ static bool build_engine(struct worker *w)
                                           .config = w->setup.streams,
                                           .gate = w->setup.gate,
                                           .udp = w->udp,
-                                          .worker = (uint8_t)w->setup.index};
+                                          .worker = (uint8_t)w->setup.index,
+                                          .exit = &w->exit};
+    w->pipes = pipes_new(&w->loop);
     w->streams = streams_new(&streams);
     const struct dtls_setup dtls = {.loop = &w->loop,
                                     .config = w->setup.streams,
@@ -390,7 +457,7 @@ static bool build_engine(struct worker *w)
                                     .crypto = w->crypto,
                                     .worker = (uint8_t)w->setup.index};
     w->dtls = dtls_new(&dtls);
-    if (!w->streams || !w->dtls)
+    if (!w->streams || !w->dtls || !w->pipes)
         return false;
     struct turn_server_setup setup = {.config = w->setup.config,
                                       .commons = w->setup.commons,
@@ -404,6 +471,7 @@ static bool build_engine(struct worker *w)
 static void free_engine(struct worker *w)
 {
     streams_free(w->streams);
+    pipes_free(w->pipes);
     udp_free(w->udp);
     crypto_free(w->crypto);
     crypto_wipe(&w->pool, sizeof w->pool);
@@ -417,6 +485,7 @@ struct worker *worker_new(const struct worker_setup *setup)
     if (!w)
         return NULL;
     w->io.ops = &ops;
+    w->exit.send = send_parcel;
     w->setup = *setup;
     w->news = (struct news){
         .to = setup->home, .credit = setup->credit, .worker = setup->index, .kind = MAIL_NEWS};
@@ -476,6 +545,7 @@ int worker_start(struct worker *w)
     uv_check_start(&w->check, on_check);
     arm(w);
     dtls_start(w->dtls, w->server);
+    pipes_start(w->pipes, w->server);
     int err = udp_start(w->udp, w->server);
     if (!err)
         err = streams_start(w->streams, w->server);

@@ -21,7 +21,8 @@ enum {
 enum worker_mail {
     MAIL_JOB_DONE,
     MAIL_NEWS,
-    MAIL_PACKET
+    MAIL_PACKET,
+    MAIL_CONNECTION /* a parcel */
 };
 
 enum job_kind {
@@ -65,7 +66,7 @@ struct worker_counted {
 struct worker;
 
 struct worker_setup {
-    unsigned index;
+    unsigned index, workers; /* which of how many */
     const struct turn_config *config;
     const struct stream_config *streams;
     struct turn_commons *commons;
@@ -96,6 +97,9 @@ void worker_post(struct worker *w, struct job *job);
 
 /* Hands over a packet, which is freed when it has been handled. Not after JOB_STOP. */
 void worker_post_packet(struct worker *w, struct packet *packet);
+
+/* Hands over a client's connection. Not after JOB_STOP. */
+void worker_post_parcel(struct worker *w, struct parcel *parcel);
 
 /*
  * Frees a worker that was never started or that has answered JOB_STOP, and waits for its thread.

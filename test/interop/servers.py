@@ -83,7 +83,7 @@ class Ours:
     name = "cromulent_turn"
     # The transports that it listens on, and what more there is of the family: cases that need
     # another are not run. The one place to add to when the relay learns.
-    speaks = {"udp", "tcp", "tls", "dtls", "mobility", "dual", "discovery", "tokens"}
+    speaks = {"udp", "tcp", "tls", "dtls", "tcp-relay", "mobility", "dual", "discovery", "tokens"}
     counts = True
     binds_more_channels = True
 

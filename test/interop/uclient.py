@@ -304,12 +304,12 @@ def loopback_peers(server):
             check_equal("packets relayed", stats["counters"]["up_packets"], 0)
 
 
-def option(flags, total, transport="udp"):
+def option(flags, total, transport="udp", version=4):
     """An option of uclient's that changes what it asks for, between clients of its own."""
     def test(server):
         with server.running() as relay:
             argv = ["-y", "-n", "10", "-z", "5", *flags]
-            status, text = uclient(relay, argv, (4, transport))
+            status, text = uclient(relay, argv, (version, transport))
             check_output(status, text, total)
             relay.check_alive()
     return test
@@ -435,7 +435,12 @@ CASES = [
         ("negative tests of its own", option(["-N", "-c"], 20, transport), ["-N", "-y"]),
     )),
     Case("uclient", "two channel numbers for a peer are refused", two_numbers, flags=["-N"]),
-    Case("uclient", "TCP allocations", option(["-T"], 20), "tcp", ["tcp-relay"], ["-T", "-y"]),
+    # Not -P: of two passive clients neither connects, also with coturn.
+    *(Case("uclient", f"TCP allocations{what}", option(["-T", *flags], total, transport, version),
+           transport, ["tcp-relay"], modes(transport, ["-T", "-y", *flags]))
+      for transport in ("tcp", "tls") for what, flags, total, version in (
+          ("", (), 20, 4), (", IPv6 client and relay", ("-x",), 20, 6),
+          (", 10 clients", ("-m", "10"), 100, 4))),
     *(Case("uclient", "access tokens", tokens([], transport), transport, ["tokens"],
            modes(transport, ["-J", "-y"])) for transport in TRANSPORT_FLAGS),
     Case("uclient", "access tokens, Send indications", tokens(["-s"], "udp"), "udp", ["tokens"],

@@ -43,7 +43,14 @@ defmodule Cromulent.Turn.Frame do
     :connections_broken,
     :handshakes,
     :drop_queue,
-    :drop_bandwidth
+    :drop_bandwidth,
+    :tcp_connected,
+    :tcp_failed,
+    :tcp_accepted,
+    :tcp_refused,
+    :tcp_bound,
+    :tcp_unbound,
+    :tcp_cut
   ]
   @events [
     :allocation_created,
@@ -72,6 +79,7 @@ defmodule Cromulent.Turn.Frame do
       :expires_in_ms,
       :permissions,
       :channels,
+      :tcp_peers,
       :worker
     ],
     event: [:reason, :peer, :rule, :own_address, :level, :message, :info, :warning, :error],

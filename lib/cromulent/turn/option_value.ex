@@ -26,7 +26,9 @@ defmodule Cromulent.Turn.OptionValue do
     source_connections: 1..1_048_576,
     connection_idle: 1..3600,
     handshake_rate: 0..1_000_000,
-    handshake_burst: 1..1_000_000
+    handshake_burst: 1..1_000_000,
+    max_tcp_peers: 1..1_048_576,
+    allocation_tcp_peers: 1..4096
   ]
 
   @secrets_most 8
@@ -226,6 +228,7 @@ defmodule Cromulent.Turn.OptionValue do
       when name in [
              :mobility,
              :keep_dscp,
+             :tcp_allocations,
              :permission_events,
              :classic_stun,
              :opaque_usernames,

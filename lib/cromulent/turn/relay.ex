@@ -17,7 +17,8 @@ defmodule Cromulent.Turn.Relay do
   An allocation is a map of `id`, `username`, `client`, `server` and `relayed` (addresses as
   `"ip:port"`), `transport`, `age_ms`, `expires_in_ms`, `up_packets`, `up_bytes` (client to peers),
   `down_packets`, `down_bytes` (peers to client), `permissions`, `channels` and `worker`; a dual one has
-  `also_relayed` too, its address of the other family.
+  `also_relayed` too, its address of the other family. `protocol` is what it relays, `:udp` or `:tcp`, and
+  `tcp_peers` how many connections with peers it has.
   """
 
   use GenServer
@@ -204,8 +205,8 @@ defmodule Cromulent.Turn.Relay do
   @doc """
   Changes options of the running relay without touching its allocations: `secret`, `realm`, `ttl`,
   `oauth_keys`, `cert` and `key` (files are read anew; open connections keep the certificate that they were opened
-  with), `host`, `stun_urls`, `allow_peers`, `deny_peers`, `redirect`, `proxy_from`, and the limits but for `max_allocations`
-  and `max_connections`. To change secrets without refusing anybody, give the new one first and the
+  with), `host`, `stun_urls`, `allow_peers`, `deny_peers`, `redirect`, `proxy_from`, and the limits but for `max_allocations`,
+  `max_connections` and `max_tcp_peers`. To change secrets without refusing anybody, give the new one first and the
   old ones after it, and take those away once their credentials have expired.
   """
   @spec configure(keyword(), GenServer.server()) ::

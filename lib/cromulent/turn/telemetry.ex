@@ -28,7 +28,7 @@ defmodule Cromulent.Turn.Telemetry do
   looks like one are hidden in it.
 
   An allocation is a map of `id`, `username`, `client`, `server`, `relayed` (addresses as
-  `"ip:port"`), `transport`, `permissions`, `channels` and `worker`, and in metadata the measured
+  `"ip:port"`), `transport`, `permissions`, `channels`, `protocol` (`:udp` or `:tcp`), `tcp_peers` and `worker`, and in metadata the measured
   values too. Up is from the client to its peers, down is from peers to the client.
 
   Handlers of the relay's events run in the process that answers `Cromulent.Turn.Relay`'s functions, so

@@ -171,6 +171,12 @@ static const struct turn_io_ops ops = {
     .event = io_event,
     .lock = io_lock,
     .unlock = io_unlock,
+    .tcp_listen = engine_tcp_listen,
+    .tcp_unlisten = engine_tcp_unlisten,
+    .tcp_connect = engine_tcp_connect,
+    .tcp_join = engine_tcp_join,
+    .tcp_close = engine_tcp_close,
+    .tcp_hand_over = engine_tcp_hand_over,
 };
 
 /* ---- the engine's life ---- */
@@ -236,10 +242,13 @@ unsigned engine_open_relays(const struct engine *e)
 static unsigned ports_taken(const struct engine *e)
 {
     unsigned n = 0;
-    for (uint8_t relay = 0; relay < e->config.relay_count; relay++)
-        for (uint32_t port = e->config.port_min; port <= e->config.port_max; port++)
-            n += turn_commons_port_used(e->commons,
-                                        (struct turn_port){.relay = relay, .port = (uint16_t)port});
+    for (uint8_t relay = 0; relay < e->config.relay_count; relay++) {
+        for (uint32_t i = e->config.port_min; i <= e->config.port_max; i++) {
+            struct turn_port udp = {.relay = relay, .port = (uint16_t)i}, tcp = udp;
+            tcp.tcp = true;
+            n += turn_commons_port_used(e->commons, udp) + turn_commons_port_used(e->commons, tcp);
+        }
+    }
     return n;
 }
 
@@ -248,6 +257,8 @@ void engine_stop(struct engine *e)
     turn_server_free(e->server, e->now);
     turn_commons_expire(e->commons, e->now.ms + (uint64_t)TURN_LIFETIME_LIMIT * 1000);
     CHECK_EQ(engine_open_relays(e), 0);
+    CHECK_EQ(engine_open_acceptors(e), 0);
+    CHECK_EQ(engine_open_pipes(e), 0);
     CHECK_EQ(ports_taken(e), 0);
     CHECK_EQ(e->created, e->ended);
     CHECK_EQ(e->locked, 0);

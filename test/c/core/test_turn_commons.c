@@ -36,6 +36,36 @@ static void test_every_port_once(void)
     turn_commons_free(c);
 }
 
+/* TCP's ports are others, although of the same numbers. */
+static void test_tcp_ports(void)
+{
+    struct turn_commons *c = make(50000, 50000, 1);
+    struct turn_port udp, tcp;
+    CHECK_EQ(turn_commons_take_port(c, 0, TURN_ANY_PORT, 1, &udp), CT_OK);
+    CHECK_EQ(turn_commons_take_tcp_port(c, 0, 1, &tcp), CT_OK);
+    CHECK(tcp.tcp && !udp.tcp && tcp.port == udp.port);
+    CHECK_EQ(turn_commons_take_tcp_port(c, 0, 1, &tcp), CT_ENOSPACE);
+    turn_commons_give_port(c, udp);
+    CHECK(!turn_commons_port_used(c, udp) && turn_commons_port_used(c, tcp));
+    turn_commons_give_port(c, tcp);
+    CHECK(!turn_commons_port_used(c, tcp));
+    turn_commons_free(c);
+}
+
+static void test_tcp_peers(void)
+{
+    static struct turn_config config;
+    turn_config_defaults(&config);
+    config.max_tcp_peers = 2;
+    struct turn_commons *c = turn_commons_new(&config);
+    CHECK_EQ(turn_commons_enter_tcp(c), CT_OK);
+    CHECK_EQ(turn_commons_enter_tcp(c), CT_OK);
+    CHECK_EQ(turn_commons_enter_tcp(c), CT_ENOSPACE);
+    turn_commons_leave_tcp(c);
+    CHECK_EQ(turn_commons_enter_tcp(c), CT_OK);
+    turn_commons_free(c);
+}
+
 static void test_pairs(void)
 {
     struct turn_commons *c = make(50001, 50006, 1);
@@ -133,8 +163,9 @@ static void test_user_hash(void)
 int main(void)
 {
     const struct check_test tests[] = {
-        CHECK_TEST(test_every_port_once), CHECK_TEST(test_pairs),     CHECK_TEST(test_reservations),
-        CHECK_TEST(test_users),           CHECK_TEST(test_user_hash),
+        CHECK_TEST(test_every_port_once), CHECK_TEST(test_tcp_ports),    CHECK_TEST(test_tcp_peers),
+        CHECK_TEST(test_pairs),           CHECK_TEST(test_reservations), CHECK_TEST(test_users),
+        CHECK_TEST(test_user_hash),
     };
     return CHECK_RUN(tests);
 }

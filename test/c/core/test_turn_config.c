@@ -83,6 +83,8 @@ static void test_refusals(void)
     REFUSED("max_channels", c.max_channels = 5000);
     REFUSED("challenge_rate", c.challenge_rate = 2000000);
     REFUSED("challenge_burst", c.challenge_burst = 0);
+    REFUSED("max_tcp_peers", c.max_tcp_peers = 0);
+    REFUSED("allocation_tcp_peers", c.allocation_tcp_peers = 4097);
 }
 
 int main(void)

@@ -87,6 +87,12 @@ void worker_post_packet(struct worker *w, struct packet *packet)
     packet_free(packet);
 }
 
+void worker_post_parcel(struct worker *w, struct parcel *parcel)
+{
+    (void)w;
+    parcel_free(parcel);
+}
+
 /* ---- the relay ---- */
 
 static void on_finished(struct control *c)

@@ -56,6 +56,10 @@ static void io_to_client(struct turn_io *io, const struct turn_tuple *to,
     if (err == CT_ECOOKIE && w->config->classic_stun && !w->from_peer)
         err = stun_msg_decode_classic(&m, data.data, data.len);
     MUST(err == CT_OK);
+    if (m.type == stun_type(STUN_CONNECTION_ATTEMPT, STUN_INDICATION)) {
+        MUST(w->attempted && to->transport == TURN_TCP);
+        return;
+    }
     MUST(w->from_peer ? m.type == stun_type(STUN_DATA, STUN_INDICATION)
                       : m.cls == STUN_SUCCESS || m.cls == STUN_ERROR);
     MUST(w->from_peer || data.len <= TURN_RESERVE_MAX);
@@ -186,6 +190,12 @@ static const struct turn_io_ops ops = {
     .event = io_event,
     .lock = io_lock,
     .unlock = io_unlock,
+    .tcp_listen = world_tcp_listen,
+    .tcp_unlisten = world_tcp_unlisten,
+    .tcp_connect = world_tcp_connect,
+    .tcp_join = world_tcp_join,
+    .tcp_close = world_tcp_close,
+    .tcp_hand_over = world_tcp_hand_over,
 };
 
 /* ---- life ---- */
@@ -240,6 +250,8 @@ static void fill_config(struct turn_config *c, uint8_t flavour)
         c->discovery.link[i] = i;
     }
     c->challenge_burst = 3;
+    c->max_tcp_peers = WORLD_PIPES;
+    c->allocation_tcp_peers = WORLD_PIPES_EACH;
     memset(c->nonce_key, 7, sizeof c->nonce_key);
     rule(c, "198.51.100.0/24", TURN_RULE_ALLOW);
     rule(c, "2001:db8:1::/48", TURN_RULE_ALLOW);
@@ -281,7 +293,12 @@ static void check_commons_are_empty(struct world *w)
     for (uint8_t relay = 0; relay < w->config->relay_count; relay++)
         for (uint16_t port = WORLD_PORT_MIN; port <= WORLD_PORT_MAX; port++)
             MUST(!turn_commons_port_used(w->commons,
-                                         (struct turn_port){.relay = relay, .port = port}));
+                                         (struct turn_port){.relay = relay, .port = port}) &&
+                 !turn_commons_port_used(
+                     w->commons, (struct turn_port){.relay = relay, .tcp = true, .port = port}));
+    for (unsigned i = 0; i < WORLD_PIPES; i++)
+        MUST(turn_commons_enter_tcp(w->commons) == CT_OK);
+    MUST(turn_commons_enter_tcp(w->commons) == CT_ENOSPACE);
     for (uint64_t user = 0; user < WORLD_ALLOCATIONS; user++)
         MUST(turn_commons_enter(w->commons, user, 1) == CT_OK);
     MUST(turn_commons_enter(w->commons, WORLD_ALLOCATIONS, 1) == CT_ENOSPACE);
@@ -290,6 +307,7 @@ static void check_commons_are_empty(struct world *w)
 void world_close(struct world *w)
 {
     turn_server_free(w->server, w->now);
+    MUST(world_tcp_pipes(w) == 0);
     MUST(w->open == 0 && w->created == w->ended && !w->locked);
     check_commons_are_empty(w);
     turn_commons_free(w->commons);
@@ -362,7 +380,7 @@ void world_pass(struct world *w, uint64_t ms, bool punctual)
 /* ---- the engine's own tables ---- */
 
 struct totals {
-    uint32_t allocs, seconds, moves, perms, chans, names;
+    uint32_t allocs, seconds, moves, perms, chans, names, tcps, waiting;
 };
 
 static bool has_perm(const struct turn_server *s, const struct turn_alloc *a, uint32_t number)
@@ -398,7 +416,11 @@ static void check_lists(const struct turn_server *s, const struct turn_alloc *a,
 
 static void check_place(const struct world *w, const struct turn_place *p, uint32_t alloc)
 {
-    MUST(p->relay->open && p->relay->alloc == alloc && p->relay->at.port == p->port.port);
+    if (p->port.tcp)
+        MUST(p->acceptor->open && p->acceptor->alloc == alloc &&
+             p->acceptor->at.port == p->port.port);
+    else
+        MUST(p->relay->open && p->relay->alloc == alloc && p->relay->at.port == p->port.port);
     MUST(turn_commons_port_used(w->commons, p->port) && p->relayed.port == p->port.port);
 }
 
@@ -430,12 +452,16 @@ static void check_tables(const struct world *w)
         MUST(found == (turn_alloc_live(a, w->now) ? a : NULL));
         check_lists(s, a, &t);
         t.allocs++;
+        t.tcps += world_tcp_check(w, n);
         t.moves += a->move != SLAB_NONE;
         t.names += a->long_name != SLAB_NONE;
     }
     MUST(t.allocs == s->allocs.used && t.allocs + t.moves == s->by_tuple.used);
     MUST(t.moves == s->moves.used);
-    MUST(t.seconds == s->seconds.used && t.allocs + t.seconds == s->wheel.count);
+    for (size_t i = 0; i < WORLD_PIPES; i++)
+        t.waiting += w->pipes[i].state == PIPE_CONNECTING || w->pipes[i].state == PIPE_WAITING;
+    MUST(t.tcps == s->tcps.used && t.tcps == world_tcp_pipes(w) && t.tcps == s->tcp_by_id.used);
+    MUST(t.seconds == s->seconds.used && t.allocs + t.seconds + t.waiting == s->wheel.count);
     MUST(t.allocs + t.seconds == w->open);
     MUST(t.perms == s->perms.used && t.chans == s->chans.used && t.names == s->names.used);
 }

@@ -197,16 +197,16 @@ static void test_numbers_are_used_again(void)
     const struct turn_out out = {.head = span_of(frame, sizeof frame)};
     struct rig r;
 
-    rig_init(&r);
+    begin(&r);
     int fd = client_of(&r);
-    run_until(&r, TURN_N_CONNECTIONS, 1);
+    rig_run_until(&r, TURN_N_CONNECTIONS, 1);
     struct turn_tuple gone = conn_at(&r, 0)->tuple;
     gone.client.port ^= 1;
     streams_to_client(r.streams, &gone, &out);
-    CHECK_EQ(counted(&r, TURN_N_DROP_QUEUE), 1);
+    CHECK_EQ(rig_counter(&r, TURN_N_DROP_QUEUE), 1);
     CHECK_EQ(r.streams->large.out, 0);
     streams_to_client(r.streams, &conn_at(&r, 0)->tuple, &out);
-    CHECK_EQ(counted(&r, TURN_N_DROP_QUEUE), 1);
+    CHECK_EQ(rig_counter(&r, TURN_N_DROP_QUEUE), 1);
     CHECK_EQ(r.streams->large.out, 1);
     close(fd);
     rig_free(&r);

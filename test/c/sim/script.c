@@ -47,7 +47,8 @@ static int64_t ports_taken(const struct sim *sim)
     turn_commons_expire(e->commons, e->now.ms);
     for (uint8_t relay = 0; relay < e->config.relay_count; relay++)
         for (uint32_t port = e->config.port_min; port <= e->config.port_max; port++)
-            n += turn_commons_port_used(e->commons, (struct turn_port){relay, (uint16_t)port});
+            n += turn_commons_port_used(e->commons,
+                                        (struct turn_port){.relay = relay, .port = (uint16_t)port});
     return n;
 }
 

@@ -331,7 +331,8 @@ defmodule Cromulent.Turn.ControlTest do
         assert Map.fetch!(one, key) == 0
       end
 
-      assert map_size(one) == 15
+      assert %{protocol: :udp, tcp_peers: 0} = one
+      assert map_size(one) == 17
     end
   end
 

@@ -8,7 +8,13 @@ defmodule Cromulent.Turn.OptionTest do
 
   # The limits that are no numbers.
   @texts_and_switches [:software, :mobility, :keep_dscp, :alternate, :oauth_server_name] ++
-                        [:redirect, :alternate_domain, :classic_stun, :permission_events]
+                        [
+                          :redirect,
+                          :alternate_domain,
+                          :classic_stun,
+                          :permission_events,
+                          :tcp_allocations
+                        ]
 
   defp refused(name, value) do
     assert {:error, {:config, text}} = Option.fetch(name, [{name, value}])
@@ -218,7 +224,7 @@ defmodule Cromulent.Turn.OptionTest do
   end
 
   test "switches are on or off" do
-    for name <- [:mobility, :keep_dscp, :permission_events, :classic_stun] do
+    for name <- [:mobility, :keep_dscp, :permission_events, :classic_stun, :tcp_allocations] do
       for {raw, value} <- [
             {true, true},
             {"true", true},

@@ -42,7 +42,7 @@ defmodule Cromulent.Turn.OptionValueTest do
 
     own =
       [:software, :mobility, :keep_dscp, :alternate, :permission_events] ++
-        [:oauth_server_name, :redirect, :alternate_domain, :classic_stun]
+        [:oauth_server_name, :redirect, :alternate_domain, :classic_stun, :tcp_allocations]
 
     assert Option.limits() == own ++ OptionValue.limits()
   end

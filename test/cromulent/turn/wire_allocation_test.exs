@@ -66,7 +66,7 @@ defmodule Cromulent.Turn.WireAllocationTest do
     test "needs a transport, and one that is relayed", %{relay: relay} do
       assert allocate_code(relay, []) == 400
       assert allocate_code(relay, [{0x0019, <<17, 0>>}]) == 400
-      assert allocate_code(relay, requested_transport: :tcp) == 442
+      assert allocate_code(relay, requested_transport: :tcp) == 400
       assert allocate_code(relay, requested_transport: 132) == 442
       assert allocate_code(relay, [{0x0019, <<17, 0xFF, 0xFF, 0xFF>>}]) == 200
     end
