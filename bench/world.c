@@ -161,7 +161,6 @@ static void configure(struct turn_config *config, uint32_t allocations)
     config->max_allocations = allocations;
     config->user_quota = 0;
     config->challenge_rate = 0;
-    config->nonce_lifetime = UINT32_MAX; /* requests are made once and sent for ever */
     memset(config->nonce_key, 7, sizeof config->nonce_key);
     if (turn_policy_add(&config->policy, &peers, TURN_RULE_ALLOW) != CT_OK)
         die("no room for a rule");
@@ -241,7 +240,8 @@ static void expect(struct span reply, int error)
 static size_t sign(uint8_t *out, size_t size, const struct request *r, const struct caller *c)
 {
     uint8_t bytes[MESSAGE_MAX];
-    size_t len = message_request(bytes, r, &c->credentials, (uint64_t)r->method << 32);
+    size_t len =
+        message_request(bytes, r, &c->credentials, (uint64_t)r->method << 32 | c->transactions);
     if (len > size)
         die("a request has %zu bytes", len);
     memcpy(out, bytes, len);
@@ -264,6 +264,13 @@ void world_meet(struct world *w, struct caller *c, uint32_t i)
     credentials_learn(&c->credentials, challenge, secret);
     c->allocate_len = sign(c->allocate, sizeof c->allocate, &allocate, c);
     c->release_len = sign(c->release, sizeof c->release, &release, c);
+}
+
+void world_come_again(struct caller *c)
+{
+    const struct request allocate = {.method = MESSAGE_ALLOCATE};
+    c->transactions++;
+    c->allocate_len = sign(c->allocate, sizeof c->allocate, &allocate, c);
 }
 
 void world_allocate(struct world *w, struct caller *c)
