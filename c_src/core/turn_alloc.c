@@ -102,7 +102,7 @@ static void release_slabs(struct turn_server *s, struct turn_alloc *a)
     if (a->long_name != SLAB_NONE)
         slab_give(&s->names, a->long_name);
     crypto_wipe(&a->key, sizeof a->key);
-    a->place.relay = NULL; /* marks the slot as free for who walks the slab */
+    a->id = 0; /* marks the slot as free for who walks the slab */
     slab_give(&s->allocs, turn_alloc_number(s, a));
 }
 

@@ -10,7 +10,9 @@ enum {
     PORT_BITS = 65536,
     WORD_BITS = 64,
     RANDOM_TRIES = 16, /* nine in ten ports taken: one of 16 tries is free four times in five */
+    WORKER_BITS = 6,   /* of an owner's word; the rest is the allocation's number and 1 */
 };
+_Static_assert(TURN_WORKERS_MAX == 1 << WORKER_BITS, "a worker's number must fit");
 
 /* One bit per port. Written under the lock, read by anybody. */
 struct port_set {
@@ -39,6 +41,8 @@ struct turn_commons {
     struct turn_users *known; /* NULL: none */
     struct reservation reservations[TURN_RESERVATIONS_MAX];
     struct port_set ports[TURN_RELAYS_MAX];
+    /* A word for each port of each relay address; 0: nobody. Touched as ports come into use. */
+    _Atomic uint32_t *owners;
 };
 
 struct turn_commons *turn_commons_new(const struct turn_config *config)
@@ -51,7 +55,8 @@ struct turn_commons *turn_commons_new(const struct turn_config *config)
         slots *= 2;
     c->users = malloc(slots * sizeof *c->users);
     c->known = config->userhashes ? turn_users_new(config->userhashes) : NULL;
-    if (!c->users || (config->userhashes && !c->known) ||
+    c->owners = calloc((size_t)config->relay_count * PORT_BITS, sizeof *c->owners);
+    if (!c->users || !c->owners || (config->userhashes && !c->known) ||
         crypto_random(&c->seed, sizeof c->seed) != CT_OK) {
         turn_commons_free(c);
         return NULL;
@@ -70,6 +75,7 @@ void turn_commons_free(struct turn_commons *c)
     if (!c)
         return;
     turn_users_free(c->known);
+    free(c->owners);
     free(c->users);
     free(c);
 }
@@ -214,6 +220,35 @@ void turn_commons_give_port(struct turn_commons *c, struct turn_port port)
 bool turn_commons_port_used(const struct turn_commons *c, struct turn_port port)
 {
     return port_used(c, port.relay, port.port);
+}
+
+/* ---- owners ---- */
+
+static _Atomic uint32_t *owner_word(const struct turn_commons *c, struct turn_port port)
+{
+    return &c->owners[(size_t)port.relay * PORT_BITS + port.port];
+}
+
+/* A word stands for itself: what it names is looked up again by the worker that has it. */
+void turn_commons_bind(struct turn_commons *c, struct turn_port port, struct turn_owner owner)
+{
+    uint32_t word = (owner.alloc + 1) << WORKER_BITS | owner.worker;
+    atomic_store_explicit(owner_word(c, port), word, memory_order_relaxed);
+}
+
+void turn_commons_unbind(struct turn_commons *c, struct turn_port port)
+{
+    atomic_store_explicit(owner_word(c, port), 0, memory_order_relaxed);
+}
+
+bool turn_commons_owner(const struct turn_commons *c, struct turn_port port, struct turn_owner *out)
+{
+    uint32_t word = atomic_load_explicit(owner_word(c, port), memory_order_relaxed);
+    if (!word)
+        return false;
+    *out = (struct turn_owner){.worker = word & (TURN_WORKERS_MAX - 1),
+                               .alloc = (word >> WORKER_BITS) - 1};
+    return true;
 }
 
 /* ---- reservations ---- */

@@ -31,11 +31,13 @@ static struct addr named_to_bound(const struct turn_server *s, const struct addr
 static struct addr bound_to_named(const struct turn_server *s, const struct addr *peer)
 {
     struct addr name = *peer;
+    struct turn_owner owner;
     for (uint8_t i = 0; i < s->config->relay_count; i++) {
         const struct turn_relay_ip *relay = &s->config->relays[i];
         if (!addr_ip_eq(&relay->bind, peer) || addr_ip_eq(&relay->external, peer))
             continue;
-        if (turn_commons_port_used(s->commons, (struct turn_port){.relay = i, .port = peer->port}))
+        struct turn_port port = {.relay = i, .port = peer->port};
+        if (turn_commons_owner(s->commons, port, &owner))
             memcpy(name.ip, relay->external.ip, sizeof name.ip);
         break;
     }

@@ -116,7 +116,7 @@ static struct turn_alloc *named(const struct turn_server *s, const struct ticket
                                 struct turn_now now)
 {
     struct turn_alloc *a = t->number < s->allocs.fresh ? turn_alloc_at(s, t->number) : NULL;
-    return a && a->place.relay && a->id == t->id && turn_alloc_live(a, now) ? a : NULL;
+    return a && a->id && a->id == t->id && turn_alloc_live(a, now) ? a : NULL;
 }
 
 /* The request that made the last move, sent again: with the ticket before the newest. */

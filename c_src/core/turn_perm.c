@@ -30,25 +30,37 @@ uint32_t turn_perm_find(const struct turn_server *s, const struct turn_alloc *a,
 
 /* ---- our own addresses ---- */
 
-int turn_own_relay(const struct turn_server *s, const struct addr *peer)
+bool turn_own_ip(const struct turn_server *s, const struct addr *peer)
 {
-    for (int i = 0; i < s->config->relay_count; i++) {
+    for (size_t i = 0; i < s->config->relay_count; i++) {
         const struct turn_relay_ip *relay = &s->config->relays[i];
         if (addr_ip_eq(&relay->external, peer) || addr_ip_eq(&relay->bind, peer))
-            return i;
+            return true;
     }
-    return -1;
+    return false;
+}
+
+/* Several relay IPs may be announced as one: then it is the one where somebody is bound. */
+bool turn_own_bound(const struct turn_server *s, const struct addr *peer, struct turn_port *port,
+                    struct turn_owner *owner)
+{
+    for (uint8_t i = 0; i < s->config->relay_count; i++) {
+        const struct turn_relay_ip *relay = &s->config->relays[i];
+        if (!addr_ip_eq(&relay->external, peer) && !addr_ip_eq(&relay->bind, peer))
+            continue;
+        *port = (struct turn_port){.relay = i, .port = peer->port};
+        if (turn_commons_owner(s->commons, *port, owner))
+            return true;
+    }
+    return false;
 }
 
 bool turn_own_refuses(const struct turn_server *s, const struct turn_perm *perm,
                       const struct addr *peer)
 {
-    if (!perm->own)
-        return false;
-    int relay = turn_own_relay(s, peer);
-    return relay < 0 ||
-           !turn_commons_port_used(s->commons,
-                                   (struct turn_port){.relay = (uint8_t)relay, .port = peer->port});
+    struct turn_port port;
+    struct turn_owner owner;
+    return perm->own && !turn_own_bound(s, peer, &port, &owner);
 }
 
 /*
@@ -59,7 +71,7 @@ bool turn_own_refuses(const struct turn_server *s, const struct turn_perm *perm,
 static bool only_own_ports(const struct turn_server *s, const struct addr *peer)
 {
     const struct turn_rule *rule = turn_policy_match(&s->config->policy, peer);
-    return turn_own_relay(s, peer) >= 0 && !(rule && rule->kind == TURN_RULE_ALLOW);
+    return turn_own_ip(s, peer) && !(rule && rule->kind == TURN_RULE_ALLOW);
 }
 
 /* 403, told to the operator with the rule that refuses. */
@@ -96,8 +108,9 @@ enum stun_error turn_peer_port_check(struct turn_server *s, const struct turn_re
     enum stun_error code = turn_peer_check(s, r, peer);
     if (code || !only_own_ports(s, peer))
         return code;
-    struct turn_port port = {.relay = (uint8_t)turn_own_relay(s, peer), .port = peer->port};
-    return turn_commons_port_used(s->commons, port) ? 0 : forbid(s, r, peer, NULL);
+    struct turn_port port;
+    struct turn_owner owner;
+    return turn_own_bound(s, peer, &port, &owner) ? 0 : forbid(s, r, peer, NULL);
 }
 
 /* ---- installing and dropping ---- */

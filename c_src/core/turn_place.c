@@ -68,8 +68,11 @@ enum stun_error turn_place_open(struct turn_server *s, const struct turn_wish *w
         at.port = out->port.port;
         enum ct_err err = s->io->ops->relay_open(s->io, &at, alloc, &out->relay);
         out->relayed = announced(s, out->port);
-        if (err == CT_OK)
+        if (err == CT_OK) {
+            struct turn_owner owner = {.worker = s->worker, .alloc = alloc};
+            turn_commons_bind(s->commons, out->port, owner);
             return 0;
+        }
         give_ports(s, out->port, next);
         if (err != CT_EINUSE || wish->token.data)
             break;
@@ -79,6 +82,7 @@ enum stun_error turn_place_open(struct turn_server *s, const struct turn_wish *w
 
 void turn_place_close(struct turn_server *s, struct turn_place *place)
 {
+    turn_commons_unbind(s->commons, place->port);
     s->io->ops->relay_close(s->io, place->relay);
     place->relay = NULL;
     give_ports(s, place->port, false);

@@ -63,7 +63,7 @@ struct turn_move {
 struct turn_alloc {
     struct deadline deadline; /* when it expires; first, so that it is found from there */
     struct turn_tuple tuple;
-    uint64_t id;
+    uint64_t id;   /* never 0 in a slot that is in use */
     uint64_t user; /* turn_commons_user() of the user id */
     uint64_t created_ms;
     uint64_t up_packets, up_bytes, down_packets, down_bytes;

@@ -6,6 +6,7 @@
 #ifndef CT_RELAY_WORKER_H
 #define CT_RELAY_WORKER_H
 
+#include "core/turn_commons.h"
 #include "core/turn_server.h"
 #include "relay/credit.h"
 #include "relay/mailbox.h"
@@ -13,7 +14,7 @@
 #include "relay/term.h"
 
 enum {
-    WORKERS_MAX = 64
+    WORKERS_MAX = TURN_WORKERS_MAX
 };
 
 /* What the main thread's mailbox receives from workers. */

@@ -217,13 +217,17 @@ unsigned engine_open_relays(const struct engine *e)
     return n;
 }
 
+/* Ports that somebody has taken or is bound to. */
 static unsigned ports_taken(const struct engine *e)
 {
+    struct turn_owner owner;
     unsigned n = 0;
     for (uint8_t relay = 0; relay < e->config.relay_count; relay++)
-        for (uint32_t port = e->config.port_min; port <= e->config.port_max; port++)
-            n += turn_commons_port_used(e->commons,
-                                        (struct turn_port){.relay = relay, .port = (uint16_t)port});
+        for (uint32_t number = e->config.port_min; number <= e->config.port_max; number++) {
+            struct turn_port port = {.relay = relay, .port = (uint16_t)number};
+            n += turn_commons_port_used(e->commons, port) ||
+                 turn_commons_owner(e->commons, port, &owner);
+        }
     return n;
 }
 

@@ -130,11 +130,41 @@ static void test_user_hash(void)
     turn_commons_free(NULL);
 }
 
+/* A port that is taken is bound only once its taker says so; the neighbours are not touched. */
+static void test_owners(void)
+{
+    struct turn_commons *c = make(50000, 50009, 1);
+    static const struct turn_owner owners[] = {
+        {.worker = 0, .alloc = 0},
+        {.worker = TURN_WORKERS_MAX - 1, .alloc = (1u << 24) - 1},
+        {.worker = 5, .alloc = 7},
+    };
+    struct turn_owner got;
+    struct turn_port port;
+    CHECK_EQ(turn_commons_take_port(c, 1, TURN_ANY_PORT, 1, &port), CT_OK);
+    CHECK(!turn_commons_owner(c, port, &got));
+    for (size_t i = 0; i < sizeof owners / sizeof *owners; i++) {
+        turn_commons_bind(c, port, owners[i]);
+        CHECK(turn_commons_owner(c, port, &got));
+        CHECK(got.worker == owners[i].worker && got.alloc == owners[i].alloc);
+    }
+    for (uint8_t relay = 0; relay < 2; relay++)
+        for (uint32_t n = 0; n <= UINT16_MAX; n++) {
+            struct turn_port other = {.relay = relay, .port = (uint16_t)n};
+            bool same = other.relay == port.relay && other.port == port.port;
+            CHECK_EQ(turn_commons_owner(c, other, &got), same);
+        }
+    turn_commons_unbind(c, port);
+    CHECK(!turn_commons_owner(c, port, &got));
+    CHECK(turn_commons_port_used(c, port));
+    turn_commons_free(c);
+}
+
 int main(void)
 {
     const struct check_test tests[] = {
         CHECK_TEST(test_every_port_once), CHECK_TEST(test_pairs),     CHECK_TEST(test_reservations),
-        CHECK_TEST(test_users),           CHECK_TEST(test_user_hash),
+        CHECK_TEST(test_users),           CHECK_TEST(test_user_hash), CHECK_TEST(test_owners),
     };
     return CHECK_RUN(tests);
 }

@@ -249,6 +249,33 @@ static void test_own_address(void)
     engine_stop(&e);
 }
 
+/* The port that EVEN-PORT holds for later is nobody's relayed address until it is redeemed. */
+static void test_reserved_port(void)
+{
+    begin();
+    struct client a = allocated(1), b = client_at(&e, "203.0.113.7:2", "bob");
+    struct attrs attrs;
+    char next[ADDR_TEXT_MAX];
+    attrs_init(&attrs);
+    attrs_bytes(&attrs, STUN_ATTR_EVEN_PORT, "\x80", 1);
+    CHECK_EQ(client_allocate_with(&b, &attrs), 0);
+    struct addr held = b.relayed;
+    held.port++;
+    addr_format(&held, next);
+    struct span token = stun_msg_bytes(&b.msg, STUN_ID_RESERVATION_TOKEN);
+    attrs_init(&attrs);
+    attrs_bytes(&attrs, STUN_ATTR_RESERVATION_TOKEN, token.data, token.len);
+    CHECK_EQ(client_permit(&a, next), 0);
+    CHECK(!reaches(&a, next));
+    CHECK_EQ(client_bind(&a, 0x4000, next), 403);
+    struct client c = client_at(&e, "203.0.113.7:3", "carol");
+    CHECK_EQ(client_allocate_with(&c, &attrs), 0);
+    CHECK(addr_eq(&c.relayed, &held));
+    CHECK(reaches(&a, next));
+    CHECK_EQ(client_bind(&a, 0x4000, next), 0);
+    engine_stop(&e);
+}
+
 /* An operator's allowance opens all ports of it. */
 static void test_own_address_allowed(void)
 {
@@ -291,7 +318,7 @@ int main(void)
         CHECK_TEST(test_lifetime),      CHECK_TEST(test_belongs_to_one),
         CHECK_TEST(test_limit),         CHECK_TEST(test_denied),
         CHECK_TEST(test_own_address),   CHECK_TEST(test_own_address_allowed),
-        CHECK_TEST(test_policy_change),
+        CHECK_TEST(test_reserved_port), CHECK_TEST(test_policy_change),
     };
     return CHECK_RUN(tests);
 }

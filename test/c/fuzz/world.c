@@ -52,12 +52,13 @@ static void io_to_client(struct turn_io *io, const struct turn_tuple *to, struct
     w->reply_len = data.len;
 }
 
-/* A relayed transport address, or one that is reserved to become one. */
+/* A relayed transport address of ours; one that is only reserved is none. */
 static bool is_own_port(const struct world *w, const struct addr *a)
 {
+    struct turn_owner owner;
     for (uint8_t i = 0; i < w->config->relay_count; i++)
         if (addr_ip_eq(&w->config->relays[i].bind, a) &&
-            turn_commons_port_used(w->commons, (struct turn_port){.relay = i, .port = a->port}))
+            turn_commons_owner(w->commons, (struct turn_port){.relay = i, .port = a->port}, &owner))
             return true;
     return false;
 }
@@ -243,9 +244,12 @@ static void check_commons_are_empty(struct world *w)
 {
     turn_commons_expire(w->commons, UINT64_MAX);
     for (uint8_t relay = 0; relay < w->config->relay_count; relay++)
-        for (uint16_t port = WORLD_PORT_MIN; port <= WORLD_PORT_MAX; port++)
-            MUST(!turn_commons_port_used(w->commons,
-                                         (struct turn_port){.relay = relay, .port = port}));
+        for (uint16_t n = WORLD_PORT_MIN; n <= WORLD_PORT_MAX; n++) {
+            struct turn_port port = {.relay = relay, .port = n};
+            struct turn_owner owner;
+            MUST(!turn_commons_port_used(w->commons, port));
+            MUST(!turn_commons_owner(w->commons, port, &owner));
+        }
     for (uint64_t user = 0; user < WORLD_ALLOCATIONS; user++)
         MUST(turn_commons_enter(w->commons, user, 1) == CT_OK);
     MUST(turn_commons_enter(w->commons, WORLD_ALLOCATIONS, 1) == CT_ENOSPACE);
@@ -369,7 +373,10 @@ static void check_lists(const struct turn_server *s, const struct turn_alloc *a,
 static void check_place(const struct world *w, const struct turn_place *p, uint32_t alloc)
 {
     MUST(p->relay->open && p->relay->alloc == alloc && p->relay->at.port == p->port.port);
+    struct turn_owner owner;
     MUST(turn_commons_port_used(w->commons, p->port) && p->relayed.port == p->port.port);
+    MUST(turn_commons_owner(w->commons, p->port, &owner) && owner.alloc == alloc &&
+         owner.worker == 0);
 }
 
 /* The other place is of the other family, and never the one that lives longer. */
@@ -390,7 +397,7 @@ static void check_tables(const struct world *w)
     struct totals t = {0};
     for (uint32_t n = 0; n < s->allocs.fresh; n++) {
         const struct turn_alloc *a = turn_alloc_at(s, n);
-        if (!a->place.relay)
+        if (!a->id)
             continue;
         const struct turn_alloc *found = turn_alloc_find(s, &a->tuple, w->now);
         MUST(a->deadline.next);
