@@ -17,6 +17,7 @@ _Static_assert(TURN_WORKERS_MAX == 1 << WORKER_BITS, "a worker's number must fit
 /* One bit per port. Written under the lock, read by anybody. */
 struct port_set {
     _Atomic uint64_t words[PORT_BITS / WORD_BITS];
+    uint32_t taken; /* how many bits are set */
 };
 
 struct reservation {
@@ -38,6 +39,7 @@ struct turn_commons {
     struct user_count *users; /* open addressing, mask + 1 slots */
     uint32_t user_mask;
     uint32_t reserved;
+    uint64_t probes;          /* looks at the ports for one that is free */
     struct turn_users *known; /* NULL: none */
     struct reservation reservations[TURN_RESERVATIONS_MAX];
     struct port_set ports[TURN_RELAYS_MAX];
@@ -152,11 +154,14 @@ struct turn_users *turn_commons_users(struct turn_commons *c)
 
 /* ---- ports ---- */
 
+static uint64_t word_at(const struct turn_commons *c, uint8_t relay, uint32_t index)
+{
+    return atomic_load_explicit(&c->ports[relay].words[index], memory_order_relaxed);
+}
+
 static bool port_used(const struct turn_commons *c, uint8_t relay, uint32_t port)
 {
-    uint64_t word =
-        atomic_load_explicit(&c->ports[relay].words[port / WORD_BITS], memory_order_relaxed);
-    return word >> port % WORD_BITS & 1;
+    return word_at(c, relay, port / WORD_BITS) >> port % WORD_BITS & 1;
 }
 
 static void port_mark(struct turn_commons *c, uint8_t relay, uint32_t port, bool used)
@@ -164,7 +169,10 @@ static void port_mark(struct turn_commons *c, uint8_t relay, uint32_t port, bool
     _Atomic uint64_t *word = &c->ports[relay].words[port / WORD_BITS];
     uint64_t bit = (uint64_t)1 << port % WORD_BITS;
     uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
-    atomic_store_explicit(word, used ? old | bit : old & ~bit, memory_order_relaxed);
+    uint64_t next = used ? old | bit : old & ~bit;
+    if (next != old)
+        c->ports[relay].taken += used ? 1 : UINT32_MAX;
+    atomic_store_explicit(word, next, memory_order_relaxed);
 }
 
 static bool port_fits(const struct turn_commons *c, uint8_t relay, uint32_t port,
@@ -179,22 +187,56 @@ static bool port_fits(const struct turn_commons *c, uint8_t relay, uint32_t port
     return port < c->port_max && !port_used(c, relay, port + 1);
 }
 
-/* A port that fits: tried at random first, then the range is searched from a random place. */
-static uint32_t find_port(const struct turn_commons *c, uint8_t relay, enum turn_parity parity,
+/* The ports of a word that fit, a bit for each; an even port and the next are in one word. */
+static uint64_t word_fits(const struct turn_commons *c, uint8_t relay, uint32_t index,
+                          enum turn_parity parity)
+{
+    static const uint64_t even = 0x5555555555555555u;
+    uint32_t first = index * WORD_BITS, last = first + WORD_BITS - 1;
+    uint64_t fit = ~word_at(c, relay, index);
+    if (first < c->port_min)
+        fit &= UINT64_MAX << (c->port_min - first);
+    if (last > c->port_max)
+        fit &= UINT64_MAX >> (last - c->port_max);
+    if (parity == TURN_EVEN_PORT_AND_NEXT)
+        fit &= fit >> 1;
+    return parity == TURN_ANY_PORT ? fit : fit & even;
+}
+
+/* The bit that is set, at `from` or after it, round the word; there must be one. */
+static uint32_t next_bit(uint64_t word, uint32_t from)
+{
+    uint32_t bit = from;
+    while (!(word >> bit & 1))
+        bit = (bit + 1) % WORD_BITS;
+    return bit;
+}
+
+/*
+ * A port that fits: tried at random first, then the range is searched word by word from a random
+ * place, so that even the last port of 65536 is found in 1025 looks.
+ */
+static uint32_t find_port(struct turn_commons *c, uint8_t relay, enum turn_parity parity,
                           uint64_t random)
 {
     uint32_t span = (uint32_t)c->port_max - c->port_min + 1;
+    if (c->ports[relay].taken == span)
+        return 0;
     for (unsigned i = 0; i < RANDOM_TRIES; i++) {
         random = random * 6364136223846793005u + 1442695040888963407u;
         uint32_t port = c->port_min + (uint32_t)((random >> 32) * span >> 32);
+        c->probes++;
         if (port_fits(c, relay, port, parity))
             return port;
     }
-    uint32_t start = (uint32_t)((random >> 32) * span >> 32);
-    for (uint32_t i = 0; i < span; i++) {
-        uint32_t port = c->port_min + (start + i) % span;
-        if (port_fits(c, relay, port, parity))
-            return port;
+    uint32_t first = c->port_min / WORD_BITS, words = c->port_max / WORD_BITS - first + 1;
+    uint32_t start = (uint32_t)((random >> 32) * words >> 32);
+    for (uint32_t i = 0; i < words; i++) {
+        uint32_t index = first + (start + i) % words;
+        uint64_t fit = word_fits(c, relay, index, parity);
+        c->probes++;
+        if (fit)
+            return index * WORD_BITS + next_bit(fit, (uint32_t)(random & (WORD_BITS - 1)));
     }
     return 0;
 }
@@ -215,6 +257,11 @@ enum ct_err turn_commons_take_port(struct turn_commons *c, uint8_t relay, enum t
 void turn_commons_give_port(struct turn_commons *c, struct turn_port port)
 {
     port_mark(c, port.relay, port.port, false);
+}
+
+uint64_t turn_commons_probes(const struct turn_commons *c)
+{
+    return c->probes;
 }
 
 bool turn_commons_port_used(const struct turn_commons *c, struct turn_port port)

@@ -60,6 +60,8 @@ struct turn_users *turn_commons_users(struct turn_commons *c);
 enum ct_err turn_commons_take_port(struct turn_commons *c, uint8_t relay, enum turn_parity parity,
                                    uint64_t random, struct turn_port *out);
 void turn_commons_give_port(struct turn_commons *c, struct turn_port port);
+/* How often the ports were looked at for a free one: some ten times for each that is taken. */
+uint64_t turn_commons_probes(const struct turn_commons *c);
 
 /* Whether a port is taken by an allocation or a reservation, as far as this thread can see now. */
 bool turn_commons_port_used(const struct turn_commons *c, struct turn_port port);
