@@ -124,24 +124,37 @@ void turn_data_send(struct turn_server *s, const struct turn_tuple *tuple,
 
 /* ---- peer to client ---- */
 
-static void to_client(struct turn_server *s, struct turn_alloc *a, struct span message,
-                      size_t payload)
+enum {
+    DATA_HEAD_MAX = 64 /* a Data indication with an IPv6 peer takes 20 + 24 + 4 bytes */
+};
+
+static void to_client(struct turn_server *s, struct turn_alloc *a, const struct wbuf *head,
+                      const struct turn_packet *packet, uint8_t pad)
 {
+    struct turn_out out = {.head = span_of(head->data, head->pos),
+                           .body = span_of(packet->data, packet->len),
+                           .pad = pad};
+    if (head->failed)
+        return;
     a->down_packets++;
-    a->down_bytes += payload;
+    a->down_bytes += packet->len;
     turn_count(&s->counters, TURN_N_DOWN_PACKETS, 1);
-    turn_count(&s->counters, TURN_N_DOWN_BYTES, payload);
-    s->io->ops->to_client(s->io, &a->tuple, message);
+    turn_count(&s->counters, TURN_N_DOWN_BYTES, packet->len);
+    s->io->ops->to_client(s->io, &a->tuple, &out);
+}
+
+static struct wbuf reserve(struct turn_server *s, size_t size)
+{
+    return wbuf_of(s->io->ops->reserve(s->io, size), size);
 }
 
 static void as_channel_data(struct turn_server *s, struct turn_alloc *a, uint16_t channel,
                             const struct turn_packet *packet)
 {
-    uint8_t *start = packet->data - STUN_CHANNEL_HEADER_SIZE;
-    struct wbuf w = wbuf_of(start, STUN_CHANNEL_HEADER_SIZE);
+    struct wbuf w = reserve(s, STUN_CHANNEL_HEADER_SIZE);
     wbuf_u16(&w, channel);
     wbuf_u16(&w, (uint16_t)packet->len);
-    to_client(s, a, span_of(start, STUN_CHANNEL_HEADER_SIZE + packet->len), packet->len);
+    to_client(s, a, &w, packet, 0);
 }
 
 /* Unpredictable enough for an indication, which nobody answers (RFC 8489 §6.1). */
@@ -160,8 +173,7 @@ static void as_data_indication(struct turn_server *s, struct turn_alloc *a, cons
     size_t addr_attr = STUN_ATTR_HEADER_SIZE + 4 + addr_ip_len(peer->family);
     size_t head = STUN_HEADER_SIZE + addr_attr + STUN_ATTR_HEADER_SIZE;
     size_t padded = stun_padded(packet->len);
-    uint8_t *start = packet->data - head;
-    struct wbuf w = wbuf_of(start, head);
+    struct wbuf w = reserve(s, head);
     uint8_t tid[STUN_TID_SIZE];
     next_tid(s, tid);
     stun_begin(&w, stun_type(STUN_DATA, STUN_INDICATION), tid);
@@ -169,9 +181,7 @@ static void as_data_indication(struct turn_server *s, struct turn_alloc *a, cons
     wbuf_u16(&w, STUN_ATTR_DATA);
     wbuf_u16(&w, (uint16_t)packet->len);
     wbuf_patch_u16(&w, 2, (uint16_t)(addr_attr + STUN_ATTR_HEADER_SIZE + padded));
-    memset(packet->data + packet->len, 0, padded - packet->len);
-    if (!w.failed)
-        to_client(s, a, span_of(start, head + padded), packet->len);
+    to_client(s, a, &w, packet, (uint8_t)(padded - packet->len));
 }
 
 void turn_server_from_peer(struct turn_server *s, uint32_t alloc, const struct addr *peer,
@@ -181,7 +191,7 @@ void turn_server_from_peer(struct turn_server *s, uint32_t alloc, const struct a
     struct addr from = bound_to_named(s, peer);
     /* What does not fit the 16-bit lengths of an indication cannot be relayed. */
     if (!turn_alloc_live(a, now) || !turn_place_of(s, a, peer->family, now) ||
-        packet->len > UINT16_MAX - TURN_HEADROOM) {
+        packet->len > UINT16_MAX - DATA_HEAD_MAX) {
         dropped(s, TURN_N_DROP_NO_ALLOCATION);
         return;
     }
@@ -259,11 +269,12 @@ void turn_server_icmp(struct turn_server *s, uint32_t alloc, const struct addr *
         dropped(s, TURN_N_DROP_RATE);
         return;
     }
-    struct wbuf w = wbuf_of(s->io->ops->reserve(s->io, TURN_REPLY_MAX), TURN_REPLY_MAX);
+    struct wbuf w = reserve(s, TURN_REPLY_MAX);
     next_tid(s, tid);
     stun_begin(&w, stun_type(STUN_DATA, STUN_INDICATION), tid);
     stun_put_xaddr(&w, STUN_ATTR_XOR_PEER_ADDRESS, &to);
     put_icmp(&w, to.family, icmp);
     turn_count(&s->counters, TURN_N_ICMP, 1);
-    s->io->ops->to_client(s->io, &a->tuple, span_of(w.data, w.pos));
+    struct turn_out out = {.head = span_of(w.data, w.pos)};
+    s->io->ops->to_client(s->io, &a->tuple, &out);
 }

@@ -32,19 +32,36 @@ struct turn_tuple {
     uint8_t zero[3];    /* always 0: tuples are compared as bytes */
 };
 
-/*
- * One received datagram or frame. Of one from a peer the engine may write into TURN_HEADROOM bytes
- * before data and TURN_TAILROOM bytes behind data + len: headers are put around a payload without
- * copying it. What a client sent is only read: on a stream its neighbours are other frames.
- */
+/* One received datagram or frame. It is only read: its neighbours may be other ones. */
 struct turn_packet {
-    uint8_t *data;
+    const uint8_t *data;
     size_t len;
 };
 
+/*
+ * One datagram or frame for a client: the engine's own bytes, then a payload where it was received,
+ * then zeros. The head alone is a whole message; a payload is never copied or written to.
+ */
+struct turn_out {
+    struct span head; /* in reserved memory */
+    struct span body; /* in the packet now being handled; data is NULL when there is none */
+    uint8_t pad;      /* zero bytes behind it, 0 to 3 */
+};
+
+static inline size_t turn_out_len(const struct turn_out *out)
+{
+    return out->head.len + out->body.len + out->pad;
+}
+
+/* All of it, one after the other. */
+static inline void turn_out_put(struct wbuf *w, const struct turn_out *out)
+{
+    wbuf_bytes(w, out->head.data, out->head.len);
+    wbuf_bytes(w, out->body.data, out->body.len);
+    wbuf_zeros(w, out->pad);
+}
+
 enum {
-    TURN_HEADROOM = 64,      /* a Data indication with an IPv6 peer takes 20 + 24 + 4 bytes */
-    TURN_TAILROOM = 4,       /* padding of DATA */
     TURN_REPLY_MAX = 1280,   /* no message that the engine composes itself is longer, */
     TURN_RESERVE_MAX = 2048, /* but for one with PADDING (RFC 5780 §7.6) */
 };
@@ -67,13 +84,12 @@ struct turn_io_ops {
     uint8_t *(*reserve)(struct turn_io *io, size_t size);
 
     /*
-     * Sends one datagram or frame to a client. data lies in the packet now being handled (head- and
-     * tailroom included) or in reserved memory, and must be sent or copied before that packet's
-     * buffer is used again. Never fails: what cannot be sent is counted by the worker.
+     * Sends one datagram or frame to a client. It must be sent or copied before the packet's buffer
+     * or reserved memory is used again. Never fails: what cannot be sent is counted by the worker.
      */
-    void (*to_client)(struct turn_io *io, const struct turn_tuple *to, struct span data);
+    void (*to_client)(struct turn_io *io, const struct turn_tuple *to, const struct turn_out *out);
 
-    /* Sends one datagram from a relayed transport address to a peer; data as above. */
+    /* Sends one datagram from a relayed transport address to a peer; data as a body above. */
     void (*to_peer)(struct turn_io *io, struct turn_relay *from, const struct addr *to,
                     struct span data, unsigned flags);
 

@@ -56,8 +56,9 @@ void turn_reply_send(struct turn_server *s, const struct turn_request *r, struct
         return;
     if (stun_msg_has(r->msg, STUN_ID_FINGERPRINT))
         stun_put_fingerprint(w);
+    struct turn_out out = {.head = span_of(w->data, w->pos)};
     if (!w->failed)
-        s->io->ops->to_client(s->io, r->tuple, span_of(w->data, w->pos));
+        s->io->ops->to_client(s->io, r->tuple, &out);
 }
 
 void turn_reply_ok(struct turn_server *s, const struct turn_request *r)

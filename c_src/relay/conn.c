@@ -121,25 +121,27 @@ void conn_flush(struct conn *c)
 }
 
 /* ChannelData on streams is padded to four bytes (RFC 8656 §12.5); STUN messages already are. */
-static size_t padding(struct span frame)
+static size_t padding(const struct turn_out *frame)
 {
-    return stun_padded(frame.len) - frame.len;
+    size_t len = turn_out_len(frame);
+
+    return stun_padded(len) - len;
 }
 
 /* A response's first byte has the upper bit of the class (RFC 8489 §5). */
-static bool is_reply(struct span frame)
+static bool is_reply(const struct turn_out *frame)
 {
-    return frame.len > 0 && frame.data[0] == 1;
+    return frame->head.len > 0 && frame->head.data[0] == 1;
 }
 
-static bool queue_frame(struct conn *c, struct span frame)
+static bool queue_frame(struct conn *c, const struct turn_out *frame)
 {
     size_t most = is_reply(frame) ? CONN_REPLIES_MAX : CONN_QUEUE_MAX;
 
-    return queue_put(&c->frames, &c->s->large, most, frame, padding(frame));
+    return queue_put_frame(&c->frames, &c->s->large, most, frame, padding(frame));
 }
 
-void conn_send(struct conn *c, struct span frame)
+void conn_send(struct conn *c, const struct turn_out *frame)
 {
     if (c->doomed)
         return;
@@ -168,8 +170,7 @@ static void keep_part(struct conn *c, struct span bytes)
     if (bytes.len == 0)
         return;
     c->part_large = bytes.len > CONN_FRAME_SMALL;
-    if (!queue_put(&c->part, c->part_large ? &c->s->large : &c->s->small, CONN_QUEUE_SIZE, bytes,
-                   0))
+    if (!queue_put(&c->part, c->part_large ? &c->s->large : &c->s->small, CONN_QUEUE_SIZE, bytes))
         conn_doom(c, TURN_N_CONN_REFUSED);
 }
 

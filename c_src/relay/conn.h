@@ -98,7 +98,7 @@ bool conn_open(struct streams *s, int fd, const struct turn_tuple *tuple,
 uint64_t conn_deadline(const struct conn *c);
 
 /* Queues one frame for the client, or counts it as dropped. */
-void conn_send(struct conn *c, struct span frame);
+void conn_send(struct conn *c, const struct turn_out *frame);
 
 /* Writes what is queued, as far as the kernel takes it. */
 void conn_flush(struct conn *c);

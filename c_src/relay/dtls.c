@@ -51,6 +51,7 @@ struct dtls {
     uint8_t cookie_key[CRYPTO_SHA256_SIZE];
     struct span in;                /* the datagram that is being read */
     const struct turn_tuple *peer; /* where what is written goes */
+    uint8_t out[DATA_MAX];         /* what is being encrypted, in one piece as OpenSSL wants it */
 };
 
 /* ---- datagrams in and out, as OpenSSL wants them ---- */
@@ -272,15 +273,15 @@ static void take_data(struct dtls *d, struct session *c, uint8_t *room, size_t s
         doom(d, c, TURN_N_CONN_BROKEN);
 }
 
-static void take_datagram(struct dtls *d, struct session *c, struct turn_packet *packet,
+static void take_datagram(struct dtls *d, struct session *c, const struct udp_datagram *datagram,
                           struct turn_now now)
 {
-    d->in = span_of(packet->data, packet->len);
+    d->in = span_of(datagram->data, datagram->len);
     d->peer = &c->outer;
     if (!c->open)
         shake_hands(d, c);
     if (c->open && !c->doomed)
-        take_data(d, c, packet->data, packet->len, now);
+        take_data(d, c, datagram->data, datagram->len, now);
     d->in = span_of(NULL, 0);
     d->peer = NULL;
     if (c->doomed)
@@ -334,14 +335,14 @@ static bool has_cookie(struct dtls *d, const struct turn_tuple *outer, struct sp
 }
 
 static void take_stranger(struct dtls *d, const struct turn_tuple *outer,
-                          struct turn_packet *packet, struct turn_now now)
+                          const struct udp_datagram *datagram, struct turn_now now)
 {
-    if (packet->len == 0 || packet->data[0] != HANDSHAKE_RECORD ||
+    if (datagram->len == 0 || datagram->data[0] != HANDSHAKE_RECORD ||
         (!d->listening && !make_listening(d))) {
         turn_count(d->counters, TURN_N_DROP_UNEXPECTED, 1);
         return;
     }
-    if (!has_cookie(d, outer, span_of(packet->data, packet->len)))
+    if (!has_cookie(d, outer, span_of(datagram->data, datagram->len)))
         return;
     struct session *c = may_begin(d, outer) ? begin_session(d, outer) : NULL;
     if (!c) {
@@ -351,34 +352,36 @@ static void take_stranger(struct dtls *d, const struct turn_tuple *outer,
         return;
     }
     turn_count(d->counters, TURN_N_CONNECTIONS, 1);
-    struct turn_packet nothing = {.data = packet->data, .len = 0}; /* the ClientHello is in there */
+    struct udp_datagram nothing = {.data = datagram->data}; /* the ClientHello is in there */
     take_datagram(d, c, &nothing, now);
 }
 
 static void take(struct udp_input *input, const struct turn_tuple *tuple,
-                 struct turn_packet *packet, struct turn_now now)
+                 const struct udp_datagram *datagram, struct turn_now now)
 {
     struct dtls *d = OWNER_OF(input, struct dtls, input);
     struct session *c = find(d, tuple);
 
     if (c)
-        take_datagram(d, c, packet, now);
+        take_datagram(d, c, datagram, now);
     else
-        take_stranger(d, tuple, packet, now);
+        take_stranger(d, tuple, datagram, now);
 }
 
 /* ---- what leaves ---- */
 
-void dtls_to_client(struct dtls *d, const struct turn_tuple *to, struct span message)
+void dtls_to_client(struct dtls *d, const struct turn_tuple *to, const struct turn_out *out)
 {
     struct session *c = session_at(d, to->link);
+    struct wbuf w = wbuf_of(d->out, sizeof d->out);
     size_t done;
 
-    if (!c->live || c->doomed || message.len == 0)
+    if (!c->live || c->doomed)
         return;
+    turn_out_put(&w, out);
     d->peer = &c->outer;
     ERR_clear_error();
-    if (message.len > DATA_MAX || SSL_write_ex(c->ssl, message.data, message.len, &done) != 1)
+    if (w.failed || SSL_write_ex(c->ssl, w.data, w.pos, &done) != 1)
         turn_count(d->counters, TURN_N_DROP_SEND, 1);
     d->peer = NULL;
 }

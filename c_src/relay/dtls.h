@@ -39,7 +39,7 @@ struct udp_input *dtls_input(struct dtls *d);
 void dtls_start(struct dtls *d, struct turn_server *server);
 
 /* The effect of turn_io: encrypts and sends one message, or counts it as dropped. */
-void dtls_to_client(struct dtls *d, const struct turn_tuple *to, struct span message);
+void dtls_to_client(struct dtls *d, const struct turn_tuple *to, const struct turn_out *out);
 
 /* Handshakes that wait are continued, sessions that were silent too long end; when next. */
 void dtls_expire(struct dtls *d);

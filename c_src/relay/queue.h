@@ -3,7 +3,7 @@
 #ifndef CT_RELAY_QUEUE_H
 #define CT_RELAY_QUEUE_H
 
-#include "core/buf.h"
+#include "core/turn_io.h"
 #include "relay/pool.h"
 
 /* All zero: empty. */
@@ -23,10 +23,14 @@ static inline struct span queue_bytes(const struct queue *q)
 }
 
 /*
- * Appends all of the bytes and `zeros` zero bytes behind them; false, and nothing happens, when the
- * queue would then hold more than `most` (at most the pool's size), or there is no buffer for it.
+ * Appends all of the bytes; false, and nothing happens, when the queue would then hold more than
+ * `most` (at most the pool's size), or there is no buffer for it.
  */
-bool queue_put(struct queue *q, struct pool *pool, size_t most, struct span bytes, size_t zeros);
+bool queue_put(struct queue *q, struct pool *pool, size_t most, struct span bytes);
+
+/* The same with a frame and `zeros` zero bytes behind it. */
+bool queue_put_frame(struct queue *q, struct pool *pool, size_t most, const struct turn_out *frame,
+                     size_t zeros);
 
 /* The first n bytes are gone. */
 void queue_drop(struct queue *q, struct pool *pool, size_t n);

@@ -90,7 +90,7 @@ static void on_acceptable(uv_poll_t *poll, int status, int events)
 
 /* ---- what the worker asks ---- */
 
-void streams_to_client(struct streams *s, const struct turn_tuple *to, struct span frame)
+void streams_to_client(struct streams *s, const struct turn_tuple *to, const struct turn_out *frame)
 {
     conn_send(slab_at(&s->conns, to->link), frame);
 }

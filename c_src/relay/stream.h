@@ -56,7 +56,8 @@ int streams_listen(struct streams *s, int fd, const struct addr *at, enum turn_t
 int streams_start(struct streams *s, struct turn_server *server);
 
 /* The effect of turn_io: queues one frame, or counts it as dropped. */
-void streams_to_client(struct streams *s, const struct turn_tuple *to, struct span frame);
+void streams_to_client(struct streams *s, const struct turn_tuple *to,
+                       const struct turn_out *frame);
 
 /* Writes what is queued. To be called before the loop waits. */
 void streams_flush(struct streams *s);

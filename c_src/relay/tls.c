@@ -53,7 +53,7 @@ static int bio_write(BIO *bio, const char *data, int n)
     struct tls *t = BIO_get_data(bio);
 
     BIO_clear_retry_flags(bio);
-    if (n < 0 || !queue_put(t->out, t->pool, t->pool->size, span_of(data, (size_t)n), 0))
+    if (n < 0 || !queue_put(t->out, t->pool, t->pool->size, span_of(data, (size_t)n)))
         return -1;
     return n;
 }

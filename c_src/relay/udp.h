@@ -18,10 +18,19 @@ enum {
 
 struct udp;
 
-/* Who takes the datagrams of a listener, instead of the engine; embedded in its owner. */
+/* A datagram where it was received: that memory lasts until what is relayed has been sent. */
+struct udp_datagram {
+    uint8_t *data;
+    size_t len;
+};
+
+/*
+ * Who takes the datagrams of a listener, instead of the engine, and may overwrite them; embedded in
+ * its owner.
+ */
 struct udp_input {
     void (*take)(struct udp_input *input, const struct turn_tuple *tuple,
-                 struct turn_packet *packet, struct turn_now now);
+                 const struct udp_datagram *datagram, struct turn_now now);
 };
 
 /* "mmsg" or "uv". */
@@ -48,7 +57,7 @@ int udp_start(struct udp *u, struct turn_server *server);
 
 /* The effects of turn_io. */
 uint8_t *udp_reserve(struct udp *u, size_t size);
-void udp_to_client(struct udp *u, const struct turn_tuple *to, struct span data);
+void udp_to_client(struct udp *u, const struct turn_tuple *to, const struct turn_out *out);
 void udp_to_peer(struct udp *u, struct turn_relay *from, const struct addr *to, struct span data,
                  unsigned flags);
 enum ct_err udp_relay_open(struct udp *u, const struct addr *at, uint32_t alloc,

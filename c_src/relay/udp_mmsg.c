@@ -1,10 +1,10 @@
 /*
  * UDP in batches, on Linux: recvmmsg() into an arena of slots, sendmmsg() out of it.
  *
- * A datagram is received into a slot behind TURN_HEADROOM bytes; the engine frames it in place and
- * the effects only note where it lies. Everything noted is sent when the loop has seen all readable
- * sockets, or when slots or notes run out; then the slots are used again from the first one on, so
- * that at low rates the same few cache lines are in use.
+ * A datagram stays in the slot that it was received into; the effects only note where it lies, and
+ * the few bytes that the engine puts before it lie elsewhere. Everything noted is sent when the
+ * loop has seen all readable sockets, or when slots or notes run out; then the slots are used again
+ * from the first one on, so that at low rates the same few cache lines are in use.
  */
 #include "relay/now.h"
 #include "relay/owner.h"
@@ -24,7 +24,7 @@ enum {
      * Rounded up to pages, plus an odd multiple of a cache line: the heads of all slots fall into
      * different sets of a first-level cache. Memory that no datagram reached is never touched.
      */
-    SLOT_STRIDE = (TURN_HEADROOM + SLOT_DATA + TURN_TAILROOM + 4095) / 4096 * 4096 + 5 * 64,
+    SLOT_STRIDE = (SLOT_DATA + 4095) / 4096 * 4096 + 5 * 64,
     RELAY_BURST_MAX = 32,   /* and of one relay socket */
     ICMP_BURST = 16,        /* errors of one relay socket per turn */
     RESERVE_SIZE = 1 << 16, /* more than 50 messages of TURN_REPLY_MAX */
@@ -42,7 +42,7 @@ union control {
 struct batch {
     unsigned count;
     struct mmsghdr msg[SLOTS];
-    struct iovec iov[SLOTS];
+    struct iovec iov[SLOTS][3]; /* head, body, padding */
     union sock_addr to[SLOTS];
 };
 
@@ -104,18 +104,30 @@ const char *udp_backend(void)
 static void batch_init(struct batch *b)
 {
     for (unsigned i = 0; i < SLOTS; i++) {
-        b->msg[i].msg_hdr.msg_iov = &b->iov[i];
-        b->msg[i].msg_hdr.msg_iovlen = 1;
+        b->msg[i].msg_hdr.msg_iov = b->iov[i];
         b->msg[i].msg_hdr.msg_name = &b->to[i];
     }
 }
 
-static unsigned batch_note(struct batch *b, const struct addr *to, struct span data)
+static void add_part(struct msghdr *msg, const void *data, size_t len)
 {
-    unsigned i = b->count++;
+    if (len)
+        msg->msg_iov[msg->msg_iovlen++] = (struct iovec){.iov_base = (void *)data, .iov_len = len};
+}
 
-    b->iov[i] = (struct iovec){.iov_base = (void *)data.data, .iov_len = data.len};
-    b->msg[i].msg_hdr.msg_namelen = sock_from_addr(&b->to[i], to);
+static unsigned batch_note(struct batch *b, const struct addr *to, const struct turn_out *out)
+{
+    static const uint8_t zeros[3];
+    unsigned i = b->count++;
+    struct msghdr *msg = &b->msg[i].msg_hdr;
+
+    msg->msg_iovlen = 0;
+    add_part(msg, out->head.data, out->head.len);
+    add_part(msg, out->body.data, out->body.len);
+    add_part(msg, zeros, out->pad);
+    msg->msg_namelen = sock_from_addr(&b->to[i], to);
+    msg->msg_control = NULL;
+    msg->msg_controllen = 0;
     return i;
 }
 
@@ -129,16 +141,24 @@ static void send_again(struct udp *u, int fd, const struct mmsghdr *m)
         turn_count(u->counters, TURN_N_DROP_SEND, 1);
 }
 
+/* The cheapest call there is for it. */
+static ssize_t send_one(int fd, const struct msghdr *msg)
+{
+    const struct iovec *part = msg->msg_iov;
+
+    if (msg->msg_iovlen != 1 || msg->msg_control)
+        return sendmsg(fd, msg, 0);
+    return sendto(fd, part->iov_base, part->iov_len, 0, msg->msg_name, msg->msg_namelen);
+}
+
 /* Sends messages i to i + n of a batch; what the kernel refuses is counted and forgotten. */
 static void send_run(struct udp *u, int fd, struct batch *b, unsigned i, unsigned n)
 {
     struct mmsghdr *m = &b->msg[i];
     unsigned done = 0;
 
-    if (n == 1 && !m->msg_hdr.msg_control) {
-        ssize_t sent = sendto(fd, b->iov[i].iov_base, b->iov[i].iov_len, 0, &b->to[i].sa,
-                              m->msg_hdr.msg_namelen);
-        if (sent < 0)
+    if (n == 1) {
+        if (send_one(fd, &m->msg_hdr) < 0)
             send_again(u, fd, m);
         return;
     }
@@ -246,9 +266,9 @@ static void set_source(struct msghdr *msg, union control *control, const struct 
 
 /* What is relayed goes on as it came; the engine's own messages have neither (RFC 8656 §14). */
 static void set_dscp(struct udp *u, struct msghdr *msg, union control *control, uint8_t family,
-                     struct span data)
+                     struct span body)
 {
-    bool relayed = data.data >= u->slots && data.data < u->slots + (size_t)SLOTS * SLOT_STRIDE;
+    bool relayed = body.data >= u->slots && body.data < u->slots + (size_t)SLOTS * SLOT_STRIDE;
     int tos = u->tos;
 
     if (!relayed || !tos)
@@ -259,25 +279,18 @@ static void set_dscp(struct udp *u, struct msghdr *msg, union control *control, 
         add_control(msg, control, IPPROTO_IPV6, IPV6_TCLASS, span_of(&tos, sizeof tos));
 }
 
-static void clear_control(struct msghdr *msg)
-{
-    msg->msg_control = NULL;
-    msg->msg_controllen = 0;
-}
-
-void udp_to_client(struct udp *u, const struct turn_tuple *to, struct span data)
+void udp_to_client(struct udp *u, const struct turn_tuple *to, const struct turn_out *out)
 {
     struct listener *l = u->listeners[to->link];
 
     if (l->tx.count == SLOTS)
         flush_listener(l);
-    unsigned i = batch_note(&l->tx, &to->client, data);
+    unsigned i = batch_note(&l->tx, &to->client, out);
     struct msghdr *msg = &l->tx.msg[i].msg_hdr;
-    clear_control(msg);
     if (l->wildcard)
         set_source(msg, &l->tx_control[i], &to->server);
     if (u->keep_dscp)
-        set_dscp(u, msg, &l->tx_control[i], to->client.family, data);
+        set_dscp(u, msg, &l->tx_control[i], to->client.family, out->body);
     u->noted++;
 }
 
@@ -286,16 +299,18 @@ void udp_send_copy(struct udp *u, const struct turn_tuple *to, struct span data)
     struct wbuf w = wbuf_of(udp_reserve(u, data.len), data.len);
 
     wbuf_bytes(&w, data.data, data.len);
-    udp_to_client(u, to, span_of(w.data, w.pos));
+    struct turn_out out = {.head = span_of(w.data, w.pos)};
+    udp_to_client(u, to, &out);
 }
 
 void udp_to_peer(struct udp *u, struct turn_relay *from, const struct addr *to, struct span data,
                  unsigned flags)
 {
+    struct turn_out out = {.body = data};
+
     if (u->tx.count == SLOTS)
         flush_peers(u);
-    unsigned i = batch_note(&u->tx, to, data);
-    clear_control(&u->tx.msg[i].msg_hdr);
+    unsigned i = batch_note(&u->tx, to, &out);
     if (u->keep_dscp)
         set_dscp(u, &u->tx.msg[i].msg_hdr, &u->tx_control[i], to->family, data);
     u->tx_from[i] = from;
@@ -350,10 +365,10 @@ static void make_ready(struct udp *u, unsigned slot)
 }
 
 /* The datagram in a slot; false when it was cut off. */
-static bool take(struct udp *u, unsigned slot, struct turn_packet *packet)
+static bool take(struct udp *u, unsigned slot, struct udp_datagram *datagram)
 {
-    packet->data = u->rx_iov[slot].iov_base;
-    packet->len = u->rx[slot].msg_len;
+    datagram->data = u->rx_iov[slot].iov_base;
+    datagram->len = u->rx[slot].msg_len;
     make_ready(u, slot);
     if (!(u->rx[slot].msg_hdr.msg_flags & MSG_TRUNC))
         return true;
@@ -431,13 +446,14 @@ static void listener_readable(uv_poll_t *poll, int status, int events)
                                    .server = l->at,
                                    .link = l->link,
                                    .transport = TURN_UDP};
-        struct turn_packet packet;
+        struct udp_datagram datagram;
         if (control)
             learn_control(u, &u->rx[i].msg_hdr, &tuple.server);
-        if (!take(u, i, &packet))
+        if (!take(u, i, &datagram))
             continue;
+        struct turn_packet packet = {.data = datagram.data, .len = datagram.len};
         if (l->input)
-            l->input->take(l->input, &tuple, &packet, now);
+            l->input->take(l->input, &tuple, &datagram, now);
         else
             turn_server_from_client(u->server, &tuple, &packet, now);
     }
@@ -486,11 +502,13 @@ static void relay_readable(uv_poll_t *poll, int status, int events)
     adapt_burst(r, in.end - in.first);
     for (unsigned i = in.first; i < in.end; i++) {
         struct addr peer = sock_to_addr(&u->rx_from[i]), unused;
-        struct turn_packet packet;
+        struct udp_datagram datagram;
         if (u->keep_dscp)
             learn_control(u, &u->rx[i].msg_hdr, &unused);
-        if (take(u, i, &packet) && r->fd >= 0)
-            turn_server_from_peer(u->server, r->alloc, &peer, &packet, now);
+        if (!take(u, i, &datagram) || r->fd < 0)
+            continue;
+        struct turn_packet packet = {.data = datagram.data, .len = datagram.len};
+        turn_server_from_peer(u->server, r->alloc, &peer, &packet, now);
     }
 }
 
@@ -606,7 +624,7 @@ struct udp *udp_new(uv_loop_t *loop)
     }
     batch_init(&u->tx);
     for (unsigned i = 0; i < SLOTS; i++) {
-        u->rx_iov[i].iov_base = u->slots + (size_t)i * SLOT_STRIDE + TURN_HEADROOM;
+        u->rx_iov[i].iov_base = u->slots + (size_t)i * SLOT_STRIDE;
         u->rx_iov[i].iov_len = SLOT_DATA;
         u->rx[i].msg_hdr.msg_iov = &u->rx_iov[i];
         u->rx[i].msg_hdr.msg_iovlen = 1;

@@ -10,7 +10,6 @@
 #include "relay/udp.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -40,7 +39,7 @@ struct udp {
     struct turn_counters *counters;
     struct listener *listeners[UDP_SOCKETS_MAX];
     uint32_t listener_count;
-    uint8_t slot[TURN_HEADROOM + SLOT_DATA + TURN_TAILROOM];
+    uint8_t slot[SLOT_DATA];
     unsigned reserved;
     uint8_t reserve[RESERVED][TURN_RESERVE_MAX];
 };
@@ -52,13 +51,21 @@ const char *udp_backend(void)
 
 /* ---- sending ---- */
 
-static void send_one(struct udp *u, uv_udp_t *handle, const struct addr *to, struct span data)
+static uv_buf_t buf_of(const void *data, size_t len)
 {
+    return uv_buf_init((char *)data, (unsigned)len);
+}
+
+static void send_one(struct udp *u, uv_udp_t *handle, const struct addr *to,
+                     const struct turn_out *out)
+{
+    static const uint8_t zeros[3];
+    uv_buf_t bufs[] = {buf_of(out->head.data, out->head.len), buf_of(out->body.data, out->body.len),
+                       buf_of(zeros, out->pad)};
     union sock_addr sa;
-    uv_buf_t buf = uv_buf_init((char *)data.data, (unsigned)data.len);
 
     sock_from_addr(&sa, to);
-    if (data.len > UINT_MAX || uv_udp_try_send(handle, &buf, 1, &sa.sa) < 0)
+    if (turn_out_len(out) > UINT16_MAX || uv_udp_try_send(handle, bufs, 3, &sa.sa) < 0)
         turn_count(u->counters, TURN_N_DROP_SEND, 1);
 }
 
@@ -78,29 +85,32 @@ uint8_t *udp_reserve(struct udp *u, size_t size)
     return u->reserve[u->reserved++ % RESERVED];
 }
 
-void udp_to_client(struct udp *u, const struct turn_tuple *to, struct span data)
+void udp_to_client(struct udp *u, const struct turn_tuple *to, const struct turn_out *out)
 {
-    send_one(u, &u->listeners[to->link]->handle, &to->client, data);
+    send_one(u, &u->listeners[to->link]->handle, &to->client, out);
 }
 
 /* Sent at once: nothing has to last. */
 void udp_send_copy(struct udp *u, const struct turn_tuple *to, struct span data)
 {
-    udp_to_client(u, to, data);
+    struct turn_out out = {.head = data};
+
+    udp_to_client(u, to, &out);
 }
 
 void udp_to_peer(struct udp *u, struct turn_relay *from, const struct addr *to, struct span data,
                  unsigned flags)
 {
+    struct turn_out out = {.body = data};
     uv_os_fd_t fd;
 
     if (!(flags & TURN_DONT_FRAGMENT) || from->family != ADDR_V4 ||
         uv_fileno((uv_handle_t *)&from->handle, &fd) != 0) {
-        send_one(u, &from->handle, to, data);
+        send_one(u, &from->handle, to, &out);
         return;
     }
     sock_dont_fragment(fd, true);
-    send_one(u, &from->handle, to, data);
+    send_one(u, &from->handle, to, &out);
     sock_dont_fragment(fd, false);
 }
 
@@ -108,7 +118,7 @@ void udp_to_peer(struct udp *u, struct turn_relay *from, const struct addr *to, 
 
 static void give_slot(struct udp *u, uv_buf_t *buf)
 {
-    *buf = uv_buf_init((char *)u->slot + TURN_HEADROOM, SLOT_DATA);
+    *buf = uv_buf_init((char *)u->slot, SLOT_DATA);
 }
 
 static void listener_slot(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
@@ -124,8 +134,8 @@ static void relay_slot(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 }
 
 /* False for what is not a whole datagram: the end of a burst, an error (none ends a socket). */
-static bool packet_of(struct udp *u, ssize_t n, const uv_buf_t *buf, unsigned flags,
-                      struct turn_packet *packet)
+static bool datagram_of(struct udp *u, ssize_t n, const uv_buf_t *buf, unsigned flags,
+                        struct udp_datagram *datagram)
 {
     if (n < 0)
         return false;
@@ -133,7 +143,7 @@ static bool packet_of(struct udp *u, ssize_t n, const uv_buf_t *buf, unsigned fl
         turn_count(u->counters, TURN_N_DROP_RECEIVE, 1);
         return false;
     }
-    *packet = (struct turn_packet){.data = (uint8_t *)buf->base, .len = (size_t)n};
+    *datagram = (struct udp_datagram){.data = (uint8_t *)buf->base, .len = (size_t)n};
     return true;
 }
 
@@ -149,15 +159,16 @@ static void listener_received(uv_udp_t *handle, ssize_t n, const uv_buf_t *buf,
                               const struct sockaddr *from, unsigned flags)
 {
     struct listener *l = OWNER_OF(handle, struct listener, handle);
-    struct turn_packet packet;
+    struct udp_datagram datagram;
 
-    if (!from || !packet_of(l->udp, n, buf, flags, &packet))
+    if (!from || !datagram_of(l->udp, n, buf, flags, &datagram))
         return;
+    struct turn_packet packet = {.data = datagram.data, .len = datagram.len};
     struct turn_tuple tuple = {
         .client = addr_of(from), .server = l->at, .link = l->link, .transport = TURN_UDP};
     struct turn_now now = now_of(l->udp->loop);
     if (l->input)
-        l->input->take(l->input, &tuple, &packet, now);
+        l->input->take(l->input, &tuple, &datagram, now);
     else
         turn_server_from_client(l->udp->server, &tuple, &packet, now);
 }
@@ -166,10 +177,11 @@ static void relay_received(uv_udp_t *handle, ssize_t n, const uv_buf_t *buf,
                            const struct sockaddr *from, unsigned flags)
 {
     struct turn_relay *r = OWNER_OF(handle, struct turn_relay, handle);
-    struct turn_packet packet;
+    struct udp_datagram datagram;
 
-    if (!from || !packet_of(r->udp, n, buf, flags, &packet))
+    if (!from || !datagram_of(r->udp, n, buf, flags, &datagram))
         return;
+    struct turn_packet packet = {.data = datagram.data, .len = datagram.len};
     struct addr peer = addr_of(from);
     turn_server_from_peer(r->udp->server, r->alloc, &peer, &packet, now_of(r->udp->loop));
 }

@@ -53,16 +53,17 @@ static uint8_t *io_reserve(struct turn_io *io, size_t size)
     return udp_reserve(worker_of(io)->udp, size);
 }
 
-static void io_to_client(struct turn_io *io, const struct turn_tuple *to, struct span data)
+static void io_to_client(struct turn_io *io, const struct turn_tuple *to,
+                         const struct turn_out *out)
 {
     struct worker *w = worker_of(io);
 
     if (to->transport == TURN_UDP)
-        udp_to_client(w->udp, to, data);
+        udp_to_client(w->udp, to, out);
     else if (to->transport == TURN_DTLS)
-        dtls_to_client(w->dtls, to, data);
+        dtls_to_client(w->dtls, to, out);
     else
-        streams_to_client(w->streams, to, data);
+        streams_to_client(w->streams, to, out);
 }
 
 static void io_to_peer(struct turn_io *io, struct turn_relay *from, const struct addr *to,
@@ -131,7 +132,7 @@ static void io_hand_over(struct turn_io *io, unsigned worker, const struct turn_
                          struct span packet)
 {
     struct worker *w = worker_of(io);
-    struct worker_packet *p = malloc(sizeof *p + TURN_HEADROOM + packet.len + TURN_TAILROOM);
+    struct worker_packet *p = malloc(sizeof *p + packet.len);
 
     if (!p)
         return;
@@ -139,7 +140,7 @@ static void io_hand_over(struct turn_io *io, unsigned worker, const struct turn_
     p->worker = worker;
     p->tuple = *tuple;
     p->len = packet.len;
-    memcpy(p->bytes + TURN_HEADROOM, packet.data, packet.len);
+    memcpy(p->bytes, packet.data, packet.len);
     mailbox_post(w->setup.home, &p->mail);
 }
 
@@ -300,7 +301,7 @@ static void job_done(struct worker *w, struct job *job)
 
 static void take_packet(struct worker *w, struct worker_packet *p)
 {
-    struct turn_packet packet = {.data = p->bytes + TURN_HEADROOM, .len = p->len};
+    struct turn_packet packet = {.data = p->bytes, .len = p->len};
 
     turn_server_handed(w->server, &p->tuple, &packet, now_of(&w->loop));
     udp_flush(w->udp); /* what is to be sent may lie in it */

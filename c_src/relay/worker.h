@@ -30,7 +30,7 @@ struct worker_packet {
     unsigned worker;
     struct turn_tuple tuple;
     size_t len;
-    uint8_t bytes[]; /* head- and tailroom included */
+    uint8_t bytes[];
 };
 
 /* An event's frame, to be freed by the receiver with worker_event_free(). */

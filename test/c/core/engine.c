@@ -1,9 +1,9 @@
 #include "engine.h"
 
 #include "core/turn_frame.h"
+#include "exact.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 /* ---- effects ---- */
 
@@ -19,22 +19,23 @@ static uint8_t *io_reserve(struct turn_io *io, size_t size)
     return e->scratch;
 }
 
-static struct sent *keep(struct sent *out, size_t n, struct span data)
+static struct sent *keep(struct sent *sent, size_t n, const struct turn_out *out)
 {
-    struct sent *s = &out[n % ENGINE_OUT_MAX];
+    struct sent *s = &sent[n % ENGINE_OUT_MAX];
     memset(s, 0, sizeof *s);
-    CHECK(data.len <= sizeof s->bytes);
-    s->len = data.len < sizeof s->bytes ? data.len : sizeof s->bytes;
-    if (s->len)
-        memcpy(s->bytes, data.data, s->len);
+    struct wbuf w = wbuf_of(s->bytes, sizeof s->bytes);
+    turn_out_put(&w, out);
+    CHECK(!w.failed);
+    s->len = w.pos;
     return s;
 }
 
-static void io_to_client(struct turn_io *io, const struct turn_tuple *to, struct span data)
+static void io_to_client(struct turn_io *io, const struct turn_tuple *to,
+                         const struct turn_out *out)
 {
     struct engine *e = engine_of(io);
     CHECK(!e->locked);
-    keep(e->to_client, e->to_clients++, data)->tuple = *to;
+    keep(e->to_client, e->to_clients++, out)->tuple = *to;
 }
 
 static void io_to_peer(struct turn_io *io, struct turn_relay *from, const struct addr *to,
@@ -42,7 +43,8 @@ static void io_to_peer(struct turn_io *io, struct turn_relay *from, const struct
 {
     struct engine *e = engine_of(io);
     CHECK(from->open && !e->locked);
-    struct sent *s = keep(e->to_peer, e->to_peers++, data);
+    struct turn_out out = {.body = data};
+    struct sent *s = keep(e->to_peer, e->to_peers++, &out);
     s->from = from->at;
     s->to = *to;
     s->flags = flags;
@@ -99,16 +101,15 @@ static void io_hand_over(struct turn_io *io, unsigned worker, const struct turn_
                          struct span data)
 {
     struct engine *e = engine_of(io), *other = &e->others[worker];
-    uint8_t *buffer = malloc(TURN_HEADROOM + data.len + TURN_TAILROOM);
-    struct turn_packet packet = {.data = buffer + TURN_HEADROOM, .len = data.len};
+    struct exact copy = exact_of(data.data, data.len, 0);
+    struct turn_packet packet = {.data = copy.data, .len = copy.len};
     CHECK(e->others && !e->locked && worker != e->worker);
     e->handed++;
-    memcpy(packet.data, data.data, data.len);
     size_t before = other->to_clients;
     turn_server_handed(other->server, tuple, &packet, e->now);
     for (; before < other->to_clients; before++)
         e->to_client[e->to_clients++ % ENGINE_OUT_MAX] = other->to_client[before % ENGINE_OUT_MAX];
-    free(buffer);
+    exact_free(&copy);
 }
 
 static void io_event(struct turn_io *io, const struct turn_event *event)
@@ -321,15 +322,13 @@ void attrs_bytes(struct attrs *a, uint16_t type, const void *v, size_t len)
     stun_put(&a->w, type, v, len);
 }
 
-/* Hands the engine a copy with head- and tailroom, as a worker's receive buffer has it. */
+/* Hands the engine a copy that ends where it ends. */
 void client_send(struct client *c, const void *data, size_t len)
 {
-    uint8_t *buffer = malloc(TURN_HEADROOM + len + TURN_TAILROOM);
-    struct turn_packet packet = {.data = buffer + TURN_HEADROOM, .len = len};
-    if (len)
-        memcpy(packet.data, data, len);
+    struct exact copy = exact_of(data, len, 0);
+    struct turn_packet packet = {.data = copy.data, .len = copy.len};
     turn_server_from_client(c->e->server, &c->tuple, &packet, c->e->now);
-    free(buffer);
+    exact_free(&copy);
 }
 
 static void put_credentials(struct client *c, struct wbuf *w)
@@ -507,11 +506,10 @@ void peer_send(struct client *c, const char *peer, const char *payload)
     size_t len = strlen(payload);
     if (!relay)
         return;
-    uint8_t *buffer = malloc(TURN_HEADROOM + len + TURN_TAILROOM);
-    struct turn_packet packet = {.data = buffer + TURN_HEADROOM, .len = len};
-    memcpy(packet.data, payload, len);
+    struct exact copy = exact_of(payload, len, 0);
+    struct turn_packet packet = {.data = copy.data, .len = copy.len};
     turn_server_from_peer(c->e->server, relay->alloc, &from, &packet, c->e->now);
-    free(buffer);
+    exact_free(&copy);
 }
 
 static const struct sent *last_to_client(const struct client *c)

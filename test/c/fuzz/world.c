@@ -20,25 +20,33 @@ static uint8_t *io_reserve(struct turn_io *io, size_t size)
     return w->reserved;
 }
 
-static bool within(struct span s, const uint8_t *start, const uint8_t *end)
+static bool within(struct span s, const uint8_t *start, size_t len)
 {
-    return start && s.data >= start && s.data <= end && s.len <= (size_t)(end - s.data);
+    return start && s.data >= start && s.data <= start + len &&
+           s.len <= len - (size_t)(s.data - start);
 }
 
-static void check_lies_well(const struct world *w, struct span data)
+static void check_lies_well(const struct world *w, const struct turn_out *out)
 {
-    MUST(within(data, w->packet_start, w->packet_end) ||
-         within(data, w->reserved, w->reserved + sizeof w->reserved));
+    MUST(within(out->head, w->reserved, sizeof w->reserved));
+    MUST(!out->body.data || within(out->body, w->packet.data, w->packet.len));
+    MUST(out->body.data || (out->body.len == 0 && out->pad == 0));
+    MUST(out->pad <= 3);
 }
 
 /* Only responses, Data indications and ChannelData leave, and all of them are well-formed. */
-static void io_to_client(struct turn_io *io, const struct turn_tuple *to, struct span data)
+static void io_to_client(struct turn_io *io, const struct turn_tuple *to,
+                         const struct turn_out *out)
 {
     struct world *w = world_of(io);
+    uint8_t bytes[WORLD_PACKET_MAX];
+    struct wbuf whole = wbuf_of(bytes, sizeof bytes);
     struct stun_msg m;
     struct turn_channel_data cd;
-    MUST(!w->locked && to->client.port && data.len && data.len <= WORLD_PACKET_MAX);
-    check_lies_well(w, data);
+    turn_out_put(&whole, out);
+    struct span data = span_of(bytes, whole.pos);
+    MUST(!w->locked && to->client.port && data.len && !whole.failed);
+    check_lies_well(w, out);
     if (turn_frame_kind(data.data[0]) == TURN_FRAME_CHANNEL) {
         MUST(w->from_peer && turn_channel_data_decode(data.data, data.len, &cd) == CT_OK);
         MUST(data.len == STUN_CHANNEL_HEADER_SIZE + cd.data.len);
@@ -70,7 +78,7 @@ static void io_to_peer(struct turn_io *io, struct turn_relay *from, const struct
     struct world *w = world_of(io);
     MUST(!w->locked && !w->from_peer && from->open);
     MUST(to->family == from->at.family && (flags & ~(unsigned)TURN_DONT_FRAGMENT) == 0);
-    check_lies_well(w, data);
+    MUST(within(data, w->packet.data, w->packet.len));
     MUST(turn_rule_allows(turn_policy_match(&w->config->policy, to)) || is_own_port(w, to));
 }
 
@@ -265,48 +273,42 @@ void world_close(struct world *w)
 
 /* ---- what comes in ---- */
 
-/* The packet in a heap block of its own, so that each byte beside its rooms is guarded. */
-static struct exact packet_of(struct world *w, struct span bytes, struct turn_packet *packet)
+/* The packet in a heap block of its own, so that the bytes beside it are guarded. */
+static struct exact packet_of(struct world *w, struct span bytes)
 {
-    uint8_t block[TURN_HEADROOM + WORLD_PACKET_MAX + TURN_TAILROOM];
     MUST(bytes.len <= WORLD_PACKET_MAX);
-    memset(block, 0xEE, sizeof block);
-    if (bytes.len)
-        memcpy(block + TURN_HEADROOM, bytes.data, bytes.len);
-    struct exact e = exact_of(block, TURN_HEADROOM + bytes.len + TURN_TAILROOM, 0);
-    *packet = (struct turn_packet){.data = e.data + TURN_HEADROOM, .len = bytes.len};
-    w->packet_start = e.data;
-    w->packet_end = e.data + e.len;
+    struct exact e = exact_of(bytes.data, bytes.len, 0);
+    w->packet = (struct turn_packet){.data = e.data, .len = e.len};
     w->reply_len = 0;
     return e;
 }
 
-static void packet_done(struct world *w, struct exact *e)
+/* The engine has only read it. */
+static void packet_done(struct world *w, struct exact *e, struct span bytes)
 {
+    MUST(span_eq(span_of(e->data, e->len), bytes));
     exact_free(e);
-    w->packet_start = w->packet_end = NULL;
+    w->packet = (struct turn_packet){.data = NULL};
     w->from_peer = false;
     MUST(!w->locked);
 }
 
 void world_from_client(struct world *w, const struct turn_tuple *tuple, struct span bytes)
 {
-    struct turn_packet packet;
-    struct exact e = packet_of(w, bytes, &packet);
-    turn_server_from_client(w->server, tuple, &packet, w->now);
-    packet_done(w, &e);
+    struct exact e = packet_of(w, bytes);
+    turn_server_from_client(w->server, tuple, &w->packet, w->now);
+    packet_done(w, &e, bytes);
 }
 
 void world_from_peer(struct world *w, const struct turn_relay *relay, const struct addr *peer,
                      struct span bytes)
 {
-    struct turn_packet packet;
     if (!relay->open)
         return;
-    struct exact e = packet_of(w, bytes, &packet);
+    struct exact e = packet_of(w, bytes);
     w->from_peer = true;
-    turn_server_from_peer(w->server, relay->alloc, peer, &packet, w->now);
-    packet_done(w, &e);
+    turn_server_from_peer(w->server, relay->alloc, peer, &w->packet, w->now);
+    packet_done(w, &e, bytes);
 }
 
 void world_icmp(struct world *w, const struct turn_relay *relay, const struct addr *peer,

@@ -39,8 +39,7 @@ struct world {
     enum ct_err refuse_with;
     uint64_t random_state;
     uint8_t reserved[TURN_RESERVE_MAX];
-    /* the packet being handled, head- and tailroom included */
-    const uint8_t *packet_start, *packet_end;
+    struct turn_packet packet; /* being handled */
     bool from_peer;
     /* the last answer to a client, for who plays the clients */
     uint8_t reply[WORLD_PACKET_MAX];
@@ -52,7 +51,7 @@ void world_open(struct world *w, uint8_t flavour);
 /* Ends the engine and checks that nothing is left of it. */
 void world_close(struct world *w);
 
-/* Hands the engine a copy with just the head- and tailroom that it is promised. */
+/* Hands the engine a copy that ends where it ends, and sees that it stays as it is. */
 void world_from_client(struct world *w, const struct turn_tuple *tuple, struct span bytes);
 void world_from_peer(struct world *w, const struct turn_relay *relay, const struct addr *peer,
                      struct span bytes);

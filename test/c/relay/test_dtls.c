@@ -42,9 +42,10 @@ static uint8_t *io_reserve(struct turn_io *io, size_t size)
     return udp_reserve(rig_of(io)->udp, size);
 }
 
-static void io_to_client(struct turn_io *io, const struct turn_tuple *to, struct span data)
+static void io_to_client(struct turn_io *io, const struct turn_tuple *to,
+                         const struct turn_out *out)
 {
-    dtls_to_client(rig_of(io)->dtls, to, data);
+    dtls_to_client(rig_of(io)->dtls, to, out);
 }
 
 static void io_random(struct turn_io *io, void *out, size_t n)

@@ -38,9 +38,10 @@ static uint8_t *io_reserve(struct turn_io *io, size_t size)
     return udp_reserve(rig_of(io)->udp, size);
 }
 
-static void io_to_client(struct turn_io *io, const struct turn_tuple *to, struct span data)
+static void io_to_client(struct turn_io *io, const struct turn_tuple *to,
+                         const struct turn_out *out)
 {
-    streams_to_client(rig_of(io)->streams, to, data);
+    streams_to_client(rig_of(io)->streams, to, out);
 }
 
 static void io_random(struct turn_io *io, void *out, size_t n)
@@ -242,8 +243,9 @@ static void test_drops_whole_frames(void)
     CHECK(recv(fd, got, sizeof got, 0) > 20);
     const struct turn_tuple tuple = {.link = 0, .transport = TURN_TCP};
     memcpy(frame, (const uint8_t[]){0x40, 1, PAYLOAD >> 8, PAYLOAD & 0xff}, 4);
+    const struct turn_out out = {.head = span_of(frame, 4), .body = span_of(frame + 4, PAYLOAD)};
     for (int i = 0; i < FRAMES; i++) {
-        streams_to_client(r.streams, &tuple, span_of(frame, sizeof frame));
+        streams_to_client(r.streams, &tuple, &out);
         if (i % 10 == 0)
             turn(&r);
     }
@@ -279,6 +281,7 @@ static void test_drops_whole_frames(void)
 static void test_clients_that_vanish(void)
 {
     static const uint8_t frame[1000] = {0x40, 1, 996 >> 8, 996 & 0xff};
+    const struct turn_out out = {.head = span_of(frame, sizeof frame)};
     struct linger now = {.l_onoff = 1};
     struct rig r;
 
@@ -293,7 +296,7 @@ static void test_clients_that_vanish(void)
             CHECK_EQ(setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now), 0);
         close(fd);
         for (unsigned i = 0; i < round * 10; i++)
-            streams_to_client(r.streams, &c->tuple, span_of(frame, sizeof frame));
+            streams_to_client(r.streams, &c->tuple, &out);
         for (int i = 0; i < 10000 && r.streams->conns.used; i++)
             turn(&r);
         CHECK_EQ(r.streams->conns.used, 0);

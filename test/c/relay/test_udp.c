@@ -36,9 +36,10 @@ static uint8_t *io_reserve(struct turn_io *io, size_t size)
     return udp_reserve(rig_of(io)->udp, size);
 }
 
-static void io_to_client(struct turn_io *io, const struct turn_tuple *to, struct span data)
+static void io_to_client(struct turn_io *io, const struct turn_tuple *to,
+                         const struct turn_out *out)
 {
-    udp_to_client(rig_of(io)->udp, to, data);
+    udp_to_client(rig_of(io)->udp, to, out);
 }
 
 static void io_random(struct turn_io *io, void *out, size_t n)
@@ -279,7 +280,8 @@ static void test_keeps_reserved_messages(void)
     for (int i = 0; i < MESSAGES; i++) {
         uint8_t *message = udp_reserve(r.udp, TURN_REPLY_MAX);
         memset(message, i % 251, TURN_REPLY_MAX);
-        udp_to_client(r.udp, &to, span_of(message, TURN_REPLY_MAX));
+        struct turn_out out = {.head = span_of(message, TURN_REPLY_MAX)};
+        udp_to_client(r.udp, &to, &out);
     }
     udp_flush(r.udp);
     for (int i = 0; i < MESSAGES; i++) {

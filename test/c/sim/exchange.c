@@ -2,8 +2,7 @@
 #include "sim.h"
 
 #include "core/turn_frame.h"
-
-#include <stdlib.h>
+#include "exact.h"
 
 enum {
     RELAYS_LOOKED_AT = 128 /* the engine's bottle gives out the first that is free */
@@ -142,12 +141,10 @@ static const struct turn_relay *open_relay(const struct engine *e, const struct 
 static void hand_to_engine(struct sim *sim, uint32_t alloc, const struct addr *peer,
                            struct span bytes)
 {
-    uint8_t *buffer = malloc(TURN_HEADROOM + bytes.len + TURN_TAILROOM);
-    struct turn_packet packet = {.data = buffer + TURN_HEADROOM, .len = bytes.len};
-    if (bytes.len)
-        memcpy(packet.data, bytes.data, bytes.len);
+    struct exact copy = exact_of(bytes.data, bytes.len, 0);
+    struct turn_packet packet = {.data = copy.data, .len = copy.len};
     turn_server_from_peer(sim->engine.server, alloc, peer, &packet, sim->engine.now);
-    free(buffer);
+    exact_free(&copy);
 }
 
 static void from_peer(struct sim *sim, const struct sim_path *path, struct span bytes)
