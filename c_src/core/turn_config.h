@@ -66,6 +66,14 @@ struct turn_config {
     uint32_t userhashes;
     bool keep_dscp; /* for the worker: relayed datagrams keep DSCP and ECN, RFC 8656 §14 */
     bool mobility;  /* RFC 8016; fixed when the engine is made, but for being turned off */
+    /* data between two relayed addresses of this relay stays in memory; else it takes the sockets
+     */
+    bool pair;
+    /*
+     * Relayed addresses are virtual: no socket is opened for any, and only relayed addresses of
+     * this relay can be peers. Fixed when the engine is made; needs `pair`.
+     */
+    bool switched;
 
     struct turn_policy policy;
     struct turn_discovery discovery;

@@ -55,23 +55,22 @@ bool turn_own_bound(const struct turn_server *s, const struct addr *peer, struct
     return false;
 }
 
-bool turn_own_refuses(const struct turn_server *s, const struct turn_perm *perm,
-                      const struct addr *peer)
-{
-    struct turn_port port;
-    struct turn_owner owner;
-    return perm->own && !turn_own_bound(s, peer, &port, &owner);
-}
-
 /*
  * One of our own relay IPs can always be a peer, since two of our clients may be each other's
  * peers, but then only on relayed ports. When the operator allows it by prefix it is like any
- * other.
+ * other, but not in switch mode, where nothing else is.
  */
 static bool only_own_ports(const struct turn_server *s, const struct addr *peer)
 {
     const struct turn_rule *rule = turn_policy_match(&s->config->policy, peer);
-    return turn_own_ip(s, peer) && !(rule && rule->kind == TURN_RULE_ALLOW);
+    return turn_own_ip(s, peer) &&
+           (s->config->switched || !(rule && rule->kind == TURN_RULE_ALLOW));
+}
+
+static bool allowed(const struct turn_server *s, const struct addr *peer,
+                    const struct turn_rule *rule)
+{
+    return only_own_ports(s, peer) || (!s->config->switched && turn_rule_allows(rule));
 }
 
 /* 403, told to the operator with the rule that refuses. */
@@ -86,6 +85,9 @@ static enum stun_error forbid(struct turn_server *s, const struct turn_request *
         .username = info.username,
         .peer = peer,
         .rule = rule,
+        .reason = rule                   ? NULL
+                  : turn_own_ip(s, peer) ? "own_address"
+                                         : "switch_mode",
     };
     s->io->ops->event(s->io, &event);
     return STUN_FORBIDDEN;
@@ -97,9 +99,9 @@ enum stun_error turn_peer_check(struct turn_server *s, const struct turn_request
     if (!turn_place_of(s, r->alloc, peer->family, r->now))
         return STUN_PEER_FAMILY_MISMATCH;
     const struct turn_rule *rule = turn_policy_match(&s->config->policy, peer);
-    if (turn_rule_allows(rule) || only_own_ports(s, peer))
+    if (allowed(s, peer, rule))
         return 0;
-    return forbid(s, r, peer, rule);
+    return forbid(s, r, peer, turn_rule_allows(rule) ? NULL : rule);
 }
 
 enum stun_error turn_peer_port_check(struct turn_server *s, const struct turn_request *r,
@@ -151,7 +153,7 @@ void turn_perm_enforce(struct turn_server *s, struct turn_alloc *a)
             struct turn_perm *p = turn_perm_at(s, n);
             next = p->next;
             p->own = only_own_ports(s, &p->peer);
-            if (!p->own && !turn_rule_allows(turn_policy_match(&s->config->policy, &p->peer)))
+            if (!allowed(s, &p->peer, turn_policy_match(&s->config->policy, &p->peer)))
                 unlink_perm(s, a, n);
         }
     }
@@ -189,6 +191,7 @@ uint32_t turn_perm_install(struct turn_server *s, struct turn_alloc *a, const st
         uint32_t *head = bucket(s, a, peer);
         fresh->peer = *peer;
         fresh->peer.port = 0;
+        fresh->ours = turn_own_ip(s, peer);
         fresh->own = only_own_ports(s, peer);
         fresh->next = *head;
         *head = n;

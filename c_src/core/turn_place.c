@@ -54,6 +54,16 @@ static struct addr announced(const struct turn_server *s, struct turn_port port)
     return a;
 }
 
+static enum ct_err open_relay(struct turn_server *s, uint32_t alloc, struct turn_place *place)
+{
+    struct addr at = s->config->relays[place->port.relay].bind;
+    place->relay = NULL;
+    if (s->config->switched)
+        return CT_OK;
+    at.port = place->port.port;
+    return s->io->ops->relay_open(s->io, &at, alloc, &place->relay);
+}
+
 /* Ports that somebody else holds are passed over. */
 enum stun_error turn_place_open(struct turn_server *s, const struct turn_wish *wish, uint32_t alloc,
                                 struct turn_place *out)
@@ -64,9 +74,7 @@ enum stun_error turn_place_open(struct turn_server *s, const struct turn_wish *w
     for (unsigned i = 0; i < BIND_TRIES; i++) {
         if (take_port(s, wish, &out->port) != CT_OK)
             break;
-        struct addr at = s->config->relays[out->port.relay].bind;
-        at.port = out->port.port;
-        enum ct_err err = s->io->ops->relay_open(s->io, &at, alloc, &out->relay);
+        enum ct_err err = open_relay(s, alloc, out);
         out->relayed = announced(s, out->port);
         if (err == CT_OK) {
             struct turn_owner owner = {.worker = s->worker, .alloc = alloc};
@@ -83,7 +91,8 @@ enum stun_error turn_place_open(struct turn_server *s, const struct turn_wish *w
 void turn_place_close(struct turn_server *s, struct turn_place *place)
 {
     turn_commons_unbind(s->commons, place->port);
-    s->io->ops->relay_close(s->io, place->relay);
+    if (place->relay)
+        s->io->ops->relay_close(s->io, place->relay);
     place->relay = NULL;
     give_ports(s, place->port, false);
 }

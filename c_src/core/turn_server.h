@@ -50,7 +50,9 @@
     X(TURN_N_CONN_IDLE, "connections_idle")       /* closed: silent too long */                 \
     X(TURN_N_CONN_BROKEN, "connections_broken")   /* closed: bytes that make no sense */        \
     X(TURN_N_HANDSHAKES, "handshakes")            /* of TLS, completed */                       \
-    X(TURN_N_DROP_QUEUE, "drop_queue")            /* frame to a client that does not read */
+    X(TURN_N_DROP_QUEUE, "drop_queue")            /* frame to a client that does not read */    \
+    X(TURN_N_PAIRED, "pair_packets") /* of up_packets: to a relayed address of this relay */    \
+    X(TURN_N_DROP_RING, "drop_ring") /* of those: the other worker is too far behind */
 
 enum turn_counter {
 #define TURN_COUNTER_ENUM(sym, name) sym,
@@ -85,7 +87,10 @@ enum turn_end {
 enum turn_event_kind {
     TURN_EV_ALLOCATION_CREATED,
     TURN_EV_ALLOCATION_ENDED, /* `end` says why; the byte counts are final */
-    /* `peer` and the `rule` that refused it; rule NULL: our own IP, but not a relayed port of it */
+    /*
+     * `peer` and the `rule` that refused it. Rule NULL: `reason` is "own_address", our own IP but
+     * not a relayed port of it, or "switch_mode", where it is none of our IPs.
+     */
     TURN_EV_PEER_FORBIDDEN,
     TURN_EV_AUTH_FAILED, /* credentials that do not hold; `reason` a closed word */
 };
@@ -155,6 +160,12 @@ void turn_server_from_client(struct turn_server *s, const struct turn_tuple *tup
 /* A client's packet that another worker's engine handed over to this one. */
 void turn_server_handed(struct turn_server *s, const struct turn_tuple *tuple,
                         struct turn_packet *packet, struct turn_now now);
+
+/*
+ * A datagram that another worker's engine gave to this one by pair_over(). It is dropped when its
+ * port is no longer bound to the allocation that it names.
+ */
+void turn_server_paired(struct turn_server *s, const struct turn_pair *pair, struct turn_now now);
 
 /* A datagram from a peer, arrived at the relayed transport address of allocation number `alloc`. */
 void turn_server_from_peer(struct turn_server *s, uint32_t alloc, const struct addr *peer,

@@ -27,7 +27,8 @@ struct turn_perm {
     uint64_t expires_ms;
     struct addr peer; /* port 0, as the client names it */
     uint32_t next;    /* in its bucket */
-    bool own;         /* one of our own relay IPs: only ports that are relayed addresses */
+    bool ours;        /* one of our own relay IPs, */
+    bool own;         /* of which only ports that are relayed addresses may be reached */
 };
 
 /* A channel binding (RFC 8656 §12); stays for a quarantine after it has expired. */
@@ -42,8 +43,8 @@ struct turn_chan {
 
 /* A relayed transport address (RFC 8656 §3.2). */
 struct turn_place {
-    struct turn_relay *relay;
-    struct addr relayed; /* what the client was told */
+    struct turn_relay *relay; /* NULL in switch mode */
+    struct addr relayed;      /* what the client was told */
     struct turn_port port;
 };
 

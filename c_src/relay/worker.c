@@ -5,6 +5,7 @@
 #include "relay/event.h"
 #include "relay/now.h"
 #include "relay/owner.h"
+#include "relay/pairs.h"
 #include "relay/stream.h"
 #include "relay/udp.h"
 
@@ -36,6 +37,7 @@ struct worker {
     struct udp *udp;
     struct streams *streams;
     struct dtls *dtls;
+    struct pairs_end pairs;
     struct turn_server *server;
     struct random_pool pool;
     struct job *stop; /* answered when all handles are closed */
@@ -144,6 +146,14 @@ static void io_hand_over(struct turn_io *io, unsigned worker, const struct turn_
     mailbox_post(w->setup.home, &p->mail);
 }
 
+static void io_pair_over(struct turn_io *io, unsigned worker, const struct turn_pair *pair)
+{
+    struct worker *w = worker_of(io);
+
+    if (!pairs_put(&w->pairs, worker, pair))
+        turn_count(turn_server_counters(w->server), TURN_N_DROP_RING, 1);
+}
+
 static void io_lock(struct turn_io *io)
 {
     uv_mutex_lock(worker_of(io)->setup.commons_lock);
@@ -162,6 +172,7 @@ static const struct turn_io_ops ops = {
     .relay_close = io_relay_close,
     .random = io_random,
     .hand_over = io_hand_over,
+    .pair_over = io_pair_over,
     .event = io_event,
     .lock = io_lock,
     .unlock = io_unlock,
@@ -193,6 +204,7 @@ static void flush(struct worker *w)
 {
     streams_flush(w->streams);
     udp_flush(w->udp);
+    pairs_flush(&w->pairs);
     arm(w);
 }
 
@@ -269,6 +281,7 @@ static void job_drain(struct worker *w, struct job *job)
 /* Closes every handle, which ends the loop. */
 static void close_all(struct worker *w)
 {
+    pairs_stop(&w->pairs);
     turn_server_free(w->server, now_of(&w->loop));
     w->server = NULL;
     dtls_free(w->dtls);
@@ -340,7 +353,8 @@ static bool build_engine(struct worker *w)
 {
     w->crypto = crypto_new();
     w->udp = udp_new(&w->loop);
-    if (!w->crypto || !w->udp)
+    if (!w->crypto || !w->udp ||
+        pairs_open(&w->pairs, w->setup.pairs, w->setup.index, &w->loop) != 0)
         return false;
     if (w->setup.config->keep_dscp)
         udp_keep_dscp(w->udp);
@@ -361,6 +375,7 @@ static bool build_engine(struct worker *w)
                                       .io = &w->io,
                                       .worker = (uint16_t)w->setup.index};
     w->server = turn_server_new(&setup, now_of(&w->loop));
+    pairs_start(&w->pairs, w->server);
     return w->server != NULL;
 }
 
@@ -441,12 +456,12 @@ void worker_free(struct worker *w)
 {
     if (!w)
         return;
-    if (w->started) {
+    if (w->started)
         uv_thread_join(&w->thread);
-    } else {
+    else
         close_all(w);
-        uv_run(&w->loop, UV_RUN_DEFAULT);
-    }
+    pairs_close(&w->pairs);
+    uv_run(&w->loop, UV_RUN_DEFAULT);
     uv_loop_close(&w->loop);
     mailbox_free(&w->inbox);
     free_engine(w);

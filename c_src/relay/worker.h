@@ -82,6 +82,7 @@ struct worker_setup {
     struct turn_commons *commons;
     uv_mutex_t *commons_lock;
     struct gate *gate;
+    struct pairs *pairs; /* of all workers: outlives them */
     struct credit *credit;
     struct mailbox *home; /* the main thread's */
 };
@@ -105,8 +106,8 @@ void worker_post(struct worker *w, struct job *job);
 void worker_post_packet(struct worker *w, struct worker_packet *packet);
 
 /*
- * Frees a worker that was never started or that has answered JOB_STOP, and waits for its thread.
- * NULL is fine.
+ * Frees a worker that was never started, or that has answered JOB_STOP as all others have, and
+ * waits for its thread. NULL is fine.
  */
 void worker_free(struct worker *w);
 

@@ -41,6 +41,7 @@ defmodule Cromulent.Turn do
   | `alternate` | `TURN_ALTERNATE` | none | a second address and port of this host, for NAT behaviour discovery (RFC 5780) |
   | `keep_dscp` | `TURN_KEEP_DSCP` | `false` | relayed datagrams keep the DSCP and ECN that they came with; Linux |
   | `mobility` | `TURN_MOBILITY` | `false` | clients may take an allocation to another address (RFC 8016) |
+  | `mode` | `TURN_MODE` | `open` | `switch`: relayed addresses are virtual, clients of this relay reach only each other, and no port but the listeners' is open (docs/switch-mode.md) |
   | `opaque_usernames` | `TURN_OPAQUE_USERNAMES` | `false` | hides the user id in usernames, see `Cromulent.Turn.Credentials.opaque_user_id/2` |
   | `max_ice_servers` | `TURN_MAX_ICE_SERVERS` | 8 | servers in one payload, 1 to 32 |
   | `host` | | | the DNS name or address that clients are told |
@@ -50,7 +51,7 @@ defmodule Cromulent.Turn do
   `max_allocations`, `user_quota`, `userhashes`, `max_permissions`, `max_channels`, `lifetime_default`,
   `lifetime_max`, `permission_lifetime`, `channel_lifetime`, `channel_quarantine`,
   `reservation_lifetime`, `nonce_lifetime`, `challenge_rate`, `challenge_burst`, `max_connections`,
-  `source_connections`, `connection_idle`, `handshake_rate` and `handshake_burst`.
+  `source_connections`, `connection_idle`, `handshake_rate`, `handshake_burst`, and `pair`.
 
   These are the other providers'. They are read when a provider is asked, and a wrong one is a failure of
   that provider.

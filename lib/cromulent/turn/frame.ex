@@ -42,7 +42,9 @@ defmodule Cromulent.Turn.Frame do
     :connections_idle,
     :connections_broken,
     :handshakes,
-    :drop_queue
+    :drop_queue,
+    :pair_packets,
+    :drop_ring
   ]
   @events [:allocation_created, :allocation_ended, :peer_forbidden, :auth_failed, :log]
   @failures [:listen, :relay_ip, :config, :protocol, :system]
@@ -66,7 +68,9 @@ defmodule Cromulent.Turn.Frame do
       :channels,
       :worker
     ],
-    event: [:reason, :peer, :rule, :own_address, :level, :message, :info, :warning, :error],
+    event:
+      [:reason, :peer, :rule, :own_address, :switch_mode] ++
+        [:level, :message, :info, :warning, :error],
     reply: [:no_memory],
     ended: [:released, :expired, :killed, :shutdown, :closed],
     auth: [:bad_password, :malformed_username, :wrong_realm, :unknown_userhash]

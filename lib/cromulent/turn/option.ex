@@ -31,6 +31,7 @@ defmodule Cromulent.Turn.Option do
     mobility: "TURN_MOBILITY",
     keep_dscp: "TURN_KEEP_DSCP",
     alternate: "TURN_ALTERNATE",
+    mode: "TURN_MODE",
     opaque_usernames: "TURN_OPAQUE_USERNAMES",
     max_ice_servers: "TURN_MAX_ICE_SERVERS"
   ]
@@ -53,7 +54,7 @@ defmodule Cromulent.Turn.Option do
 
   @variables for {name, variable} <- @relay ++ @foreign, variable, do: {name, variable}
   @limits OptionValue.limits()
-  @relay_names Keyword.keys(@relay) ++ [:host, :software] ++ @limits
+  @relay_names Keyword.keys(@relay) ++ [:host, :software, :pair] ++ @limits
   @foreign_names Keyword.keys(@foreign)
 
   # Never shown, not even wrong ones. A key id is no secret, but where one is set by mistake for the
@@ -72,7 +73,7 @@ defmodule Cromulent.Turn.Option do
 
   @doc "The options that are handed to the relay as they are."
   @spec limits() :: [name()]
-  def limits, do: [:software, :mobility, :keep_dscp, :alternate | @limits]
+  def limits, do: [:software, :mobility, :keep_dscp, :alternate, :mode, :pair | @limits]
 
   @doc "The environment variable of an option; nil when it has none."
   @spec variable(name()) :: String.t() | nil

@@ -200,8 +200,12 @@ defmodule Cromulent.Turn.OptionValue do
   end
 
   def parse(name, raw)
-      when name in [:mobility, :keep_dscp, :opaque_usernames, :cloudflare_shared],
+      when name in [:mobility, :keep_dscp, :pair, :opaque_usernames, :cloudflare_shared],
       do: parse_boolean(raw)
+
+  def parse(:mode, raw) when raw in [:open, "open"], do: {:ok, :open}
+  def parse(:mode, raw) when raw in [:switch, "switch"], do: {:ok, :switch}
+  def parse(:mode, _raw), do: {:error, "must be open or switch"}
 
   def parse(:http, raw) do
     case http(raw) do

@@ -23,6 +23,7 @@ defmodule Mix.Tasks.Turn.Server do
   | `--alternate IP:PORT` | second address and port, for RFC 5780 | `TURN_ALTERNATE` |
   | `--keep-dscp` | what is relayed keeps its DSCP and ECN | `TURN_KEEP_DSCP` |
   | `--mobility` | tickets of RFC 8016 | `TURN_MOBILITY` |
+  | `--mode switch` | no relay sockets: clients reach only each other (docs/switch-mode.md) | `TURN_MODE` |
 
   Once every listener is bound, it prints one line on standard output:
 
@@ -52,6 +53,7 @@ defmodule Mix.Tasks.Turn.Server do
     allow_peer: [:string, :keep],
     deny_peer: [:string, :keep],
     mobility: :boolean,
+    mode: :string,
     keep_dscp: :boolean,
     alternate: :string,
     cert: :string,

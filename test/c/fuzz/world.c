@@ -39,23 +39,25 @@ static void io_to_client(struct turn_io *io, const struct turn_tuple *to,
                          const struct turn_out *out)
 {
     struct world *w = world_of(io);
-    uint8_t bytes[WORLD_PACKET_MAX];
+    uint8_t bytes[sizeof w->reply];
     struct wbuf whole = wbuf_of(bytes, sizeof bytes);
     struct stun_msg m;
     struct turn_channel_data cd;
     turn_out_put(&whole, out);
     struct span data = span_of(bytes, whole.pos);
+    /* data between two relayed addresses comes with a client's packet */
+    bool from_peer = w->from_peer || (w->config->pair && out->body.data);
     MUST(!w->locked && to->client.port && data.len && !whole.failed);
     check_lies_well(w, out);
     if (turn_frame_kind(data.data[0]) == TURN_FRAME_CHANNEL) {
-        MUST(w->from_peer && turn_channel_data_decode(data.data, data.len, &cd) == CT_OK);
+        MUST(from_peer && turn_channel_data_decode(data.data, data.len, &cd) == CT_OK);
         MUST(data.len == STUN_CHANNEL_HEADER_SIZE + cd.data.len);
         return;
     }
     MUST(stun_msg_decode(&m, data.data, data.len, NULL) == CT_OK);
-    MUST(w->from_peer ? m.type == stun_type(STUN_DATA, STUN_INDICATION)
-                      : m.cls == STUN_SUCCESS || m.cls == STUN_ERROR);
-    MUST(w->from_peer || data.len <= TURN_RESERVE_MAX);
+    MUST(from_peer ? m.type == stun_type(STUN_DATA, STUN_INDICATION)
+                   : m.cls == STUN_SUCCESS || m.cls == STUN_ERROR);
+    MUST(from_peer || data.len <= TURN_RESERVE_MAX);
     memcpy(w->reply, data.data, data.len);
     w->reply_len = data.len;
 }
@@ -76,7 +78,7 @@ static void io_to_peer(struct turn_io *io, struct turn_relay *from, const struct
                        struct span data, unsigned flags)
 {
     struct world *w = world_of(io);
-    MUST(!w->locked && !w->from_peer && from->open);
+    MUST(!w->locked && !w->from_peer && !w->config->switched && from->open);
     MUST(to->family == from->at.family && (flags & ~(unsigned)TURN_DONT_FRAGMENT) == 0);
     MUST(within(data, w->packet.data, w->packet.len));
     MUST(turn_rule_allows(turn_policy_match(&w->config->policy, to)) || is_own_port(w, to));
@@ -95,6 +97,7 @@ static enum ct_err io_relay_open(struct turn_io *io, const struct addr *at, uint
 {
     struct world *w = world_of(io);
     MUST(!w->locked && alloc < WORLD_ALLOCATIONS && !port_is_open(w, at));
+    MUST(!w->config->switched);
     MUST(at->port >= WORLD_PORT_MIN && at->port <= WORLD_PORT_MAX);
     if (w->refuse_ports) {
         w->refuse_ports--;
@@ -140,12 +143,21 @@ static void io_hand_over(struct turn_io *io, unsigned worker, const struct turn_
     abort();
 }
 
+static void io_pair_over(struct turn_io *io, unsigned worker, const struct turn_pair *pair)
+{
+    (void)io;
+    (void)worker;
+    (void)pair;
+    abort();
+}
+
 static void io_event(struct turn_io *io, const struct turn_event *event)
 {
     struct world *w = world_of(io);
     MUST(!w->locked);
     MUST((event->kind == TURN_EV_AUTH_FAILED) == (event->alloc == NULL));
-    MUST((event->kind == TURN_EV_AUTH_FAILED) == (event->reason != NULL));
+    MUST(event->kind != TURN_EV_AUTH_FAILED || event->reason);
+    MUST(event->kind != TURN_EV_PEER_FORBIDDEN || !event->rule == !!event->reason);
     MUST((event->kind == TURN_EV_PEER_FORBIDDEN) == (event->peer != NULL));
     w->created += event->kind == TURN_EV_ALLOCATION_CREATED;
     w->ended += event->kind == TURN_EV_ALLOCATION_ENDED;
@@ -171,6 +183,7 @@ static const struct turn_io_ops ops = {
     .relay_close = io_relay_close,
     .random = io_random,
     .hand_over = io_hand_over,
+    .pair_over = io_pair_over,
     .event = io_event,
     .lock = io_lock,
     .unlock = io_unlock,
@@ -211,6 +224,8 @@ static void fill_config(struct turn_config *c, uint8_t flavour)
     c->challenge_rate = flavour & 16 ? 1 : 0;
     c->userhashes = flavour & 32 ? 3 : 0;
     c->mobility = flavour & 64;
+    c->pair = !(flavour & 16) || (flavour & 2);
+    c->switched = (flavour & 18) == 18;
     c->discovery.on = flavour & 128;
     for (uint32_t i = 0; i < TURN_DISCOVERY_PLACES; i++) {
         c->discovery.at[i] = addr_of(i & TURN_OTHER_IP ? "192.0.2.2" : "192.0.2.1");
@@ -374,7 +389,10 @@ static void check_lists(const struct turn_server *s, const struct turn_alloc *a,
 
 static void check_place(const struct world *w, const struct turn_place *p, uint32_t alloc)
 {
-    MUST(p->relay->open && p->relay->alloc == alloc && p->relay->at.port == p->port.port);
+    if (w->config->switched)
+        MUST(!p->relay);
+    else
+        MUST(p->relay->open && p->relay->alloc == alloc && p->relay->at.port == p->port.port);
     struct turn_owner owner;
     MUST(turn_commons_port_used(w->commons, p->port) && p->relayed.port == p->port.port);
     MUST(turn_commons_owner(w->commons, p->port, &owner) && owner.alloc == alloc &&
@@ -415,7 +433,7 @@ static void check_tables(const struct world *w)
     MUST(t.allocs == s->allocs.used && t.allocs + t.moves == s->by_tuple.used);
     MUST(t.moves == s->moves.used);
     MUST(t.seconds == s->seconds.used && t.allocs + t.seconds == s->wheel.count);
-    MUST(t.allocs + t.seconds == w->open);
+    MUST((w->config->switched ? 0 : t.allocs + t.seconds) == w->open);
     MUST(t.perms == s->perms.used && t.chans == s->chans.used && t.names == s->names.used);
 }
 

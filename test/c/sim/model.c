@@ -15,6 +15,7 @@ struct model_rules model_rules(void)
         .max_allocations = 512,
         .port_min = 49152,
         .port_max = 65535,
+        .pair = true,
     };
 }
 
@@ -173,6 +174,16 @@ struct model_relay model_down(struct model *m, const struct addr *at, const stru
         if (a->chans[i].until > m->now.ms && addr_eq(&a->chans[i].peer, peer))
             out.channel = a->chans[i].number;
     return counted(m, TURN_N_DOWN_PACKETS, out);
+}
+
+bool model_is_paired(const struct model *m, const struct model_relay *up)
+{
+    return m->rules.pair && up->relayed && addr_ip_eq(&up->to, &m->own);
+}
+
+struct model_relay model_pair(struct model *m, const struct model_relay *up)
+{
+    return model_down(m, &up->to, &up->from, up->data);
 }
 
 /* ---- comparing ---- */

@@ -133,6 +133,8 @@ defmodule Cromulent.Turn.ControlTest do
              "userhashes: must be an integer from 0 to 1048576, not 1048577"},
             {:mobility, 1, "mobility: must be true or false, not 1"},
             {:keep_dscp, "true", ~s(keep_dscp: must be true or false, not "true")},
+            {:mode, :closed, "mode: must be open or switch, not closed"},
+            {:pair, 1, "pair: must be true or false, not 1"},
             {:colour, "red", "colour: not a key of the configuration"}
           ] do
         assert refused(&Map.put(&1, key, value)) == text

@@ -168,7 +168,7 @@ defmodule Cromulent.Turn.OptionTest do
   end
 
   test "limits are numbers in their range" do
-    for name <- Option.limits() -- [:software, :mobility, :keep_dscp, :alternate] do
+    for name <- Option.limits() -- [:software, :mobility, :keep_dscp, :alternate, :mode, :pair] do
       assert Option.fetch(name, [{name, 1}]) == {:ok, 1}
       assert refused(name, -1) =~ "must be a number from"
       assert refused(name, "x") =~ "must be a number from"
@@ -190,7 +190,7 @@ defmodule Cromulent.Turn.OptionTest do
   end
 
   test "switches are on or off" do
-    for name <- [:mobility, :keep_dscp] do
+    for name <- [:mobility, :keep_dscp, :pair] do
       for {raw, value} <- [
             {true, true},
             {"true", true},
@@ -202,6 +202,14 @@ defmodule Cromulent.Turn.OptionTest do
 
       for wrong <- ["yes", 2, ""], do: assert(refused(name, wrong) =~ "must be true or false")
     end
+  end
+
+  test "the mode is open or switch" do
+    for {raw, value} <- [{:open, :open}, {"open", :open}, {:switch, :switch}, {"switch", :switch}],
+        do: assert(Option.fetch(:mode, mode: raw) == {:ok, value})
+
+    for wrong <- ["", "Switch", true, :closed],
+        do: assert(refused(:mode, wrong) =~ "must be open or switch")
   end
 
   describe "certificates and keys" do

@@ -27,7 +27,9 @@ defmodule Cromulent.Turn.OptionValueTest do
           metered_url: "https://app.metered.live/",
           opaque_usernames: "1",
           alternate: "[2001:DB8::1]:3479",
-          keep_dscp: "true"
+          keep_dscp: "true",
+          pair: "false",
+          mode: "switch"
         ] do
       assert {:ok, value} = OptionValue.parse(name, raw)
       assert OptionValue.parse(name, value) == {:ok, value}
@@ -36,7 +38,7 @@ defmodule Cromulent.Turn.OptionValueTest do
 
   test "limits are those of the relay" do
     assert :user_quota in OptionValue.limits()
-    own = [:software, :mobility, :keep_dscp, :alternate]
+    own = [:software, :mobility, :keep_dscp, :alternate, :mode, :pair]
     assert Option.limits() == own ++ OptionValue.limits()
   end
 end
