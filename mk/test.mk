@@ -50,7 +50,7 @@ endif
 # What a datagram meets on its way, and what starts and stops it; the rest has no backend.
 UV_TESTS := test/build_test.exs $(addprefix test/cromulent/turn/,wire_auth_test.exs \
     wire_allocation_test.exs wire_data_test.exs wire_stream_test.exs wire_tls_test.exs \
-    wire_dtls_test.exs wire_proxy_test.exs relay_test.exs control_test.exs control_end_test.exs \
+    wire_dtls_test.exs wire_proxy_test.exs wire_pair_test.exs wire_switch_test.exs relay_test.exs control_test.exs control_end_test.exs \
     client_test.exs check_test.exs)
 UV_ENV := $(TEST_ENV) CROMULENT_TURN_PRIV=$(abspath $(OUT)/uv/priv) CROMULENT_TURN_TEST_UDP=uv
 
