@@ -43,8 +43,7 @@ struct turn_commons {
     struct turn_users *known; /* NULL: none */
     struct reservation reservations[TURN_RESERVATIONS_MAX];
     struct port_set ports[TURN_RELAYS_MAX];
-    /* A word for each port of each relay address; 0: nobody. Touched as ports come into use. */
-    _Atomic uint32_t *owners;
+    _Atomic uint32_t *owners; /* a word for each port of each relay address; 0: nobody */
 };
 
 struct turn_commons *turn_commons_new(const struct turn_config *config)
@@ -57,13 +56,16 @@ struct turn_commons *turn_commons_new(const struct turn_config *config)
         slots *= 2;
     c->users = malloc(slots * sizeof *c->users);
     c->known = config->userhashes ? turn_users_new(config->userhashes) : NULL;
-    c->owners = calloc((size_t)config->relay_count * PORT_BITS, sizeof *c->owners);
+    size_t ports = config->relay_count * ((size_t)config->port_max - config->port_min + 1);
+    c->owners = malloc(ports * sizeof *c->owners);
     if (!c->users || !c->owners || (config->userhashes && !c->known) ||
         crypto_random(&c->seed, sizeof c->seed) != CT_OK) {
         turn_commons_free(c);
         return NULL;
     }
+    /* written at once, as ports are random: the first thousand would touch all pages anyway */
     memset(c->users, 0, slots * sizeof *c->users);
+    memset((void *)c->owners, 0, ports * sizeof *c->owners);
     c->user_mask = slots - 1;
     c->port_min = config->port_min;
     c->port_max = config->port_max;
@@ -271,9 +273,13 @@ bool turn_commons_port_used(const struct turn_commons *c, struct turn_port port)
 
 /* ---- owners ---- */
 
+/* NULL for a port that is no relayed one. */
 static _Atomic uint32_t *owner_word(const struct turn_commons *c, struct turn_port port)
 {
-    return &c->owners[(size_t)port.relay * PORT_BITS + port.port];
+    size_t span = (size_t)c->port_max - c->port_min + 1;
+    if (port.port < c->port_min || port.port > c->port_max)
+        return NULL;
+    return &c->owners[port.relay * span + (port.port - c->port_min)];
 }
 
 /* A word stands for itself: what it names is looked up again by the worker that has it. */
@@ -290,7 +296,8 @@ void turn_commons_unbind(struct turn_commons *c, struct turn_port port)
 
 bool turn_commons_owner(const struct turn_commons *c, struct turn_port port, struct turn_owner *out)
 {
-    uint32_t word = atomic_load_explicit(owner_word(c, port), memory_order_relaxed);
+    const _Atomic uint32_t *at = owner_word(c, port);
+    uint32_t word = at ? atomic_load_explicit(at, memory_order_relaxed) : 0;
     if (!word)
         return false;
     *out = (struct turn_owner){.worker = word & (TURN_WORKERS_MAX - 1),
