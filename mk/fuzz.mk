@@ -1,4 +1,5 @@
-# Fuzzing: libFuzzer (clang) feeds the core with anything, under ASan and UBSan.
+# Fuzzing: libFuzzer (clang) feeds the core, and the relay's control channel, with anything, under
+# ASan and UBSan.
 #
 # Seeds are in test/c/fuzz/corpus/TARGET; what a run finds beyond them stays in the build tree, and
 # so does an input that crashes, which becomes a seed when the bug is gone.
@@ -11,9 +12,13 @@ FUZZ_HELPERS := $(filter-out test/c/fuzz/fuzz_%,$(sort $(wildcard test/c/fuzz/*.
 FUZZ_SHARED := $(patsubst c_src/%.c,$(FUZZ)/obj/%.o,$(sort $(wildcard c_src/core/*.c c_src/crypto/*.c))) \
     $(patsubst test/c/%.c,$(FUZZ)/obj/test/%.o,$(FUZZ_HELPERS))
 
+# Only the control channel's target takes the relay in, and stands in for its workers.
+FUZZ_RELAY := $(patsubst c_src/%.c,$(FUZZ)/obj/%.o,$(filter-out c_src/relay/main.c c_src/relay/worker.c $(UDP_BACKENDS), \
+    $(sort $(wildcard c_src/relay/*.c))) c_src/relay/udp_$(UDP).c)
+
 FUZZ_FLAGS := -g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 fuzz-compile = $(FUZZ_CC) -std=c11 -Ic_src -Itest/c -D_GNU_SOURCE -DCT_VERSION=\"$(CT_VERSION)\" \
-    $(CRYPTO_ROOM) $(WARNINGS) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -MMD -MP -c -o $@ $<
+    $(CRYPTO_ROOM) $(ROOM_FLAGS) $(WARNINGS) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -MMD -MP -c -o $@ $<
 
 $(FUZZ)/obj/%.o: c_src/%.c mk/fuzz.mk
 	$(Q)mkdir -p $(@D)
@@ -21,9 +26,12 @@ $(FUZZ)/obj/%.o: c_src/%.c mk/fuzz.mk
 $(FUZZ)/obj/test/%.o: test/c/%.c mk/fuzz.mk
 	$(Q)mkdir -p $(@D)
 	$(Q)$(fuzz-compile)
+$(FUZZ)/obj/relay/%.o $(FUZZ)/obj/test/fuzz/fuzz_control.o: ROOM_FLAGS = $(RELAY_ROOM)
+$(FUZZ)/fuzz_control: FUZZ_LIBS = $(UV_LIBS) $(EI_LIBS) $(SSL_LIBS)
+$(FUZZ)/fuzz_control: $(FUZZ_RELAY)
 $(FUZZ)/fuzz_%: $(FUZZ)/obj/test/fuzz/fuzz_%.o $(FUZZ_SHARED)
 	$(if $(V),,@echo "  LD    $@")
-	$(Q)$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer -o $@ $^ $(CRYPTO_LIBS)
+	$(Q)$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer -pthread -o $@ $^ $(FUZZ_LIBS) $(CRYPTO_LIBS)
 
 ##@ Fuzzing
 .PHONY: fuzz fuzz-seeds fuzz-clang
@@ -33,7 +41,7 @@ $(FUZZ)/fuzz_%: $(FUZZ)/obj/test/fuzz/fuzz_%.o $(FUZZ_SHARED)
 fuzz-clang:
 	@command -v $(FUZZ_CC) >/dev/null || { echo "$(FUZZ_CC) not found: fuzzing needs clang (apt-get install clang)" >&2; exit 1; }
 
-fuzz: fuzz-clang $(addprefix $(FUZZ)/,$(FUZZ_TARGETS)) ## Fuzz the core, each target for FUZZ_TIME seconds
+fuzz: fuzz-clang $(addprefix $(FUZZ)/,$(FUZZ_TARGETS)) ## Run each fuzz target for FUZZ_TIME seconds
 	$(Q)for target in $(FUZZ_TARGETS); do \
 	    echo "$$target"; \
 	    mkdir -p $(FUZZ)/corpus/$$target && \

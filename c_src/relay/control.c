@@ -157,13 +157,28 @@ int control_open(struct control *c, uv_loop_t *loop, const struct control_ops *o
 
 /* ---- writing ---- */
 
-void control_frame_init(struct term_out *frame)
+int control_frame_begin(struct term_out *out)
 {
     static const char length[LENGTH_SIZE];
+    int start = out->x.index;
 
+    out->failed = out->failed || ei_x_append_buf(&out->x, length, sizeof length) != 0 ||
+                  ei_x_encode_version(&out->x) != 0;
+    return start;
+}
+
+void control_frame_end(struct term_out *out, int start)
+{
+    if (out->failed)
+        return;
+    struct wbuf w = wbuf_of(out->x.buff + start, LENGTH_SIZE);
+    wbuf_u32(&w, (uint32_t)(out->x.index - start - LENGTH_SIZE));
+}
+
+void control_frame_init(struct term_out *frame)
+{
     term_out_init(frame);
-    frame->failed = frame->failed || ei_x_append_buf(&frame->x, length, sizeof length) != 0 ||
-                    ei_x_encode_version(&frame->x) != 0;
+    control_frame_begin(frame);
 }
 
 static void on_written(uv_write_t *write, int status)
@@ -190,12 +205,11 @@ static struct outgoing *pack(struct control *c, struct term_out *frame)
         return NULL;
     *o = (struct outgoing){.control = c, .frame = *frame};
     *frame = (struct term_out){.failed = true};
-    struct wbuf w = wbuf_of(o->frame.x.buff, LENGTH_SIZE);
-    wbuf_u32(&w, (uint32_t)(o->frame.x.index - LENGTH_SIZE));
     return o;
 }
 
-bool control_send(struct control *c, struct term_out *frame)
+/* Whole frames, one or several. */
+static bool send_frames(struct control *c, struct term_out *frame)
 {
     struct outgoing *o = c->lost ? NULL : pack(c, frame);
 
@@ -213,11 +227,17 @@ bool control_send(struct control *c, struct term_out *frame)
     return false;
 }
 
-bool control_send_event(struct control *c, struct term_out *frame)
+bool control_send(struct control *c, struct term_out *frame)
+{
+    control_frame_end(frame, 0);
+    return send_frames(c, frame);
+}
+
+bool control_send_events(struct control *c, struct term_out *frames)
 {
     if (c->queued <= CONTROL_EVENTS_QUEUED)
-        return control_send(c, frame);
-    term_out_free(frame);
+        return send_frames(c, frames);
+    term_out_free(frames);
     return false;
 }
 

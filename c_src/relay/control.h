@@ -49,14 +49,21 @@ struct control {
 /* Takes the two descriptors over and starts to read. 0 or a libuv error. */
 int control_open(struct control *c, uv_loop_t *loop, const struct control_ops *ops);
 
-/* A frame is a term_out that starts with room for its length and the version byte. */
+/*
+ * A frame is a term behind room for its length and the version byte. Several of them can lie in one
+ * term_out: _begin() returns where one starts, which _end() must be told.
+ */
+int control_frame_begin(struct term_out *out);
+void control_frame_end(struct term_out *out, int start);
+
+/* A term_out for one frame, begun; control_send() ends it. */
 void control_frame_init(struct term_out *frame);
 
 /* Sends a frame, and empties it. False when memory was short or it is too long: nothing is sent. */
 bool control_send(struct control *c, struct term_out *frame);
 
-/* The same for an event: false also when the pipe is not being read. */
-bool control_send_event(struct control *c, struct term_out *frame);
+/* The same for events in whole frames: false also when the pipe is not being read. */
+bool control_send_events(struct control *c, struct term_out *frames);
 
 /* Reads nothing more. */
 void control_stop_reading(struct control *c);

@@ -101,9 +101,10 @@ void daemon_fail_text(struct daemon *d, const char *reason, const char *text)
 
 /* ---- events ---- */
 
-static void send_event(struct daemon *d, struct term_out *frame)
+static void send_log(struct daemon *d, struct term_out *frame)
 {
-    if (!control_send_event(&d->control, frame))
+    control_frame_end(frame, 0);
+    if (!control_send_events(&d->control, frame))
         credit_drop(&d->credit);
 }
 
@@ -115,7 +116,7 @@ void daemon_log(struct daemon *d, const char *level, const char *message)
     control_frame_init(&frame);
     event_put_log(&frame, level, message);
     if (d->stage == STAGE_RUNNING && credit_take(&d->credit)) {
-        send_event(d, &frame);
+        send_log(d, &frame);
     } else if (d->held_count < DAEMON_LOGS_HELD) {
         d->held[d->held_count++] = frame;
     } else {
@@ -131,7 +132,7 @@ void daemon_send_held(struct daemon *d)
     if (d->stage != STAGE_RUNNING)
         return;
     while (sent < d->held_count && credit_take(&d->credit))
-        send_event(d, &d->held[sent++]);
+        send_log(d, &d->held[sent++]);
     d->held_count -= sent;
     memmove(d->held, d->held + sent, d->held_count * sizeof *d->held);
 }
@@ -170,10 +171,12 @@ static void on_job_done(struct daemon *d, struct job *job)
         finish(d);
 }
 
-static void on_event(struct daemon *d, struct worker_event *event)
+static void on_news(struct daemon *d, struct news_sheet *sheet)
 {
-    send_event(d, &event->frame);
-    worker_event_free(event);
+    if (!control_send_events(&d->control, &sheet->frames))
+        for (unsigned i = 0; i < sheet->count; i++)
+            credit_drop(&d->credit);
+    news_sheet_free(sheet);
 }
 
 /* From one worker to another; while stopping, the other may be gone. */
@@ -191,8 +194,8 @@ static void on_mail(struct mailbox *box, struct mail *mail)
 
     if (mail->kind == MAIL_PACKET)
         on_packet(d, OWNER_OF(mail, struct worker_packet, mail));
-    else if (mail->kind == MAIL_EVENT)
-        on_event(d, OWNER_OF(mail, struct worker_event, mail));
+    else if (mail->kind == MAIL_NEWS)
+        on_news(d, OWNER_OF(mail, struct news_sheet, mail));
     else
         on_job_done(d, OWNER_OF(mail, struct job, mail));
 }

@@ -40,6 +40,7 @@ struct worker {
     struct pairs_end pairs;
     struct turn_server *server;
     struct random_pool pool;
+    struct news news;
     struct job *stop; /* answered when all handles are closed */
 };
 
@@ -113,21 +114,7 @@ static void io_event(struct turn_io *io, const struct turn_event *event)
 {
     struct worker *w = worker_of(io);
 
-    struct worker_event *e = credit_take(w->setup.credit) ? malloc(sizeof *e) : NULL;
-    if (!e) {
-        credit_drop(w->setup.credit);
-        return;
-    }
-    e->mail.kind = MAIL_EVENT;
-    control_frame_init(&e->frame);
-    event_put(&e->frame, event, w->setup.index);
-    mailbox_post(w->setup.home, &e->mail);
-}
-
-void worker_event_free(struct worker_event *event)
-{
-    term_out_free(&event->frame);
-    free(event);
+    news_add(&w->news, event, uv_now(&w->loop));
 }
 
 static void io_hand_over(struct turn_io *io, unsigned worker, const struct turn_tuple *tuple,
@@ -188,7 +175,7 @@ static void arm(struct worker *w)
 {
     uint64_t now = uv_now(&w->loop);
     const uint64_t deadlines[] = {turn_server_deadline(w->server), streams_deadline(w->streams),
-                                  dtls_deadline(w->dtls)};
+                                  dtls_deadline(w->dtls), news_deadline(&w->news)};
     uint64_t deadline = UINT64_MAX;
 
     for (size_t i = 0; i < sizeof deadlines / sizeof *deadlines; i++)
@@ -216,6 +203,8 @@ static void on_timer(uv_timer_t *timer)
     turn_server_expire(w->server, now_of(&w->loop));
     streams_expire(w->streams);
     dtls_expire(w->dtls);
+    if (news_deadline(&w->news) <= uv_now(&w->loop))
+        news_post(&w->news);
     flush(w);
 }
 
@@ -306,8 +295,10 @@ static void (*const jobs[JOB_KINDS])(struct worker *w, struct job *job) = {
     [JOB_KILL] = job_kill,           [JOB_DRAIN] = job_drain, [JOB_STOP] = job_stop,
 };
 
+/* What happened before the answer is told before it. */
 static void job_done(struct worker *w, struct job *job)
 {
+    news_post(&w->news);
     job->mail.kind = MAIL_JOB_DONE;
     mailbox_post(w->setup.home, &job->mail);
 }
@@ -396,6 +387,10 @@ struct worker *worker_new(const struct worker_setup *setup)
         return NULL;
     w->io.ops = &ops;
     w->setup = *setup;
+    w->news = (struct news){.to = setup->home,
+                            .credit = setup->credit,
+                            .worker = setup->index,
+                            .kind = MAIL_NEWS};
     w->armed = UINT64_MAX;
     w->pool.used = sizeof w->pool.bytes;
     if (uv_loop_init(&w->loop) != 0) {

@@ -8,8 +8,8 @@
 
 #include "core/turn_commons.h"
 #include "core/turn_server.h"
-#include "relay/credit.h"
 #include "relay/mailbox.h"
+#include "relay/news.h"
 #include "relay/stream.h"
 #include "relay/term.h"
 
@@ -20,7 +20,7 @@ enum {
 /* What the main thread's mailbox receives from workers. */
 enum worker_mail {
     MAIL_JOB_DONE,
-    MAIL_EVENT,
+    MAIL_NEWS,
     MAIL_PACKET
 };
 
@@ -31,12 +31,6 @@ struct worker_packet {
     struct turn_tuple tuple;
     size_t len;
     uint8_t bytes[];
-};
-
-/* An event's frame, to be freed by the receiver with worker_event_free(). */
-struct worker_event {
-    struct mail mail;
-    struct term_out frame;
 };
 
 enum job_kind {
@@ -110,7 +104,5 @@ void worker_post_packet(struct worker *w, struct worker_packet *packet);
  * waits for its thread. NULL is fine.
  */
 void worker_free(struct worker *w);
-
-void worker_event_free(struct worker_event *event);
 
 #endif
