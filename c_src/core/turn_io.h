@@ -106,11 +106,10 @@ struct turn_io_ops {
                     struct span data, unsigned flags);
 
     /*
-     * Never called in switch mode, nor are the next and to_peer().
-     *
      * Opens a relayed transport address at exactly this IP and port for allocation number `alloc`,
      * which the worker passes back with every datagram that arrives there. CT_EINUSE when somebody
      * else has the port; CT_ESYS for anything else (no descriptors left, address not ours).
+     * Not called in switch mode, where relayed addresses are virtual.
      */
     enum ct_err (*relay_open)(struct turn_io *io, const struct addr *at, uint32_t alloc,
                               struct turn_relay **out);

@@ -151,7 +151,6 @@ void pairs_start(struct pairs_end *end, struct turn_server *server)
 void pairs_stop(struct pairs_end *end)
 {
     end->server = NULL;
-    pairs_flush(end);
 }
 
 void pairs_close(struct pairs_end *end)

@@ -270,6 +270,8 @@ static void job_drain(struct worker *w, struct job *job)
 /* Closes every handle, which ends the loop. */
 static void close_all(struct worker *w)
 {
+    if (w->started)
+        flush(w); /* what waits to be sent may lie in a ring */
     pairs_stop(&w->pairs);
     turn_server_free(w->server, now_of(&w->loop));
     w->server = NULL;
