@@ -30,7 +30,7 @@ enum {
     STUN_ATTR_HEADER_SIZE = 4,
     STUN_TID_SIZE = 12,
     STUN_USERNAME_MAX = 508, /* bytes, RFC 8489 §14.3 */
-    STUN_TEXT_MAX = 763,     /* the most bytes a REALM, NONCE or SOFTWARE may take, §14.9 */
+    STUN_TEXT_MAX = 763,     /* the most bytes of a USERNAME, REALM, NONCE or SOFTWARE, §14.9 */
     STUN_CHANNEL_MIN = 0x4000,
     STUN_CHANNEL_MAX = 0x4FFF,     /* RFC 8656 §12 */
     STUN_CHANNEL_OLD_MAX = 0x7FFF, /* RFC 5766 §11: what clients of that time choose from */

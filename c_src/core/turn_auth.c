@@ -250,8 +250,8 @@ static bool read_user(struct turn_server *s, struct turn_request *r)
     struct span name = stun_msg_bytes(r->msg, STUN_ID_USERNAME);
     struct span hash = stun_msg_bytes(r->msg, STUN_ID_USERHASH);
     r->auth.username = name.data ? stun_stripped(name, true) : hash;
-    if (name.data)
-        return name.len <= STUN_USERNAME_MAX;
+    if (name.data) /* longer ones than may be sent have to be read (§14.3), as nobody's */
+        return name.len <= STUN_TEXT_MAX;
     if (hash.len != TURN_USERHASH_SIZE)
         return false;
     r->auth.username = find_hashed(s, r->alloc, hash);
@@ -273,6 +273,8 @@ static const char *user_problem(struct turn_server *s, struct turn_request *r)
     struct span realm = stun_stripped(stun_msg_bytes(r->msg, STUN_ID_REALM), true);
     if (!r->auth.username.data)
         return unknown_hash(s, r);
+    if (r->auth.username.len > STUN_USERNAME_MAX) /* allocations have no room for it */
+        return "malformed_username";
     if (same_user_holds(s, r))
         return NULL;
     if (!span_eq(realm, span_str(s->config->realm)))

@@ -47,11 +47,23 @@ struct wbuf turn_reply_begin(struct turn_server *s, const struct turn_request *r
     return w;
 }
 
+/*
+ * The client's count of what it sent comes back, beside ours of answers: zero, as no server without
+ * state has one (RFC 7982 §3.3).
+ */
+static void put_transmit_counter(const struct turn_request *r, struct wbuf *w)
+{
+    uint32_t counter;
+    if (stun_msg_u32(r->msg, STUN_ID_TRANSMIT_COUNTER, &counter) == CT_OK)
+        stun_put_u32(w, STUN_ATTR_TRANSMIT_COUNTER, counter & 0xff00);
+}
+
 void turn_reply_send(struct turn_server *s, const struct turn_request *r, struct wbuf *w)
 {
     const char *software = s->config->software;
     if (*software)
         stun_put(w, STUN_ATTR_SOFTWARE, software, strlen(software));
+    put_transmit_counter(r, w);
     if (r->auth.protect && stun_put_integrity(w, s->crypto, r->auth.reply, &r->auth.key) != CT_OK)
         return;
     if (stun_msg_has(r->msg, STUN_ID_FINGERPRINT))

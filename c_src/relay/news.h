@@ -27,7 +27,7 @@ struct news {
     struct mailbox *to;
     struct credit *credit;
     unsigned worker;
-    int kind; /* of the mail */
+    int kind;                 /* of the mail */
     struct news_sheet *sheet; /* NULL: nothing waits */
     uint64_t due_ms;
 };

@@ -389,10 +389,8 @@ struct worker *worker_new(const struct worker_setup *setup)
         return NULL;
     w->io.ops = &ops;
     w->setup = *setup;
-    w->news = (struct news){.to = setup->home,
-                            .credit = setup->credit,
-                            .worker = setup->index,
-                            .kind = MAIL_NEWS};
+    w->news = (struct news){
+        .to = setup->home, .credit = setup->credit, .worker = setup->index, .kind = MAIL_NEWS};
     w->armed = UINT64_MAX;
     w->pool.used = sizeof w->pool.bytes;
     if (uv_loop_init(&w->loop) != 0) {

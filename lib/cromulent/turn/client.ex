@@ -6,7 +6,7 @@ defmodule Cromulent.Turn.Client do
   # not waited for stays in the mailbox. Functions that talk to the server give back the client, which
   # remembers the server's realm and nonce.
 
-  alias Cromulent.Turn.{Address, ChannelData, ClientStream, Credentials, Stun}
+  alias Cromulent.Turn.{Address, ChannelData, ClientStream, Credentials, OpaqueString, Stun}
 
   @cookie 0x2112A442
   # RFC 8489 §6.2.1: RTO, Rc and Rm.
@@ -60,11 +60,17 @@ defmodule Cromulent.Turn.Client do
   @spec open(address(), keyword()) :: {:ok, t()} | {:error, ClientStream.reason()}
   def open(server, opts \\ []) do
     {connection, opts} = Keyword.split(opts, [:ip, :tls])
-    opts = Keyword.put_new(opts, :transport, :udp)
+    opts = opts |> Enum.map(&prepared/1) |> Keyword.put_new(:transport, :udp)
 
     with {:ok, socket} <- connect(opts[:transport], server, connection),
          do: {:ok, struct!(%__MODULE__{socket: socket, server: server}, opts)}
   end
+
+  # RFC 8489 §14.3, §9.2.2: what a person typed becomes what the server's side has.
+  defp prepared({name, text}) when name in [:username, :password] and is_binary(text),
+    do: {name, OpaqueString.prepared(text)}
+
+  defp prepared(other), do: other
 
   defp connect(:tcp, server, opts), do: ClientStream.open(server, Keyword.delete(opts, :tls))
 

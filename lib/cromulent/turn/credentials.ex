@@ -20,6 +20,7 @@ defmodule Cromulent.Turn.Credentials do
   """
 
   alias :cromulent_turn_nif, as: Nif
+  alias Cromulent.Turn.OpaqueString
 
   @derive {Inspect, only: [:username, :expires_at]}
   @enforce_keys [:username, :credential, :expires_at]
@@ -58,7 +59,8 @@ defmodule Cromulent.Turn.Credentials do
   Base64 of the username's HMAC under `secret` (draft-uberti-rtcweb-turn-rest-00 §2.2).
 
   `user_id` is a string of UTF-8 without control characters, or an integer; with the expiry and the colon it
-  may have 508 bytes (RFC 8489 §14.3). `secret` has 1 to 1,024 bytes.
+  may have 508 bytes (RFC 8489 §14.3). Beyond ASCII it is prepared by OpaqueString (RFC 8265 §4.2), as clients do with what
+  they send: the username has it in NFC, and with plain spaces. `secret` has 1 to 1,024 bytes.
 
   Options:
 
@@ -223,7 +225,8 @@ defmodule Cromulent.Turn.Credentials do
 
   defp options(_, _, _, _), do: raise(ArgumentError, "expected options to be a keyword list")
 
-  defp user(user_id) when is_binary(user_id), do: user_id
+  # What the profile refuses goes as it is: most clients send a username's bytes unseen.
+  defp user(user_id) when is_binary(user_id), do: OpaqueString.prepared(user_id)
   defp user(user_id) when is_integer(user_id), do: Integer.to_string(user_id)
   defp user(user_id), do: invalid!("user_id", user_id, "a string or an integer")
 

@@ -32,6 +32,7 @@ defmodule Cromulent.Turn.Option do
     keep_dscp: "TURN_KEEP_DSCP",
     alternate: "TURN_ALTERNATE",
     mode: "TURN_MODE",
+    user_quota: "TURN_USER_QUOTA",
     opaque_usernames: "TURN_OPAQUE_USERNAMES",
     max_ice_servers: "TURN_MAX_ICE_SERVERS"
   ]
@@ -54,7 +55,7 @@ defmodule Cromulent.Turn.Option do
 
   @variables for {name, variable} <- @relay ++ @foreign, variable, do: {name, variable}
   @limits OptionValue.limits()
-  @relay_names Keyword.keys(@relay) ++ [:host, :software, :pair] ++ @limits
+  @relay_names Enum.uniq(Keyword.keys(@relay) ++ [:host, :software, :pair] ++ @limits)
   @foreign_names Keyword.keys(@foreign)
 
   # Never shown, not even wrong ones. A key id is no secret, but where one is set by mistake for the

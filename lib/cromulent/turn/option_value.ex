@@ -3,7 +3,7 @@ defmodule Cromulent.Turn.OptionValue do
   # What a right value of each option is: from what an environment variable, a configuration or a
   # caller gave to the value that the code works with. Pure, but that modules are looked up.
 
-  alias Cromulent.Turn.{Address, Provider, Url}
+  alias Cromulent.Turn.{Address, OpaqueString, Provider, Url}
 
   # Seconds, but for the counts; the meaning and the defaults are the relay's (docs/control.md).
   @limits [
@@ -84,10 +84,13 @@ defmodule Cromulent.Turn.OptionValue do
   end
 
   def parse(:realm, raw) do
-    if is_binary(raw) and byte_size(raw) in 1..127 and String.printable?(raw) and
-         not (raw =~ ~r/["\\[:cntrl:]]/),
-       do: {:ok, raw},
-       else: {:error, "must be 1 to 127 bytes of text without quotes, such as example.org"}
+    with true <- is_binary(raw),
+         {:ok, realm} <- OpaqueString.prepare(raw),
+         true <- byte_size(realm) <= 127 and not (realm =~ ~r/["\\]/) do
+      {:ok, realm}
+    else
+      _ -> {:error, "must be 1 to 127 bytes of text without quotes, such as example.org"}
+    end
   end
 
   def parse(:listen, raw) do
@@ -369,9 +372,13 @@ defmodule Cromulent.Turn.OptionValue do
     if file?(raw) do
       with {:error, reason} <- File.read(raw), do: {:error, :file.format_error(reason)}
     else
-      if is_binary(raw), do: {:ok, raw}, else: :error
+      if is_binary(raw), do: {:ok, lines(raw)}, else: :error
     end
   end
+
+  # Files of variables have one line for each: there \n stands for the end of a line of PEM.
+  defp lines(raw),
+    do: if(String.contains?(raw, "\n"), do: raw, else: String.replace(raw, "\\n", "\n"))
 
   defp pem_expected(what),
     do: "must be #{what} in PEM form, a file or the text itself, of at most 64 KiB"

@@ -29,6 +29,7 @@ defmodule Cromulent.Turn.Relay do
     Embedded,
     Frame,
     Keeper,
+    OpaqueString,
     OsProcess,
     Program,
     Telemetry
@@ -309,7 +310,7 @@ defmodule Cromulent.Turn.Relay do
   # What a user is called in usernames. The option may have been turned on or off since they were made.
   def handle_call({:names, user_id}, _from, state) do
     opaque = Enum.map(state.config.secrets.(), &Credentials.opaque_user_id(user_id, &1))
-    {:reply, {:ok, [user_id | opaque]}, state}
+    {:reply, {:ok, [OpaqueString.prepared(user_id) | opaque]}, state}
   end
 
   def handle_call({:command, name, args}, from, state) do

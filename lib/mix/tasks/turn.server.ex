@@ -9,8 +9,8 @@ defmodule Mix.Tasks.Turn.Server do
   | flag | | else |
   |---|---|---|
   | `--listen udp:IP:PORT` | repeatable, also with `tcp:`, `tls:` and `dtls:`; port 0 takes a free one | `TURN_LISTEN` |
-  | `--cert FILE` | certificate and chain in PEM form; `tls:` and `dtls:` need it, and with it `tcp:` speaks TLS too | `TURN_TLS_CERT` |
-  | `--key FILE` | its private key in PEM form | `TURN_TLS_KEY` |
+  | `--cert FILE` | certificate and chain in PEM form, or the text itself; `tls:` and `dtls:` need it, and with it `tcp:` speaks TLS too | `TURN_TLS_CERT` |
+  | `--key FILE` | its private key, likewise; seen by `ps` where it is the text | `TURN_TLS_KEY` |
   | `--relay-ip IP` | repeatable | `TURN_RELAY_IP` |
   | `--external-ip IP` | repeatable; or `EXTERNAL/LOCAL` | `TURN_EXTERNAL_IP` |
   | `--proxy-from CIDR` | repeatable; TCP and TLS connections from there begin with a PROXY header | `TURN_PROXY_FROM` |
@@ -24,6 +24,7 @@ defmodule Mix.Tasks.Turn.Server do
   | `--keep-dscp` | what is relayed keeps its DSCP and ECN | `TURN_KEEP_DSCP` |
   | `--mobility` | tickets of RFC 8016 | `TURN_MOBILITY` |
   | `--mode switch` | no relay sockets: clients reach only each other (docs/switch-mode.md) | `TURN_MODE` |
+  | `--user-quota N` | allocations that a user may have at once, 0 for any number | `TURN_USER_QUOTA` |
 
   Once every listener is bound, it prints one line on standard output:
 
@@ -56,6 +57,7 @@ defmodule Mix.Tasks.Turn.Server do
     mode: :string,
     keep_dscp: :boolean,
     alternate: :string,
+    user_quota: :string,
     cert: :string,
     key: :string,
     proxy_from: [:string, :keep]

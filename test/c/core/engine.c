@@ -365,6 +365,36 @@ static void put_credentials(struct client *c, struct wbuf *w)
     CHECK(stun_put_integrity(w, c->e->crypto, c->integrity, &c->key) == CT_OK);
 }
 
+/* What holds for every answer: STUN-MSG-13, STUN-ATTR-19, STUN-MI-09, STUN-LTC-02, 17, 18. */
+static void check_answer(const struct client *c, int code)
+{
+    const struct stun_msg *m = &c->msg;
+    bool challenge = code == STUN_UNAUTHENTICATED || code == STUN_STALE_NONCE;
+    bool sha1 = stun_msg_has(m, STUN_ID_MESSAGE_INTEGRITY);
+    bool sha256 = stun_msg_has(m, STUN_ID_MESSAGE_INTEGRITY_SHA256);
+    CHECK_EQ(m->method, c->method);
+    CHECK_EQ(stun_msg_has(m, STUN_ID_ERROR_CODE), m->cls == STUN_ERROR);
+    CHECK(!stun_msg_has(m, STUN_ID_USERNAME) && !stun_msg_has(m, STUN_ID_USERHASH));
+    CHECK(!stun_msg_has(m, STUN_ID_PASSWORD_ALGORITHM));
+    CHECK(!sha1 || !sha256);
+    CHECK_EQ(stun_msg_has(m, STUN_ID_REALM), challenge);
+    CHECK_EQ(stun_msg_has(m, STUN_ID_NONCE), challenge);
+    CHECK_EQ(stun_msg_has(m, STUN_ID_PASSWORD_ALGORITHMS), challenge);
+    if (challenge || c->method == STUN_BINDING)
+        CHECK(!sha1 && !sha256);
+    else if (code != STUN_BAD_REQUEST && code != STUN_UNKNOWN_ATTRIBUTE) /* before it, or after */
+        CHECK(sha1 || sha256);
+}
+
+static int code_of(const struct client *c)
+{
+    if (c->msg.cls == STUN_SUCCESS)
+        return 0;
+    struct span code = stun_msg_bytes(&c->msg, STUN_ID_ERROR_CODE);
+    CHECK(c->msg.cls == STUN_ERROR && code.len >= 4);
+    return code.len >= 4 ? code.data[2] * 100 + code.data[3] : NO_REPLY;
+}
+
 int client_read(struct client *c, struct span reply)
 {
     struct engine *e = c->e;
@@ -377,11 +407,9 @@ int client_read(struct client *c, struct span reply)
         CHECK_EQ(stun_check_integrity(e->crypto, &c->msg, STUN_INTEGRITY_SHA1, &c->key), CT_OK);
     if (stun_msg_has(&c->msg, STUN_ID_MESSAGE_INTEGRITY_SHA256))
         CHECK_EQ(stun_check_integrity(e->crypto, &c->msg, STUN_INTEGRITY_SHA256, &c->key), CT_OK);
-    if (c->msg.cls == STUN_SUCCESS)
-        return 0;
-    struct span code = stun_msg_bytes(&c->msg, STUN_ID_ERROR_CODE);
-    CHECK(c->msg.cls == STUN_ERROR && code.len >= 4);
-    return code.len >= 4 ? code.data[2] * 100 + code.data[3] : NO_REPLY;
+    int code = code_of(c);
+    check_answer(c, code);
+    return code;
 }
 
 static int read_reply(struct client *c, size_t replies_before)
@@ -399,6 +427,7 @@ size_t client_encode(struct client *c, uint16_t method, const struct attrs *a,
                      uint8_t bytes[ENGINE_BYTES_MAX])
 {
     struct wbuf w = wbuf_of(bytes, ENGINE_BYTES_MAX);
+    c->method = method;
     stun_begin(&w, stun_type(method, STUN_REQUEST), c->tid);
     if (a) {
         wbuf_bytes(&w, a->bytes + STUN_HEADER_SIZE, a->w.pos - STUN_HEADER_SIZE);

@@ -88,7 +88,8 @@ struct client {
     bool algorithms; /* sends PASSWORD-ALGORITHMS and PASSWORD-ALGORITHM (SHA-256) */
     bool fingerprint;
     bool hashed;                /* USERHASH instead of USERNAME */
-    uint8_t tid[STUN_TID_SIZE]; /* of the last request */
+    uint8_t tid[STUN_TID_SIZE]; /* of the last request, */
+    uint16_t method;            /* and what it was */
     struct addr relayed;        /* after a successful client_allocate() */
     uint8_t reply[ENGINE_BYTES_MAX];
     size_t reply_len;

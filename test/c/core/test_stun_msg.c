@@ -1,4 +1,5 @@
 #include "check.h"
+#include "core/crc32.h"
 #include "core/stun_msg.h"
 #include "exact.h"
 #include "vectors.h"
@@ -430,6 +431,12 @@ static void test_fingerprint(void)
     stun_put_fingerprint(&t.w);
     stun_put_fingerprint(&t.w);
     CHECK_EQ(stun_msg_decode(&m, t.bytes, t.w.pos, NULL), CT_EFPLAST);
+    begin(&t); /* right for the length that the header has at last, and not last all the same */
+    stun_put_fingerprint(&t.w);
+    stun_put_u32(&t.w, STUN_ATTR_LIFETIME, 900);
+    struct wbuf value = wbuf_of(t.bytes + 24, 4);
+    wbuf_u32(&value, crc32_of(t.bytes, 20) ^ STUN_FINGERPRINT_XOR);
+    CHECK_EQ(stun_msg_decode(&m, t.bytes, t.w.pos, NULL), CT_EFPLAST);
 }
 
 /* ---- getters ---- */
@@ -564,6 +571,20 @@ static void test_values_that_cannot_be_written(void)
     CHECK(w.failed);
 }
 
+/* STUN-ATTR-21: an alternate server's address is not XORed (RFC 8489 §14.15). */
+static void test_alternate_server_is_plain(void)
+{
+    uint8_t bytes[64];
+    struct addr a = addr_of("192.0.2.1:3478"), got;
+    struct wbuf w = wbuf_of(bytes, sizeof bytes);
+    stun_begin(&w, 0x0111, tid);
+    stun_put_addr(&w, STUN_ATTR_ALTERNATE_SERVER, &a);
+    CHECK_BYTES(bytes + 20, "\x80\x23\0\10\0\1\x0d\x96\xc0\0\2\1", 12);
+    struct stun_msg m = decoded(bytes, w.pos);
+    CHECK_EQ(stun_msg_addr(&m, STUN_ID_ALTERNATE_SERVER, &got), CT_OK);
+    CHECK(addr_eq(&got, &a));
+}
+
 static void test_error_codes(void)
 {
     static const unsigned codes[] = {299, 300, 401, 438, 508, 699, 700, 0, 4000};
@@ -653,6 +674,7 @@ int main(void)
         CHECK_TEST(test_channel_and_first_byte),
         CHECK_TEST(test_writing_needs_a_header),
         CHECK_TEST(test_values_that_cannot_be_written),
+        CHECK_TEST(test_alternate_server_is_plain),
         CHECK_TEST(test_error_codes),
         CHECK_TEST(test_reasons_are_less_than_128_characters),
         CHECK_TEST(test_too_little_room_anywhere),

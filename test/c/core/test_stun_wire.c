@@ -217,6 +217,7 @@ static void test_reasons(void)
     CHECK_STR(stun_error_reason(400), "Bad Request");
     CHECK_STR(stun_error_reason(401), "Unauthenticated");
     CHECK_STR(stun_error_reason(438), "Stale Nonce");
+    CHECK_STR(stun_error_reason(486), "Allocation Quota Reached"); /* RFC 8656 §19, not §5 */
     CHECK_STR(stun_error_reason(508), "Insufficient Capacity");
     CHECK_STR(stun_error_reason(0), "Error");
     CHECK_STR(stun_error_reason(499), "Error");

@@ -76,7 +76,7 @@ static bool is(const struct answer *got, enum stun_attr_id id, const char *want)
     return stun_msg_addr(&got->msg, id, &a) == CT_OK && addr_eq(&a, &w);
 }
 
-/* NBD-02..05, 07: from each of the four, to each of the four. */
+/* NBD-02..05, 07, 12: from each of the four, to each of the four. */
 static void test_matrix(void)
 {
     static const struct {
@@ -95,6 +95,7 @@ static void test_matrix(void)
             CHECK(is(&got, STUN_ID_MAPPED_ADDRESS, "203.0.113.7:5000"));
             CHECK(is(&got, STUN_ID_RESPONSE_ORIGIN, places[from]));
             CHECK(is(&got, STUN_ID_OTHER_ADDRESS, places[place ^ 3]));
+            CHECK(!stun_msg_has(&got.msg, STUN_ID_ALTERNATE_SERVER));
             CHECK(addr_eq(&got.sent->tuple.server, &want));
             CHECK_EQ(got.sent->tuple.link, e.config.discovery.link[from]);
             CHECK(addr_eq(&got.sent->tuple.client, &c.tuple.client));

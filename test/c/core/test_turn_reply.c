@@ -61,8 +61,40 @@ static void test_unserved(void)
     CHECK_EQ(turn_unserved(&m, true), 1);
 }
 
+/* STUN-ATTR-22: Req comes back and Resp is 0, in every answer to who asked, and to nobody else. */
+static void test_transmit_counter(void)
+{
+    engine_init(&e);
+    engine_start(&e);
+    struct client c = client_at(&e, "203.0.113.7:5000", "alice");
+    uint32_t counter = 1;
+    struct attrs a, wrong;
+    attrs_init(&a);
+    attrs_u32(&a, STUN_ATTR_TRANSMIT_COUNTER, 0x7fff0307);
+    attrs_init(&wrong);
+    attrs_bytes(&wrong, STUN_ATTR_TRANSMIT_COUNTER, "abc", 3);
+    static const int codes[] = {0, 401, 0, 437};
+    static const uint16_t methods[] = {STUN_BINDING, STUN_ALLOCATE, STUN_ALLOCATE, STUN_ALLOCATE};
+    for (size_t i = 0; i < 4; i++) {
+        if (i == 2) {
+            client_learn(&c);
+            attrs_u32(&a, STUN_ATTR_REQUESTED_TRANSPORT, 17u << 24);
+        }
+        client_new_tid(&c);
+        CHECK_EQ(client_send_request(&c, methods[i], &a), codes[i]);
+        CHECK_EQ(stun_msg_u32(&c.msg, STUN_ID_TRANSMIT_COUNTER, &counter), CT_OK);
+        CHECK_EQ(counter, 0x0300);
+    }
+    CHECK_EQ(client_send_request(&c, STUN_BINDING, &wrong), 0);
+    CHECK(!stun_msg_has(&c.msg, STUN_ID_TRANSMIT_COUNTER));
+    CHECK_EQ(client_send_request(&c, STUN_BINDING, NULL), 0);
+    CHECK(!stun_msg_has(&c.msg, STUN_ID_TRANSMIT_COUNTER));
+    engine_stop(&e);
+}
+
 int main(void)
 {
-    const struct check_test tests[] = {CHECK_TEST(test_endings), CHECK_TEST(test_unserved)};
+    const struct check_test tests[] = {CHECK_TEST(test_endings), CHECK_TEST(test_unserved),
+                                       CHECK_TEST(test_transmit_counter)};
     return CHECK_RUN(tests);
 }

@@ -249,6 +249,7 @@ static bool is_challenge(const struct sim_client *s, const struct sim_transactio
 static void answered(struct sim_client *s, struct sim_transaction *t, struct span bytes)
 {
     memcpy(s->c.tid, t->tid, sizeof t->tid);
+    s->c.method = t->ask.method;
     int code = client_read(&s->c, bytes);
     if (!is_challenge(s, t, code)) {
         settle(s, t, code);

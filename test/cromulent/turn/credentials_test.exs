@@ -51,6 +51,9 @@ defmodule Cromulent.Turn.CredentialsTest do
       assert Credentials.generate(-1, "north", now: 0).username == "3600:-1"
       assert Credentials.generate("a:b", "north", now: 0).username == "3600:a:b"
       assert Credentials.generate("マトリックス😀", "north", now: 0).username == "3600:マトリックス😀"
+      # Prepared by OpaqueString, where that allows it; as they are where not.
+      assert Credentials.generate("e\u0301\u00A0x", "north", now: 0).username == "3600:\u00E9 x"
+      assert Credentials.generate("a\u00ADb", "north", now: 0).username == "3600:a\u00ADb"
       # Up to 508 bytes of username.
       long = :binary.copy("x", 503)
       assert byte_size(Credentials.generate(long, "north", now: 0).username) == 508

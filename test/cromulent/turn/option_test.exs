@@ -43,6 +43,8 @@ defmodule Cromulent.Turn.OptionTest do
         {"TURN_PROVIDER", "coturm", "must be one of embedded, stun, coturn"},
         {"TURN_REALM", "a\"b", "must be 1 to 127 bytes of text without quotes"},
         {"TURN_REALM", String.duplicate("r", 128), "1 to 127 bytes"},
+        {"TURN_REALM", "a\u200Bb", "1 to 127 bytes"},
+        {"TURN_USER_QUOTA", "-1", "must be a number from 0 to 16777216"},
         {"TURN_LISTEN", "3478", "must be udp:IP:PORT"},
         {"TURN_LISTEN", "sctp:0.0.0.0:3478", "or with tcp:, tls: or dtls:"},
         {"TURN_LISTEN", "udp:0.0.0.0:3478,", "must be udp:IP:PORT"},
@@ -223,6 +225,8 @@ defmodule Cromulent.Turn.OptionTest do
       assert Option.fetch(:key, key: key) == {:ok, made.key}
       assert Option.fetch(:cert, cert: made.cert) == {:ok, made.cert}
       assert Option.fetch(:key, key: fn -> made.key end) == {:ok, made.key}
+      # as in a file of variables, which has one line for each
+      assert Option.fetch(:key, key: String.replace(made.key, "\n", "\\n")) == {:ok, made.key}
     end
 
     test "are told from each other, and a key is never shown", %{made: made, tmp_dir: dir} do

@@ -198,6 +198,21 @@ defmodule Cromulent.Turn.WireAuthTest do
       end
     end
 
+    test "are prepared, in whatever form the user id and the realm were given" do
+      relay = start_relay(realm: "Cafe\u0301")
+      client = challenged(relay, user: "e\u0301ve")
+      assert client.realm == "Caf\u00E9"
+      assert String.ends_with?(client.username, ":\u00E9ve")
+      assert request_code(client, :allocate, [@udp]) == 200
+      assert Relay.kill({:user, "e\u0301ve"}, relay.pid) == {:ok, 1}
+
+      # A client is given the other form, and prepares it.
+      decomposed = String.normalize(client.username, :nfd)
+      assert decomposed != client.username
+      other = challenged(relay, username: decomposed, password: client.password)
+      assert request_code(other, :allocate, [@udp]) == 200
+    end
+
     test "are asked for before 420", %{relay: relay} do
       assert allocate_code(relay, [@udp, {0x7F00, ""}]) == 420
     end

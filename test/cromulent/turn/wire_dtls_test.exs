@@ -23,8 +23,9 @@ defmodule Cromulent.Turn.WireDtlsTest do
   test "version 1.2 is spoken over IPv4 and IPv6", %{relay: relay, made: made} do
     for address <- [relay.address, relay.address6] do
       client = dtls(relay, made, address: address)
-      assert {:ok, {ip, _port}} = Client.binding(client)
+      assert {:ok, {ip, port}} = Client.binding(client)
       assert ip == elem(address, 0)
+      assert port in own_udp_ports()
       assert info(client).protocol == :"dtlsv1.2"
     end
 
@@ -34,6 +35,23 @@ defmodule Cromulent.Turn.WireDtlsTest do
              ClientStream.open(relay.address,
                tls: made.verify ++ [protocol: :dtls, versions: [:dtlsv1]]
              )
+  end
+
+  test "takes the protocols of RFC 7443 too", %{relay: relay, made: made} do
+    for protocol <- ["stun.turn", "stun.nat-discovery"] do
+      tls = made.verify ++ [alpn_advertised_protocols: [protocol]]
+      client = client(relay, transport: :dtls, tls: tls)
+      assert info(client).alpn == protocol
+      assert {:ok, _} = Client.binding(client)
+    end
+  end
+
+  # OTP 25 does not tell the address of a DTLS socket.
+  defp own_udp_ports do
+    for port <- Port.list(),
+        match?({:name, ~c"udp_inet"}, Port.info(port, :name)),
+        {:ok, number} <- [:inet.port(port)],
+        do: number
   end
 
   test "datagrams of every size are relayed both ways", %{relay: relay, made: made} do
@@ -59,6 +77,23 @@ defmodule Cromulent.Turn.WireDtlsTest do
     end
 
     assert {:ok, [%{transport: :dtls}]} = Relay.list(10, relay.pid)
+  end
+
+  # RFC 7350 §3 (retransmissions), §4.6 (nothing but UDP is relayed).
+  test "requests are those of UDP", %{relay: relay, made: made} do
+    client = dtls(relay, made)
+    {:ok, challenge, _} = Client.transact(client, Stun.new(:request, :allocate))
+    client = Client.learn(client, challenge)
+    {message, opts} = Client.prepare(client, :allocate, requested_transport: :tcp)
+    {:ok, refused, _} = Client.transact(client, message, opts)
+    assert elem(Stun.get(refused, :error_code), 0) in [400, 442]
+
+    {message, opts} = Client.prepare(client, :allocate, requested_transport: :udp)
+    {:ok, first, _} = Client.transact(client, message, opts)
+    {:ok, second, _} = Client.transact(client, message, opts)
+    assert second.class == :success
+    assert Stun.get(first, :xor_relayed_address) == Stun.get(second, :xor_relayed_address)
+    assert {:ok, [_one]} = Relay.list(10, relay.pid)
   end
 
   test "the allocation ends with the session", %{relay: relay, made: made} do

@@ -71,7 +71,7 @@ defmodule Cromulent.Turn.WireStreamTest do
     end
 
     test "carries messages back to back, whatever they are cut into", %{relay: relay} do
-      tids = for _ <- 1..50, do: :crypto.strong_rand_bytes(12)
+      tids = for _ <- 1..1000, do: :crypto.strong_rand_bytes(12)
       bytes = tids |> Enum.map(&binding_request/1) |> IO.iodata_to_binary()
       whole = connect(relay)
       :ok = :gen_tcp.send(whole, bytes)
@@ -82,7 +82,7 @@ defmodule Cromulent.Turn.WireStreamTest do
       :ok = :gen_tcp.send(cut, binary_part(bytes, 100, byte_size(bytes) - 100))
 
       for socket <- [whole, cut] do
-        answers = for frame <- recv_frames(socket, 50), do: elem(Stun.decode(frame), 1)
+        answers = for frame <- recv_frames(socket, 1000), do: elem(Stun.decode(frame), 1)
         assert Enum.map(answers, & &1.transaction_id) == tids
         assert Enum.all?(answers, &(&1.class == :success))
       end
@@ -107,6 +107,25 @@ defmodule Cromulent.Turn.WireStreamTest do
       end
 
       eventually(fn -> counter(relay, :connections_broken) == 4 end)
+    end
+
+    test "stays where a message has no answer", %{relay: relay} do
+      good = binding_request(:crypto.strong_rand_bytes(12))
+      signed = Stun.encode(Stun.new(:request, :binding), fingerprint: true)
+      size = byte_size(signed) - 1
+      <<head::binary-size(size), last>> = signed
+
+      for silent <- [
+            Stun.encode(Stun.new(:indication, :binding)),
+            Stun.encode(Stun.new(:request, 0x0FF)),
+            Stun.encode(Stun.new(:success, :binding)),
+            head <> <<Bitwise.bxor(last, 1)>>
+          ] do
+        socket = connect(relay)
+        :ok = :gen_tcp.send(socket, [silent, good])
+        assert [answer] = recv_frames(socket, 1)
+        assert {:ok, %Stun{class: :success}} = Stun.decode(answer)
+      end
     end
 
     test "takes no long frames before there is an allocation", %{relay: relay} do

@@ -81,6 +81,12 @@ defmodule Cromulent.Turn.WireTlsTest do
       {cert, key} = Certificates.files(made, dir)
       relay = start_relay(listen: @listen, cert: cert, key: key)
       assert {:ok, _} = Client.binding(tls(relay, made))
+
+      # Of the two suites of RFC 8489 §6.2.3 the one that RFC 9325 §4.1 does not advise against.
+      ecdhe = [versions: [:"tlsv1.2"], ciphers: [~c"ECDHE-RSA-AES128-GCM-SHA256"]]
+      assert {:ok, _} = Client.binding(tls(relay, made, tls: ecdhe))
+      dhe = [versions: [:"tlsv1.2"], ciphers: [~c"DHE-RSA-AES128-GCM-SHA256"]]
+      assert {:error, _} = open(relay, made.verify ++ dhe)
     end
 
     test "carries whole records of media both ways, whatever their size", context do

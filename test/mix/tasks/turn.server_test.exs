@@ -2,9 +2,9 @@ defmodule Mix.Tasks.Turn.ServerTest do
   # Whole programs, started as a script would.
   use ExUnit.Case, async: true
 
-  import Cromulent.Turn.Helpers, only: [peer: 0, address: 1, secret: 0]
+  import Cromulent.Turn.Helpers, only: [client: 2, peer: 0, address: 1, secret: 0]
 
-  alias Cromulent.Turn.{Certificates, Check, Client, Command, OsProcess}
+  alias Cromulent.Turn.{Certificates, Check, Client, Command, OsProcess, Stun}
 
   @moduletag timeout: 120_000
   @local ["--listen", "udp:127.0.0.1:0", "--relay-ip", "127.0.0.1"]
@@ -31,9 +31,9 @@ defmodule Mix.Tasks.Turn.ServerTest do
     %{pid: String.to_integer(pid), realm: realm, listen: listen}
   end
 
-  defp check(listener) do
-    target = %{address: address(listener), credentials: {:secret, &secret/0}, realm: nil}
-    Check.run(target, fn _ -> :ok end)
+  defp check(listener, way \\ [], secret \\ secret()) do
+    target = %{address: address(listener), credentials: {:secret, fn -> secret end}, realm: nil}
+    Check.run(Map.merge(target, Map.new(way)), fn _ -> :ok end)
   end
 
   test "serves on every listener, prints one line, and ends with SIGTERM" do
@@ -48,6 +48,8 @@ defmodule Mix.Tasks.Turn.ServerTest do
     assert ["udp:127.0.0.1:" <> _, "udp:[::1]:" <> _] = ready.listen
     assert OsProcess.alive?(ready.pid)
     for listener <- ready.listen, do: assert(check(listener) == :ok)
+    assert check(hd(ready.listen), [], "an older secret of the test") == :ok
+    assert check(hd(ready.listen), [], "a secret that nobody gave") == :error
 
     Command.signal(command, "TERM")
     assert Command.await_exit(command) == {0, []}
@@ -67,10 +69,44 @@ defmodule Mix.Tasks.Turn.ServerTest do
           {tcp, transport: :tcp},
           {tcp, transport: :tls, tls: made.verify},
           {tls, transport: :tls, tls: made.verify}
-        ] do
-      target = %{address: address(listener), credentials: {:secret, &secret/0}, realm: nil}
-      assert Check.run(Map.merge(target, Map.new(way)), fn _ -> :ok end) == :ok
+        ],
+        do: assert(check(listener, way) == :ok)
+
+    Command.signal(command, "TERM")
+    assert Command.await_exit(command) == {0, []}
+  end
+
+  @tag :tmp_dir
+  test "serves DTLS too, with the certificate of the environment, as a file or as text",
+       context do
+    made = Certificates.make()
+    {cert, key} = Certificates.files(made, context.tmp_dir)
+    args = ~w(--listen dtls:127.0.0.1:0 --listen tls:127.0.0.1:0 --relay-ip 127.0.0.1)
+
+    for {cert, key} <- [{cert, key}, {made.cert, made.key}] do
+      env = [{"TURN_TLS_CERT", cert}, {"TURN_TLS_KEY", key}, {"TURN_SECRET", secret()}]
+      {command, ready} = start(args, env: env)
+      assert ["dtls:127.0.0.1:" <> _ = dtls, "tls:127.0.0.1:" <> _ = tls] = ready.listen
+      assert check(dtls, transport: :dtls, tls: made.verify) == :ok
+      assert check(tls, transport: :tls, tls: made.verify) == :ok
+      Command.signal(command, "TERM")
+      assert Command.await_exit(command) == {0, []}
     end
+  end
+
+  test "takes the flags of NAT behaviour discovery, mobility and quotas" do
+    args = @local ++ ~w(--alternate 127.0.0.2:0 --mobility --user-quota 1)
+    {command, ready} = start(args ++ ["--secret", secret()])
+    relay = %{address: address(hd(ready.listen))}
+
+    {:ok, answer, _} = Client.transact(client(relay, []), Stun.new(:request, :binding))
+    assert {{127, 0, 0, 2}, _port} = Stun.get(answer, :other_address)
+
+    asked = [requested_transport: :udp, mobility_ticket: ""]
+    {:ok, answer, _client} = Client.request(client(relay, []), :allocate, asked)
+    assert Stun.get(answer, :mobility_ticket) != ""
+    assert {:error, {:refused, 486, _}, _} = Client.allocate(client(relay, []))
+    assert {:ok, _, _} = Client.allocate(client(relay, user: "bob"))
 
     Command.signal(command, "TERM")
     assert Command.await_exit(command) == {0, []}
@@ -139,7 +175,10 @@ defmodule Mix.Tasks.Turn.ServerTest do
         {["extra"], "unexpected argument \"extra\""},
         {["--listen", "3478"], "--listen \"3478\": must be udp:IP:PORT"},
         {["--allow-peer", "10.0.0.0/99"], "--allow-peer \"10.0.0.0/99\": must be address blocks"},
-        {["--secret", ""], "--secret: must not be empty"}
+        {["--secret", ""], "--secret: must not be empty"},
+        {["--user-quota", "many"], "--user-quota \"many\": must be a number from 0"},
+        {["--alternate", "127.0.0.2"], "--alternate \"127.0.0.2\": must be IP:PORT"},
+        {["--cert", "/nowhere/cert.pem"], "--cert \"/nowhere/cert.pem\": must be a file that can"}
       ] do
     test "refuses #{Enum.join(args, " ")} with one line and status 2" do
       assert {2, [], line} = Command.run("mix", ["turn.server" | unquote(args)])
