@@ -27,6 +27,7 @@
 
 enum {
     STUN_HEADER_SIZE = 20,
+    STUN_LENGTH_MAX = 65532, /* 16 bits, and a multiple of 4 */
     STUN_ATTR_HEADER_SIZE = 4,
     STUN_TID_SIZE = 12,
     STUN_USERNAME_MAX = 508, /* bytes, RFC 8489 §14.3 */

@@ -1,6 +1,7 @@
 #include "core/turn_alloc.h"
 
 #include "core/turn_chan.h"
+#include "core/turn_meter.h"
 #include "core/turn_mobility.h"
 #include "core/turn_perm.h"
 #include "core/turn_place.h"
@@ -120,6 +121,7 @@ void turn_alloc_end(struct turn_server *s, struct turn_alloc *a, enum turn_end e
         turn_place_drop(s, a, turn_second_family(s, a));
     turn_place_close(s, &a->place);
     leave(s, a->user);
+    turn_meter_leave(s, a);
     deadline_clear(&s->wheel, &a->deadline);
     turn_mobility_drop(s, a);
     turn_alloc_unmap(s, a, &a->tuple);
@@ -407,6 +409,7 @@ void turn_allocate(struct turn_server *s, struct turn_request *r)
         return;
     }
     a->user = user;
+    turn_meter_join(s, a);
     turn_count(&s->counters, TURN_N_CREATED, 1);
     tell(s, a, TURN_EV_ALLOCATION_CREATED, 0, r->now);
     answer(s, r, a);

@@ -11,6 +11,7 @@ enum {
     TURN_SECRETS_MAX = 8,
     TURN_SECRET_MAX = 256, /* bytes */
     TURN_RELAYS_MAX = 8,
+    TURN_OWN_MAX = 64,
     TURN_LIFETIME_LIMIT = 3600, /* seconds: the most that lifetime_max may be, RFC 8656 §7.2 */
 };
 
@@ -45,6 +46,9 @@ struct turn_config {
     uint8_t secret_count;
     struct turn_relay_ip relays[TURN_RELAYS_MAX];
     uint8_t relay_count;
+    /* every IP of the relay itself, ports 0: no peer unless allowed, but for relayed ports */
+    struct addr own[TURN_OWN_MAX];
+    uint8_t own_count;
     uint16_t port_min, port_max; /* relayed ports, both included */
 
     /* seconds */
@@ -58,16 +62,21 @@ struct turn_config {
 
     uint32_t max_allocations; /* in the whole relay */
     uint32_t user_quota;      /* allocations per user, 0: no limit */
+    /*
+     * bytes of payload per second, user and direction, on each worker; 0: no limit. Fixed when the
+     * engine is made in so far as it is 0 or not.
+     */
+    uint32_t user_bandwidth;
     uint32_t max_permissions; /* per allocation */
     uint32_t max_channels;    /* per allocation */
     uint32_t challenge_rate;  /* refusals per second and source, 0: no limit; loopback is exempt */
     uint32_t challenge_burst;
     /* usernames remembered to be found by USERHASH, RFC 8489 §14.4; 0: not served, not announced */
     uint32_t userhashes;
-    bool keep_dscp; /* for the worker: relayed datagrams keep DSCP and ECN, RFC 8656 §14 */
-    bool mobility;  /* RFC 8016; fixed when the engine is made, but for being turned off */
-    /* data between two relayed addresses of this relay stays in memory; else it takes the sockets
-     */
+    bool keep_dscp;         /* for the worker: relayed datagrams keep DSCP and ECN, RFC 8656 §14 */
+    bool permission_events; /* each new permission is told, RFC 8656 §21.3.2 */
+    bool mobility;          /* RFC 8016; fixed when the engine is made, but for being turned off */
+    /* data between two relayed addresses of this relay stays in memory, not over the sockets */
     bool pair;
     /*
      * Relayed addresses are virtual: no socket is opened for any, and only relayed addresses of

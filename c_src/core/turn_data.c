@@ -3,6 +3,7 @@
 #include "core/turn_alloc.h"
 #include "core/turn_chan.h"
 #include "core/turn_frame.h"
+#include "core/turn_meter.h"
 #include "core/turn_mobility.h"
 #include "core/turn_perm.h"
 #include "core/turn_place.h"
@@ -45,10 +46,6 @@ static struct addr bound_to_named(const struct turn_server *s, const struct addr
 }
 
 /* ---- peer to client ---- */
-
-enum {
-    DATA_HEAD_MAX = 64 /* a Data indication with an IPv6 peer takes 20 + 24 + 4 bytes */
-};
 
 static void to_client(struct turn_server *s, struct turn_alloc *a, const struct wbuf *head,
                       const struct turn_packet *packet, uint8_t pad)
@@ -95,6 +92,11 @@ static void as_data_indication(struct turn_server *s, struct turn_alloc *a, cons
     size_t addr_attr = STUN_ATTR_HEADER_SIZE + 4 + addr_ip_len(peer->family);
     size_t head = STUN_HEADER_SIZE + addr_attr + STUN_ATTR_HEADER_SIZE;
     size_t padded = stun_padded(packet->len);
+    /* A message's length is a multiple of 4 in 16 bits: from an IPv6 peer 65,504 bytes fit. */
+    if (head - STUN_HEADER_SIZE + padded > STUN_LENGTH_MAX) {
+        dropped(s, TURN_N_DROP_SEND);
+        return;
+    }
     struct wbuf w = reserve(s, head);
     uint8_t tid[STUN_TID_SIZE];
     next_tid(s, tid);
@@ -111,9 +113,9 @@ static void deliver(struct turn_server *s, uint32_t alloc, const struct addr *fr
                     const struct turn_packet *packet, struct turn_now now)
 {
     struct turn_alloc *a = turn_alloc_at(s, alloc);
-    /* What does not fit the 16-bit lengths of an indication cannot be relayed. */
+    /* No UDP datagram is longer than a ChannelData message can be. */
     if (!turn_alloc_live(a, now) || !turn_place_of(s, a, from->family, now) ||
-        packet->len > UINT16_MAX - DATA_HEAD_MAX) {
+        packet->len > UINT16_MAX) {
         dropped(s, TURN_N_DROP_NO_ALLOCATION);
         return;
     }
@@ -121,6 +123,8 @@ static void deliver(struct turn_server *s, uint32_t alloc, const struct addr *fr
     uint32_t perm = c ? c->perm : turn_perm_find(s, a, from, now);
     if (perm == SLAB_NONE || turn_perm_at(s, perm)->expires_ms <= now.ms)
         dropped(s, TURN_N_DROP_NO_PERMISSION);
+    else if (!turn_meter_allows(s, a, TURN_DOWN, packet->len, now))
+        return;
     else if (c)
         as_channel_data(s, a, c->number, packet);
     else
@@ -191,6 +195,8 @@ static void to_peer(struct turn_server *s, const struct outgoing *o, struct turn
         dropped(s, TURN_N_DROP_NO_PERMISSION);
         return;
     }
+    if (!turn_meter_allows(s, o->alloc, TURN_UP, o->data.len, now))
+        return;
     o->alloc->up_packets++;
     o->alloc->up_bytes += o->data.len;
     turn_count(&s->counters, TURN_N_UP_PACKETS, 1);
@@ -256,6 +262,19 @@ void turn_data_channel(struct turn_server *s, const struct turn_tuple *tuple,
     to_peer(s, &o, now);
 }
 
+/*
+ * From UDP to UDP, DONT-FRAGMENT has a meaning between IPv4 and IPv4 only (RFC 8656 §13, §14); of
+ * what comes over a stream it is the only word about fragments, and holds for all (§15).
+ */
+static unsigned send_flags(const struct turn_tuple *tuple, const struct addr *peer,
+                           const struct stun_msg *msg)
+{
+    bool v4 = peer->family == ADDR_V4 && tuple->client.family == ADDR_V4;
+    bool stream = tuple->transport == TURN_TCP || tuple->transport == TURN_TLS;
+    bool counts = (v4 || stream) && stun_msg_has(msg, STUN_ID_DONT_FRAGMENT);
+    return counts ? TURN_DONT_FRAGMENT : 0;
+}
+
 void turn_data_send(struct turn_server *s, const struct turn_tuple *tuple,
                     const struct stun_msg *msg, struct turn_now now)
 {
@@ -273,15 +292,12 @@ void turn_data_send(struct turn_server *s, const struct turn_tuple *tuple,
         dropped(s, TURN_N_DROP_NO_PERMISSION);
         return;
     }
-    /* DONT-FRAGMENT has a meaning between IPv4 and IPv4 only, RFC 8656 §13, §14 */
-    bool v4 = peer.family == ADDR_V4 && tuple->client.family == ADDR_V4;
     struct outgoing o = {.alloc = a,
                          .from = turn_place_of(s, a, peer.family, now),
                          .perm = turn_perm_at(s, perm),
                          .peer = &peer,
-                         .data = stun_msg_bytes(msg, STUN_ID_DATA)};
-    if (v4 && stun_msg_has(msg, STUN_ID_DONT_FRAGMENT))
-        o.flags = TURN_DONT_FRAGMENT;
+                         .data = stun_msg_bytes(msg, STUN_ID_DATA),
+                         .flags = send_flags(tuple, &peer, msg)};
     to_peer(s, &o, now);
 }
 

@@ -67,10 +67,33 @@ static bool only_own_ports(const struct turn_server *s, const struct addr *peer)
            (s->config->switched || !(rule && rule->kind == TURN_RULE_ALLOW));
 }
 
+/* An IP of the relay itself, also by way of a NAT64 (RFC 8656 §21.1.4). */
+static bool is_own(const struct turn_server *s, const struct addr *peer)
+{
+    struct addr at = addr_canonical(peer);
+    for (size_t i = 0; i < s->config->own_count; i++)
+        if (addr_ip_eq(&s->config->own[i], &at))
+            return true;
+    return false;
+}
+
+/* What no rule is about may be reached, but for ourselves. */
+static bool refuses(const struct turn_server *s, const struct addr *peer,
+                    const struct turn_rule *rule)
+{
+    return rule ? !turn_rule_allows(rule) : is_own(s, peer);
+}
+
 static bool allowed(const struct turn_server *s, const struct addr *peer,
                     const struct turn_rule *rule)
 {
-    return only_own_ports(s, peer) || (!s->config->switched && turn_rule_allows(rule));
+    return only_own_ports(s, peer) || (!s->config->switched && !refuses(s, peer, rule));
+}
+
+/* None of our relay IPs, where nobody else can be a peer. */
+static bool foreign(const struct turn_server *s, const struct addr *peer)
+{
+    return s->config->switched && !turn_own_ip(s, peer);
 }
 
 /* 403, told to the operator with the rule that refuses. */
@@ -85,9 +108,9 @@ static enum stun_error forbid(struct turn_server *s, const struct turn_request *
         .username = info.username,
         .peer = peer,
         .rule = rule,
-        .reason = rule                   ? NULL
-                  : turn_own_ip(s, peer) ? "own_address"
-                                         : "switch_mode",
+        .reason = rule               ? NULL
+                  : foreign(s, peer) ? "switch_mode"
+                                     : "own_address",
     };
     s->io->ops->event(s->io, &event);
     return STUN_FORBIDDEN;
@@ -179,6 +202,18 @@ bool turn_perm_room(struct turn_server *s, struct turn_alloc *a, size_t more, st
     return a->perm_count + more <= s->config->max_permissions && slab_left(&s->perms) >= more;
 }
 
+static void tell(struct turn_server *s, const struct turn_alloc *a, const struct turn_perm *p,
+                 struct turn_now now)
+{
+    struct turn_alloc_info info = turn_alloc_describe(s, a, now);
+    struct turn_event event = {.kind = TURN_EV_PERMISSION_CREATED,
+                               .alloc = &info,
+                               .tuple = &a->tuple,
+                               .username = info.username,
+                               .peer = &p->peer};
+    s->io->ops->event(s->io, &event);
+}
+
 uint32_t turn_perm_install(struct turn_server *s, struct turn_alloc *a, const struct addr *peer,
                            struct turn_now now)
 {
@@ -197,8 +232,12 @@ uint32_t turn_perm_install(struct turn_server *s, struct turn_alloc *a, const st
         *head = n;
         a->perm_count++;
     }
-    turn_perm_at(s, n)->expires_ms = now.ms + (uint64_t)s->config->permission_lifetime * 1000;
+    struct turn_perm *p = turn_perm_at(s, n);
+    bool fresh = p->expires_ms <= now.ms; /* or as good as */
+    p->expires_ms = now.ms + (uint64_t)s->config->permission_lifetime * 1000;
     turn_count(&s->counters, TURN_N_PERMISSIONS, 1);
+    if (fresh && s->config->permission_events)
+        tell(s, a, p, now);
     return n;
 }
 
@@ -219,18 +258,24 @@ static bool next_peer(const struct stun_msg *m, uint32_t *pos, struct addr *peer
     return false;
 }
 
-/* Checks every peer before anything is installed; 0 when all may be, and how many are new. */
+/*
+ * Checks every peer before anything is installed; 0 when all may be, and how many are new. A list
+ * that is longer than what could be installed is not read to its end: over a stream a request has
+ * room for thousands.
+ */
 static enum stun_error check_peers(struct turn_server *s, struct turn_request *r, size_t *fresh)
 {
     struct addr peer;
     enum ct_err err;
-    uint32_t pos = STUN_HEADER_SIZE;
+    uint32_t pos = STUN_HEADER_SIZE, listed = 0;
     *fresh = 0;
     if (!stun_msg_has(r->msg, STUN_ID_XOR_PEER_ADDRESS))
         return STUN_BAD_REQUEST;
     while (next_peer(r->msg, &pos, &peer, &err)) {
         if (err != CT_OK)
             return STUN_BAD_REQUEST;
+        if (++listed > s->config->max_permissions)
+            return STUN_INSUFFICIENT_CAPACITY;
         enum stun_error code = turn_peer_check(s, r, &peer);
         if (code)
             return code;

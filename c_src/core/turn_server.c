@@ -6,6 +6,7 @@
 #include "core/turn_data.h"
 #include "core/turn_discovery.h"
 #include "core/turn_frame.h"
+#include "core/turn_meter.h"
 #include "core/turn_mobility.h"
 #include "core/turn_perm.h"
 #include "core/turn_place.h"
@@ -55,6 +56,8 @@ static bool init_tables(struct turn_server *s)
                      pool_size(n, CHANS_PER_ALLOC, c->max_channels)) &&
            slab_init(&s->seconds, sizeof(struct turn_second), n) &&
            slab_init(&s->moves, sizeof(struct turn_move), moves) &&
+           slab_init(&s->meters, sizeof(struct turn_meter), c->user_bandwidth ? n : 0) &&
+           map_init(&s->meter_by_user, c->user_bandwidth ? n : 1) &&
            turn_away_init(&s->away, c->mobility ? TURN_AWAY_MAX : 1) &&
            slab_init(&s->names, STUN_USERNAME_MAX, n) && map_init(&s->by_tuple, n + moves);
 }
@@ -64,6 +67,8 @@ static void free_tables(struct turn_server *s)
     slab_free(&s->allocs);
     slab_free(&s->seconds);
     slab_free(&s->moves);
+    slab_free(&s->meters);
+    map_free(&s->meter_by_user);
     turn_away_free(&s->away);
     slab_free(&s->perms);
     slab_free(&s->chans);

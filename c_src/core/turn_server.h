@@ -52,7 +52,8 @@
     X(TURN_N_HANDSHAKES, "handshakes")            /* of TLS, completed */                       \
     X(TURN_N_DROP_QUEUE, "drop_queue")            /* frame to a client that does not read */    \
     X(TURN_N_PAIRED, "pair_packets") /* of up_packets: to a relayed address of this relay */    \
-    X(TURN_N_DROP_RING, "drop_ring") /* of those: the other worker is too far behind */
+    X(TURN_N_DROP_RING, "drop_ring") /* of those: the other worker is too far behind */         \
+    X(TURN_N_DROP_BANDWIDTH, "drop_bandwidth") /* above what the user may relay */
 
 enum turn_counter {
 #define TURN_COUNTER_ENUM(sym, name) sym,
@@ -92,7 +93,8 @@ enum turn_event_kind {
      * not a relayed port of it, or "switch_mode", where it is none of our IPs.
      */
     TURN_EV_PEER_FORBIDDEN,
-    TURN_EV_AUTH_FAILED, /* credentials that do not hold; `reason` a closed word */
+    TURN_EV_PERMISSION_CREATED, /* `peer` may be reached; where the configuration asks for it */
+    TURN_EV_AUTH_FAILED,        /* credentials that do not hold; `reason` a closed word */
 };
 
 /* One allocation, as events and lists show it. Pointers are valid during the call only. */

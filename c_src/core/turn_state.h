@@ -19,7 +19,7 @@
 enum {
     /* Permissions and channels of an allocation hang in this many lists each: most hold one. */
     TURN_BUCKETS = 8,
-    TURN_SHORT_NAME = 72, /* longer usernames take an object of their own */
+    TURN_SHORT_NAME = 70, /* longer usernames take an object of their own */
 };
 
 /* A permission (RFC 8656 §9): an IP that may be reached and may reach us until it expires. */
@@ -71,6 +71,7 @@ struct turn_alloc {
     struct turn_place place;
     uint32_t second;       /* SLAB_NONE: not dual */
     uint32_t move;         /* SLAB_NONE: on one 5-tuple only */
+    uint32_t meter;        /* SLAB_NONE: the user's bandwidth is not limited */
     uint32_t ticket;       /* serial number of the newest one; 0: has none */
     uint16_t refused;      /* ADDRESS-ERROR-CODE of the other family that was asked for, or 0 */
     struct stun_key key;   /* of the credentials that made it: they outlive their expiry */
@@ -94,8 +95,8 @@ struct turn_server {
     struct turn_commons *commons;
     struct crypto *crypto;
     struct turn_io *io;
-    struct slab allocs, seconds, moves, perms, chans, names;
-    struct map by_tuple;
+    struct slab allocs, seconds, moves, perms, chans, names, meters;
+    struct map by_tuple, meter_by_user;
     struct hash_seed seed;
     struct deadline_wheel wheel;
     struct ratelimit refusals;

@@ -2,6 +2,7 @@
 
 #include "core/turn_users.h"
 #include "crypto/crypto.h"
+#include "relay/own.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -413,6 +414,10 @@ static const struct key keys[] = {
      .read = read_bool,
      .offset = TURN_OFFSET(keep_dscp),
      .right = "true or false"},
+    {.name = "permission_events",
+     .read = read_bool,
+     .offset = TURN_OFFSET(permission_events),
+     .right = "true or false"},
     {.name = "mobility",
      .read = read_bool,
      .offset = TURN_OFFSET(mobility),
@@ -421,6 +426,7 @@ static const struct key keys[] = {
     {.name = "pair", .read = read_bool, .offset = TURN_OFFSET(pair), .right = "true or false"},
     NUMBER(max_allocations, 1, 1u << 24),
     NUMBER(user_quota, 0, UINT32_MAX),
+    NUMBER(user_bandwidth, 0, UINT32_MAX),
     NUMBER(userhashes, 0, TURN_USERS_LIMIT),
     NUMBER(max_permissions, 1, 4096),
     NUMBER(max_channels, 1, 4096),
@@ -568,6 +574,7 @@ struct relay_config *config_read(struct term_in *in, char why[CONFIG_WHY_MAX])
     }
     c->asked_allocations = c->turn.max_allocations;
     c->asked_connections = c->stream.max_connections;
+    own_note(c);
     *in = r.in;
     return c;
 }
@@ -599,6 +606,7 @@ bool config_may_follow(const struct relay_config *old, const struct relay_config
         {"userhashes", a->userhashes == b->userhashes},
         {"mobility", a->mobility == b->mobility},
         {"mode", a->switched == b->switched},
+        {"user_bandwidth", !a->user_bandwidth == !b->user_bandwidth},
         {"keep_dscp", a->keep_dscp == b->keep_dscp},
         {"alternate", memcmp(&old->alternate, &next->alternate, sizeof old->alternate) == 0},
         {"max_connections", old->asked_connections == next->asked_connections},

@@ -142,6 +142,24 @@ static void put_forbidden(struct term_out *out, const struct turn_event *event, 
     put_rule(out, event->rule, event->reason);
 }
 
+static void put_permission(struct term_out *out, const struct turn_event *event, unsigned worker)
+{
+    char ip[ADDR_TEXT_MAX];
+
+    addr_format_ip(event->peer, ip);
+    term_put_map(out, 5);
+    term_put_atom(out, "id");
+    put_id(out, worker, event->alloc->id);
+    term_put_atom(out, "username");
+    term_put_binary(out, event->username);
+    term_put_atom(out, "client");
+    term_put_addr(out, &event->tuple->client);
+    term_put_atom(out, "relayed");
+    term_put_addr(out, &event->alloc->relayed);
+    term_put_atom(out, "peer");
+    term_put_text(out, ip);
+}
+
 static void put_auth_failed(struct term_out *out, const struct turn_event *event, unsigned worker)
 {
     (void)worker;
@@ -161,6 +179,7 @@ static const struct {
     [TURN_EV_ALLOCATION_CREATED] = {"allocation_created", put_created},
     [TURN_EV_ALLOCATION_ENDED] = {"allocation_ended", put_ended},
     [TURN_EV_PEER_FORBIDDEN] = {"peer_forbidden", put_forbidden},
+    [TURN_EV_PERMISSION_CREATED] = {"permission_created", put_permission},
     [TURN_EV_AUTH_FAILED] = {"auth_failed", put_auth_failed},
 };
 

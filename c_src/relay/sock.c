@@ -69,7 +69,7 @@ static int bind_to(int fd, const struct addr *at)
 static void allow_fragments(int fd, const struct addr *at)
 {
     if (at->family == ADDR_V4)
-        sock_dont_fragment(fd, false);
+        sock_dont_fragment(fd, ADDR_V4, false);
 }
 
 /* Past the administrator's limit where we may, up to it otherwise. */
@@ -287,8 +287,14 @@ void sock_clear_error(int fd)
 #define NO_DF IP_PMTUDISC_DONT
 #endif
 
-void sock_dont_fragment(int fd, bool on)
+void sock_dont_fragment(int fd, uint8_t family, bool on)
 {
+    if (family == ADDR_V6) {
+#ifdef IPV6_DONTFRAG
+        set_option(fd, IPPROTO_IPV6, IPV6_DONTFRAG, on);
+#endif
+        return;
+    }
 #if defined(IP_MTU_DISCOVER)
     set_option(fd, IPPROTO_IP, IP_MTU_DISCOVER, on ? IP_PMTUDISC_DO : NO_DF);
 #elif defined(IP_DONTFRAG)

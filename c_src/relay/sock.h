@@ -105,7 +105,7 @@ bool sock_read_icmp(int fd, struct sock_icmp *out);
 /* Each datagram then comes with its DSCP and ECN. */
 void sock_tell_dscp(int fd, uint8_t family);
 
-/* DF on what is sent from now on (IPv4; IPv6 routers never fragment). */
-void sock_dont_fragment(int fd, bool on);
+/* Whether what is sent from now on may be cut in pieces: of IPv4 anywhere, of IPv6 here only. */
+void sock_dont_fragment(int fd, uint8_t family, bool on);
 
 #endif

@@ -192,9 +192,9 @@ static void flush_peers(struct udp *u)
         struct turn_relay *from = u->tx_from[i];
         if (u->tx_unfragmented[i]) {
             n = 1;
-            sock_dont_fragment(from->fd, true);
+            sock_dont_fragment(from->fd, from->family, true);
             send_run(u, from->fd, &u->tx, i, 1);
-            sock_dont_fragment(from->fd, false);
+            sock_dont_fragment(from->fd, from->family, false);
             continue;
         }
         for (n = 1; i + n < count && u->tx_from[i + n] == from && !u->tx_unfragmented[i + n]; n++)
@@ -314,7 +314,7 @@ void udp_to_peer(struct udp *u, struct turn_relay *from, const struct addr *to, 
     if (u->keep_dscp)
         set_dscp(u, &u->tx.msg[i].msg_hdr, &u->tx_control[i], to->family, data);
     u->tx_from[i] = from;
-    u->tx_unfragmented[i] = (flags & TURN_DONT_FRAGMENT) != 0 && from->family == ADDR_V4;
+    u->tx_unfragmented[i] = (flags & TURN_DONT_FRAGMENT) != 0;
     u->noted++;
 }
 

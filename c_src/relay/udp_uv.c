@@ -104,14 +104,13 @@ void udp_to_peer(struct udp *u, struct turn_relay *from, const struct addr *to, 
     struct turn_out out = {.body = data};
     uv_os_fd_t fd;
 
-    if (!(flags & TURN_DONT_FRAGMENT) || from->family != ADDR_V4 ||
-        uv_fileno((uv_handle_t *)&from->handle, &fd) != 0) {
+    if (!(flags & TURN_DONT_FRAGMENT) || uv_fileno((uv_handle_t *)&from->handle, &fd) != 0) {
         send_one(u, &from->handle, to, &out);
         return;
     }
-    sock_dont_fragment(fd, true);
+    sock_dont_fragment(fd, from->family, true);
     send_one(u, &from->handle, to, &out);
-    sock_dont_fragment(fd, false);
+    sock_dont_fragment(fd, from->family, false);
 }
 
 /* ---- receiving ---- */

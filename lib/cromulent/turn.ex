@@ -43,10 +43,12 @@ defmodule Cromulent.Turn do
   | `mobility` | `TURN_MOBILITY` | `false` | clients may take an allocation to another address (RFC 8016) |
   | `mode` | `TURN_MODE` | `open` | `switch`: relayed addresses are virtual, clients of this relay reach only each other, and no port but the listeners' is open (docs/switch-mode.md) |
   | `user_quota` | `TURN_USER_QUOTA` | 0 | allocations that a user may have at once, 0 for any number |
+  | `user_bandwidth` | `TURN_USER_BANDWIDTH` | 0 | bytes per second that a user may have relayed, in each direction and on each worker; 0 for any number |
   | `opaque_usernames` | `TURN_OPAQUE_USERNAMES` | `false` | hides the user id in usernames, see `Cromulent.Turn.Credentials.opaque_user_id/2` |
   | `max_ice_servers` | `TURN_MAX_ICE_SERVERS` | 8 | servers in one payload, 1 to 32 |
   | `host` | | | the DNS name or address that clients are told |
   | `software` | | `cromulent_turn/VERSION` | SOFTWARE of RFC 8489 §14.14; empty to hide |
+  | `permission_events` | | `false` | each new permission is told and logged, see `Cromulent.Turn.Telemetry` |
 
   Further options, in code and `config` only, are the limits and lifetimes of `docs/control.md`:
   `max_allocations`, `userhashes`, `max_permissions`, `max_channels`, `lifetime_default`, `lifetime_max`,

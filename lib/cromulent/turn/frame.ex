@@ -44,9 +44,17 @@ defmodule Cromulent.Turn.Frame do
     :handshakes,
     :drop_queue,
     :pair_packets,
-    :drop_ring
+    :drop_ring,
+    :drop_bandwidth
   ]
-  @events [:allocation_created, :allocation_ended, :peer_forbidden, :auth_failed, :log]
+  @events [
+    :allocation_created,
+    :allocation_ended,
+    :permission_created,
+    :peer_forbidden,
+    :auth_failed,
+    :log
+  ]
   @failures [:listen, :relay_ip, :config, :protocol, :system]
   @keys [
     ready: [:os_pid, :listen, :version, :protocol, :relays, :workers, :udp, :mmsg, :uv],
@@ -94,7 +102,13 @@ defmodule Cromulent.Turn.Frame do
           | {:config, String.t()}
           | {:protocol, String.t()}
           | {:system, String.t()}
-  @type event :: :allocation_created | :allocation_ended | :peer_forbidden | :auth_failed | :log
+  @type event ::
+          :allocation_created
+          | :allocation_ended
+          | :permission_created
+          | :peer_forbidden
+          | :auth_failed
+          | :log
   @type ref :: non_neg_integer()
   @type t ::
           {:ready, map()}

@@ -33,6 +33,7 @@ defmodule Cromulent.Turn.Option do
     alternate: "TURN_ALTERNATE",
     mode: "TURN_MODE",
     user_quota: "TURN_USER_QUOTA",
+    user_bandwidth: "TURN_USER_BANDWIDTH",
     opaque_usernames: "TURN_OPAQUE_USERNAMES",
     max_ice_servers: "TURN_MAX_ICE_SERVERS"
   ]
@@ -55,7 +56,9 @@ defmodule Cromulent.Turn.Option do
 
   @variables for {name, variable} <- @relay ++ @foreign, variable, do: {name, variable}
   @limits OptionValue.limits()
-  @relay_names Enum.uniq(Keyword.keys(@relay) ++ [:host, :software, :pair] ++ @limits)
+  @relay_names Enum.uniq(
+                 Keyword.keys(@relay) ++ [:host, :software, :permission_events, :pair] ++ @limits
+               )
   @foreign_names Keyword.keys(@foreign)
 
   # Never shown, not even wrong ones. A key id is no secret, but where one is set by mistake for the
@@ -74,7 +77,9 @@ defmodule Cromulent.Turn.Option do
 
   @doc "The options that are handed to the relay as they are."
   @spec limits() :: [name()]
-  def limits, do: [:software, :mobility, :keep_dscp, :alternate, :mode, :pair | @limits]
+  def limits do
+    [:software, :mobility, :keep_dscp, :alternate, :permission_events, :mode, :pair | @limits]
+  end
 
   @doc "The environment variable of an option; nil when it has none."
   @spec variable(name()) :: String.t() | nil

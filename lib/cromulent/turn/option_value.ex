@@ -9,6 +9,7 @@ defmodule Cromulent.Turn.OptionValue do
   @limits [
     max_allocations: 1..16_777_216,
     user_quota: 0..16_777_216,
+    user_bandwidth: 0..4_294_967_295,
     userhashes: 0..1_048_576,
     max_permissions: 1..4096,
     max_channels: 1..4096,
@@ -203,7 +204,14 @@ defmodule Cromulent.Turn.OptionValue do
   end
 
   def parse(name, raw)
-      when name in [:mobility, :keep_dscp, :pair, :opaque_usernames, :cloudflare_shared],
+      when name in [
+             :mobility,
+             :keep_dscp,
+             :pair,
+             :permission_events,
+             :opaque_usernames,
+             :cloudflare_shared
+           ],
       do: parse_boolean(raw)
 
   def parse(:mode, raw) when raw in [:open, "open"], do: {:ok, :open}

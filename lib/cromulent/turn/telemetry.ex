@@ -10,6 +10,7 @@ defmodule Cromulent.Turn.Telemetry do
   | `[:cromulent, :turn, :relay, :down]` | the relay ended by itself or broke the protocol | `up_ms` | `reason`, `os_pid` |
   | `[:cromulent, :turn, :allocation, :created]` | a client has a relayed address | `count` (1) | the allocation, see below |
   | `[:cromulent, :turn, :allocation, :ended]` | the allocation is gone; its counts are final | `age_ms`, `up_packets`, `up_bytes`, `down_packets`, `down_bytes` | the allocation and `reason`: `:released`, `:expired`, `:killed`, `:shutdown` or `:closed` (with its client's connection) |
+  | `[:cromulent, :turn, :permission, :created]` | a client may reach a peer, which it could not before; with the option `permission_events` | `count` (1) | `id` of the allocation, `username`, `client`, `relayed`, `peer` (an IP) |
   | `[:cromulent, :turn, :peer, :forbidden]` | a peer's address was refused with 403 | `count` (1) | `username`, `client`, `peer`, `rule` |
   | `[:cromulent, :turn, :auth, :failed]` | credentials did not hold | `count` (1) | `username`, `client`, `reason`: `:bad_password`, `:expired`, `:malformed_username`, `:wrong_realm` or `:unknown_userhash` |
   | `[:cromulent, :turn, :provider, :failed]` | a provider of a chain failed and the next one is asked | `count` (1) | `provider`, `reason`, `user_id` |
@@ -83,6 +84,15 @@ defmodule Cromulent.Turn.Telemetry do
       "TURN allocation #{allocation[:id]} of #{allocation[:username]} ended (#{allocation[:reason]}) " <>
         "after #{allocation[:age_ms]} ms: #{allocation[:up_bytes]} bytes up, " <>
         "#{allocation[:down_bytes]} bytes down"
+    end)
+  end
+
+  def relay_event(:permission_created, permission) do
+    execute([:permission, :created], %{count: 1}, permission)
+
+    Logger.info(fn ->
+      "TURN: #{permission[:username]} at #{permission[:client]} may reach #{permission[:peer]} " <>
+        "by #{permission[:relayed]}, allocation #{permission[:id]}"
     end)
   end
 

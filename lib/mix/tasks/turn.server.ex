@@ -25,6 +25,7 @@ defmodule Mix.Tasks.Turn.Server do
   | `--mobility` | tickets of RFC 8016 | `TURN_MOBILITY` |
   | `--mode switch` | no relay sockets: clients reach only each other (docs/switch-mode.md) | `TURN_MODE` |
   | `--user-quota N` | allocations that a user may have at once, 0 for any number | `TURN_USER_QUOTA` |
+  | `--user-bandwidth N` | bytes per second that a user may have relayed, in each direction and on each worker, 0 for any number | `TURN_USER_BANDWIDTH` |
 
   Once every listener is bound, it prints one line on standard output:
 
@@ -58,6 +59,7 @@ defmodule Mix.Tasks.Turn.Server do
     keep_dscp: :boolean,
     alternate: :string,
     user_quota: :string,
+    user_bandwidth: :string,
     cert: :string,
     key: :string,
     proxy_from: [:string, :keep]

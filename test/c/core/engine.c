@@ -23,8 +23,12 @@ static struct sent *keep(struct sent *sent, size_t n, const struct turn_out *out
 {
     struct sent *s = &sent[n % ENGINE_OUT_MAX];
     memset(s, 0, sizeof *s);
+    s->whole = out->head.len + out->body.len + out->pad;
+    struct turn_out kept = *out;
+    if (s->whole > sizeof s->bytes)
+        kept.body.len = sizeof s->bytes - out->head.len - out->pad;
     struct wbuf w = wbuf_of(s->bytes, sizeof s->bytes);
-    turn_out_put(&w, out);
+    turn_out_put(&w, &kept);
     CHECK(!w.failed);
     s->len = w.pos;
     return s;
@@ -141,6 +145,10 @@ static void io_event(struct turn_io *io, const struct turn_event *event)
         break;
     case TURN_EV_PEER_FORBIDDEN:
         e->forbidden++;
+        break;
+    case TURN_EV_PERMISSION_CREATED:
+        e->permitted++;
+        e->last_peer = *event->peer;
         break;
     case TURN_EV_AUTH_FAILED:
         e->auth_failed++;

@@ -29,7 +29,7 @@ struct sent {
     struct turn_tuple tuple; /* to a client */
     struct addr from, to;    /* from a relay to a peer */
     unsigned flags;
-    size_t len;
+    size_t whole, len; /* of what is longer than ENGINE_BYTES_MAX the beginning is kept */
     uint8_t bytes[ENGINE_BYTES_MAX];
 };
 
@@ -53,9 +53,10 @@ struct engine {
     bool no_sockets;             /* relay_open fails with CT_ESYS */
     unsigned locked;
     uint64_t random_state;
-    unsigned created, ended, forbidden, auth_failed; /* events */
+    unsigned created, ended, forbidden, permitted, auth_failed; /* events */
     enum turn_end last_end;
     char last_reason[32];
+    struct addr last_peer; /* that was permitted */
     uint64_t ended_up_bytes, ended_down_bytes;
     uint8_t scratch[TURN_RESERVE_MAX];
 };

@@ -285,6 +285,8 @@ static void test_address_families(void)
     engine_start(&e);
     struct client only6 = fresh("alice");
     CHECK_EQ(client_allocate(&only6), 440);
+    CHECK_EQ(allocate_u32(&only6, STUN_ATTR_REQUESTED_ADDRESS_FAMILY, 1u << 24), 440);
+    CHECK_EQ(allocate_u32(&only6, STUN_ATTR_REQUESTED_ADDRESS_FAMILY, 2u << 24), 0);
     engine_stop(&e);
 }
 
@@ -316,11 +318,22 @@ static void test_reservation(void)
     CHECK_EQ(t.len, 8);
     memcpy(token, t.data, 8);
     engine_pass(&e, 29 * 1000);
+    d.tuple.transport = TURN_TCP; /* any 5-tuple may have it */
     CHECK_EQ(allocate_bytes(&d, STUN_ATTR_RESERVATION_TOKEN, token, 8), 0);
+    CHECK(addr_ip_eq(&d.relayed, &c.relayed));
     CHECK_EQ(d.relayed.port, c.relayed.port + 1);
     CHECK_EQ(allocate_bytes(&again, STUN_ATTR_RESERVATION_TOKEN, token, 8), 508);
     CHECK_EQ(allocate_bytes(&again, STUN_ATTR_RESERVATION_TOKEN, "unknown!", 8), 508);
     CHECK_EQ(allocate_bytes(&again, STUN_ATTR_RESERVATION_TOKEN, "four", 4), 400);
+    struct client six = fresh("alice"), next = fresh("bob");
+    struct attrs a;
+    attrs_init(&a);
+    attrs_bytes(&a, STUN_ATTR_EVEN_PORT, "\x80", 1);
+    attrs_u32(&a, STUN_ATTR_REQUESTED_ADDRESS_FAMILY, 2u << 24);
+    CHECK_EQ(client_allocate_with(&six, &a), 0);
+    memcpy(token, stun_msg_bytes(&six.msg, STUN_ID_RESERVATION_TOKEN).data, 8);
+    CHECK_EQ(allocate_bytes(&next, STUN_ATTR_RESERVATION_TOKEN, token, 8), 0);
+    CHECK(addr_ip_eq(&next.relayed, &six.relayed) && next.relayed.port == six.relayed.port + 1);
     struct client f = fresh("alice");
     CHECK_EQ(allocate_bytes(&f, STUN_ATTR_EVEN_PORT, "\x80", 1), 0);
     memcpy(token, stun_msg_bytes(&f.msg, STUN_ID_RESERVATION_TOKEN).data, 8);
@@ -342,6 +355,10 @@ static void test_token_conflicts(void)
     attrs_init(&a);
     attrs_bytes(&a, STUN_ATTR_RESERVATION_TOKEN, "12345678", 8);
     attrs_u32(&a, STUN_ATTR_REQUESTED_ADDRESS_FAMILY, 1u << 24);
+    CHECK_EQ(client_allocate_with(&c, &a), 400);
+    attrs_init(&a);
+    attrs_bytes(&a, STUN_ATTR_RESERVATION_TOKEN, "12345678", 8);
+    attrs_u32(&a, STUN_ATTR_ADDITIONAL_ADDRESS_FAMILY, 2u << 24);
     CHECK_EQ(client_allocate_with(&c, &a), 400);
     CHECK_EQ(engine_open_relays(&e), 0);
     engine_stop(&e);
@@ -444,6 +461,7 @@ static void test_ports_are_random(void)
         struct client c = fresh("alice");
         CHECK_EQ(client_allocate(&c), 0);
         CHECK(!seen[c.relayed.port]++);
+        CHECK(c.relayed.port >= 49152); /* TURN-ALLOC-40 */
         rising += c.relayed.port > last;
         high += c.relayed.port >= 49152 + 8192;
         last = c.relayed.port;
@@ -465,6 +483,89 @@ static void test_external_address(void)
     struct addr external = addr_of("192.0.2.77"), inner = addr_of("10.0.0.5");
     CHECK(addr_ip_eq(&c.relayed, &external));
     CHECK(addr_ip_eq(&e.relays[0].at, &inner));
+    engine_stop(&e);
+}
+
+/*
+ * TURN-ALLOC-43: what every refusal leaves is a server in which the one allocation that there is
+ * room for can still be made.
+ */
+static void test_refusals_leave_nothing(void)
+{
+    static const struct {
+        uint16_t type;
+        const char *value;
+        size_t len;
+        int code;
+    } cases[] = {
+        {STUN_ATTR_LIFETIME, "abc", 3, 400},
+        {STUN_ATTR_EVEN_PORT, "", 0, 400},
+        {STUN_ATTR_RESERVATION_TOKEN, "four", 4, 400},
+        {STUN_ATTR_RESERVATION_TOKEN, "whatever", 8, 508},
+        {STUN_ATTR_REQUESTED_ADDRESS_FAMILY, "\3\0\0\0", 4, 440},
+        {STUN_ATTR_ADDITIONAL_ADDRESS_FAMILY, "\1\0\0\0", 4, 400},
+        {STUN_ATTR_EVEN_PORT, "\x80", 1, 508},
+        {0x7F00, "", 0, 420},
+    };
+    engine_init(&e);
+    e.config.max_allocations = e.config.user_quota = 1;
+    e.config.port_min = e.config.port_max = 50000;
+    engine_start(&e);
+    struct client c = fresh("alice"), other = fresh("alice");
+    for (int round = 0; round < 3; round++) {
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            CHECK_EQ(allocate_bytes(&c, cases[i].type, cases[i].value, cases[i].len),
+                     cases[i].code);
+            CHECK_EQ(turn_server_allocations(e.server), 0);
+            CHECK_EQ(turn_server_deadline(e.server), UINT64_MAX);
+        }
+        e.no_sockets = true;
+        CHECK_EQ(client_allocate(&c), 508);
+        e.no_sockets = false;
+        CHECK_EQ(client_allocate(&c), 0);
+        CHECK_EQ(client_allocate(&other), 508); /* of max_allocations, looked at first */
+        CHECK_EQ(client_refresh(&c, 0), 0);
+    }
+    engine_stop(&e);
+}
+
+/* TURN-ALLOC-17, 43: more reservations than are held at once; what was opened for it is closed. */
+static void test_reservations_run_out(void)
+{
+    engine_init(&e);
+    e.config.max_allocations = TURN_RESERVATIONS_MAX + 1;
+    e.config.challenge_rate = 0;
+    engine_start(&e);
+    for (int i = 0; i < TURN_RESERVATIONS_MAX; i++) {
+        struct client c = fresh("alice");
+        CHECK_EQ(allocate_bytes(&c, STUN_ATTR_EVEN_PORT, "\x80", 1), 0);
+    }
+    struct client late = fresh("bob");
+    for (int again = 0; again < 3; again++)
+        CHECK_EQ(allocate_bytes(&late, STUN_ATTR_EVEN_PORT, "\x80", 1), 508);
+    CHECK_EQ(engine_open_relays(&e), TURN_RESERVATIONS_MAX);
+    engine_pass(&e, 30 * 1000);
+    CHECK_EQ(allocate_bytes(&late, STUN_ATTR_EVEN_PORT, "\x80", 1), 0);
+    engine_stop(&e);
+}
+
+/* TURN-GEN-07: SOFTWARE in answers to Allocate and Refresh, whatever they say. */
+static void test_software(void)
+{
+    begin();
+    struct client c = fresh("alice");
+    struct span software = span_str(e.config.software);
+    CHECK_EQ(client_refresh(&c, 600), 437);
+    CHECK(span_eq(stun_msg_bytes(&c.msg, STUN_ID_SOFTWARE), software));
+    CHECK_EQ(allocate_bytes(&c, STUN_ATTR_LIFETIME, "abc", 3), 400);
+    CHECK(span_eq(stun_msg_bytes(&c.msg, STUN_ID_SOFTWARE), software));
+    CHECK_EQ(client_allocate(&c), 0);
+    CHECK(span_eq(stun_msg_bytes(&c.msg, STUN_ID_SOFTWARE), software));
+    CHECK_EQ(client_refresh(&c, 600), 0);
+    CHECK(span_eq(stun_msg_bytes(&c.msg, STUN_ID_SOFTWARE), software));
+    struct client stranger = fresh("bob");
+    CHECK_EQ(client_send_request(&stranger, STUN_ALLOCATE, NULL), 401);
+    CHECK(span_eq(stun_msg_bytes(&stranger.msg, STUN_ID_SOFTWARE), software));
     engine_stop(&e);
 }
 
@@ -522,6 +623,9 @@ int main(void)
         CHECK_TEST(test_external_address),
         CHECK_TEST(test_tunnelled_clients),
         CHECK_TEST(test_odd_requests),
+        CHECK_TEST(test_refusals_leave_nothing),
+        CHECK_TEST(test_reservations_run_out),
+        CHECK_TEST(test_software),
     };
     return CHECK_RUN(tests);
 }

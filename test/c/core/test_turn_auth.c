@@ -37,7 +37,8 @@ static void test_challenge(void)
     begin();
     struct client c = client_at(&e, "203.0.113.7:5000", "alice");
     CHECK_EQ(send_allocate(&c), 401);
-    CHECK(stun_msg_has(&c.msg, STUN_ID_REALM));
+    /* TURN-GEN-14 */
+    CHECK(span_eq(stun_msg_bytes(&c.msg, STUN_ID_REALM), span_str("example.org")));
     CHECK(!stun_msg_has(&c.msg, STUN_ID_USERNAME) && !stun_msg_has(&c.msg, STUN_ID_USERHASH));
     CHECK(!stun_msg_has(&c.msg, STUN_ID_MESSAGE_INTEGRITY));
     CHECK(!stun_msg_has(&c.msg, STUN_ID_MESSAGE_INTEGRITY_SHA256));
@@ -343,6 +344,7 @@ static void test_refusals_are_limited(void)
     struct client c = client_at(&e, "203.0.113.7:5000", "alice");
     for (int i = 0; i < 3; i++)
         CHECK_EQ(send_allocate(&c), 401);
+    CHECK(c.reply_len <= 200); /* about five times what asked for it */
     CHECK_EQ(send_allocate(&c), NO_REPLY);
     CHECK_EQ(engine_counter(&e, TURN_N_DROP_RATE), 1);
     struct client other = client_at(&e, "203.0.113.8:5000", "alice");

@@ -169,6 +169,39 @@ static void test_quarantine(void)
     engine_stop(&e);
 }
 
+/* TURN-CHAN-18: a refusal prolongs nothing and permits nothing, whatever is wrong. */
+static void test_refusals_change_nothing(void)
+{
+    engine_init(&e);
+    e.config.max_channels = 2;
+    engine_start(&e);
+    struct client c = allocated(1);
+    CHECK_EQ(client_bind(&c, 0x4000, "198.51.100.1:1"), 0);
+    CHECK_EQ(client_bind(&c, 0x4001, "198.51.100.1:2"), 0);
+    engine_pass(&e, 200 * 1000);
+    CHECK_EQ(client_bind(&c, 0x4000, "198.51.100.1:2"), 400);
+    CHECK_EQ(client_bind(&c, 0x4000, "198.51.100.2:1"), 400);
+    CHECK_EQ(client_bind(&c, 0x4002, "198.51.100.1:1"), 400);
+    CHECK_EQ(client_bind(&c, 0x3FFF, "198.51.100.1:1"), 400);
+    CHECK_EQ(client_bind(&c, 0x4002, "10.0.0.1:1"), 403);
+    CHECK_EQ(client_bind(&c, 0x4002, "[2001:db8:1::1]:1"), 443);
+    CHECK_EQ(client_bind(&c, 0x4002, "198.51.100.3:1"), 508);
+    engine_clear(&e);
+    client_indication(&c, "198.51.100.2:1", "x");
+    client_indication(&c, "198.51.100.3:1", "x");
+    CHECK_EQ(e.to_peers, 0);
+    engine_pass(&e, 99999);
+    CHECK(receives(&c, 0x4000, "198.51.100.1:1") && receives(&c, 0x4001, "198.51.100.1:2"));
+    engine_pass(&e, 1); /* 300 s: the permission */
+    CHECK(!receives(&c, 0x4000, "198.51.100.1:1") && !receives(&c, 0x4001, "198.51.100.1:2"));
+    engine_pass(&e, 299999);
+    CHECK_EQ(client_refresh(&c, 600), 0);
+    CHECK(sends(&c, 0x4000, "198.51.100.1:1"));
+    engine_pass(&e, 1); /* 600 s: the channels */
+    CHECK(!sends(&c, 0x4000, "198.51.100.1:1") && !sends(&c, 0x4001, "198.51.100.1:2"));
+    engine_stop(&e);
+}
+
 /* TURN-CHAN-14, 15. */
 static void test_per_allocation(void)
 {
@@ -210,9 +243,15 @@ static void test_limit(void)
 int main(void)
 {
     const struct check_test tests[] = {
-        CHECK_TEST(test_arguments),      CHECK_TEST(test_old_channels), CHECK_TEST(test_binding),
-        CHECK_TEST(test_lifetimes),      CHECK_TEST(test_refresh),      CHECK_TEST(test_quarantine),
-        CHECK_TEST(test_per_allocation), CHECK_TEST(test_limit),
+        CHECK_TEST(test_arguments),
+        CHECK_TEST(test_old_channels),
+        CHECK_TEST(test_binding),
+        CHECK_TEST(test_lifetimes),
+        CHECK_TEST(test_refresh),
+        CHECK_TEST(test_quarantine),
+        CHECK_TEST(test_per_allocation),
+        CHECK_TEST(test_limit),
+        CHECK_TEST(test_refusals_change_nothing),
     };
     return CHECK_RUN(tests);
 }

@@ -111,6 +111,38 @@ static void test_dont_fragment(void)
     engine_stop(&e);
 }
 
+/* TURN-IP-06, 07: over a stream it counts in each family, and nothing else asks for it. */
+static void test_dont_fragment_over_streams(void)
+{
+    static const enum turn_transport transports[] = {TURN_TCP, TURN_TLS, TURN_DTLS};
+    static const char *const peers[] = {"198.51.100.1:77", "[2001:db8:1::1]:77"};
+    engine_init(&e);
+    engine_start(&e);
+    for (size_t i = 0; i < 3; i++) {
+        struct client c = client_at(&e, "[2001:db8:1::7]:9", "bob");
+        struct attrs a;
+        c.tuple.transport = (uint8_t)transports[i];
+        attrs_init(&a);
+        attrs_u32(&a, STUN_ATTR_ADDITIONAL_ADDRESS_FAMILY, 2u << 24);
+        CHECK_EQ(client_allocate_with(&c, &a), 0);
+        for (size_t p = 0; p < 2; p++) {
+            CHECK_EQ(client_bind(&c, (uint16_t)(0x4000 + p), peers[p]), 0);
+            engine_clear(&e);
+            attrs_init(&a);
+            attrs_peer(&a, &c, peers[p]);
+            attrs_bytes(&a, STUN_ATTR_DONT_FRAGMENT, "", 0);
+            attrs_bytes(&a, STUN_ATTR_DATA, "x", 1);
+            CHECK_EQ(send_attrs(&c, &a), 1);
+            CHECK_EQ(e.to_peer[0].flags, transports[i] == TURN_DTLS ? 0 : TURN_DONT_FRAGMENT);
+            client_indication(&c, peers[p], "x");
+            client_channel_data(&c, (uint16_t)(0x4000 + p), "x");
+            CHECK_EQ(e.to_peers, 3);
+            CHECK(!e.to_peer[1].flags && !e.to_peer[2].flags);
+        }
+    }
+    engine_stop(&e);
+}
+
 /* TURN-DATA-01, 04, 05, 06: every length of padding, IPv4 and IPv6, fresh transaction ids. */
 static void test_data_indications(void)
 {
@@ -171,6 +203,22 @@ static void test_channel_data(void)
     engine_stop(&e);
 }
 
+/* The longest datagram from this peer to allocation number `alloc` that goes on to its client. */
+static size_t longest_from(uint32_t alloc, const char *peer)
+{
+    static uint8_t bytes[65535];
+    struct addr from = addr_of(peer);
+    size_t longest = 0;
+    for (size_t len = 65450; len <= 65535; len++) {
+        struct turn_packet packet = {.data = bytes, .len = len};
+        engine_clear(&e);
+        turn_server_from_peer(e.server, alloc, &from, &packet, e.now);
+        if (e.to_clients && e.to_client[0].whole >= len)
+            longest = len;
+    }
+    return longest;
+}
+
 /* TURN-DATA-07: what the lengths of an indication can hold, and not a byte more. */
 static void test_large_datagrams(void)
 {
@@ -179,12 +227,17 @@ static void test_large_datagrams(void)
     memset(big, 'x', sizeof big - 1);
     peer_send(&c, "198.51.100.1:9", big);
     CHECK(got_indication(&c, "198.51.100.1:9", big));
-    static uint8_t huge[65535];
-    struct turn_packet packet = {.data = huge, .len = sizeof huge};
-    struct addr peer = addr_of("198.51.100.1:9");
-    engine_clear(&e);
-    turn_server_from_peer(e.server, 0, &peer, &packet, e.now);
-    CHECK_EQ(e.to_clients, 0);
+    /* a Data indication's length is a multiple of 4 in 16 bits */
+    CHECK_EQ(longest_from(0, "198.51.100.1:9"), 65516);
+    CHECK_EQ(client_bind(&c, 0x4000, "198.51.100.1:9"), 0);
+    CHECK_EQ(longest_from(0, "198.51.100.1:9"), 65535);
+    struct client d = client_at(&e, "203.0.113.7:2", "bob");
+    struct attrs a;
+    attrs_init(&a);
+    attrs_u32(&a, STUN_ATTR_REQUESTED_ADDRESS_FAMILY, 2u << 24);
+    CHECK_EQ(client_allocate_with(&d, &a), 0);
+    CHECK_EQ(client_permit(&d, "[2001:db8:1::1]:1"), 0);
+    CHECK_EQ(longest_from(1, "[2001:db8:1::1]:9"), 65504);
     engine_stop(&e);
 }
 
@@ -569,12 +622,19 @@ static void test_icmp_rate(void)
 int main(void)
 {
     const struct check_test tests[] = {
-        CHECK_TEST(test_send),          CHECK_TEST(test_bad_sends),
-        CHECK_TEST(test_dont_fragment), CHECK_TEST(test_data_indications),
-        CHECK_TEST(test_channel_data),  CHECK_TEST(test_large_datagrams),
-        CHECK_TEST(test_pairs),         CHECK_TEST(test_pairs_of_workers),
-        CHECK_TEST(test_late_pairs),    CHECK_TEST(test_switch),
-        CHECK_TEST(test_icmp),          CHECK_TEST(test_icmp_permission),
+        CHECK_TEST(test_send),
+        CHECK_TEST(test_bad_sends),
+        CHECK_TEST(test_dont_fragment),
+        CHECK_TEST(test_dont_fragment_over_streams),
+        CHECK_TEST(test_data_indications),
+        CHECK_TEST(test_channel_data),
+        CHECK_TEST(test_large_datagrams),
+        CHECK_TEST(test_pairs),
+        CHECK_TEST(test_pairs_of_workers),
+        CHECK_TEST(test_late_pairs),
+        CHECK_TEST(test_switch),
+        CHECK_TEST(test_icmp),
+        CHECK_TEST(test_icmp_permission),
         CHECK_TEST(test_icmp_rate),
     };
     return CHECK_RUN(tests);

@@ -167,6 +167,15 @@ static void test_limit(void)
     attrs_peer(&a, &c, "198.51.100.8:1");
     attrs_peer(&a, &c, "198.51.100.9:1");
     CHECK_EQ(client_request(&c, STUN_CREATE_PERMISSION, &a), 508);
+    /* a list that no allocation could hold is not looked at to its end */
+    attrs_init(&a);
+    for (int i = 0; i < 4; i++)
+        attrs_peer(&a, &c, "198.51.100.8:1");
+    CHECK_EQ(client_request(&c, STUN_CREATE_PERMISSION, &a), 0);
+    attrs_peer(&a, &c, "10.0.0.1:1");
+    unsigned forbidden = e.forbidden;
+    CHECK_EQ(client_request(&c, STUN_CREATE_PERMISSION, &a), 508);
+    CHECK_EQ(e.forbidden, forbidden);
     engine_stop(&e);
 }
 
@@ -208,8 +217,11 @@ static void test_denied(void)
     attrs_init(&a);
     attrs_u32(&a, STUN_ATTR_REQUESTED_ADDRESS_FAMILY, 2u << 24);
     CHECK_EQ(client_allocate_with(&d, &a), 0);
-    for (size_t i = 0; i < sizeof v6 / sizeof *v6; i++)
+    for (size_t i = 0; i < sizeof v6 / sizeof *v6; i++) {
         CHECK_EQ(client_permit(&d, v6[i]), 403);
+        CHECK_EQ(client_bind(&d, (uint16_t)(0x4000 + i), v6[i]), 403);
+        CHECK(!reaches(&d, v6[i]));
+    }
     CHECK_EQ(client_permit(&d, "[64:ff9b::8.8.8.8]:1"), 0);
     CHECK_EQ(client_permit(&d, "[2606:4700::1111]:1"), 0);
     CHECK_EQ(client_permit(&c, "8.8.8.8:1"), 0);
@@ -298,6 +310,61 @@ static void test_own_address_allowed(void)
     engine_stop(&e);
 }
 
+/* TURN-SEC-03: no IP of ours is a peer, listened at or behind a NAT64, unless it is allowed. */
+static void test_own_listeners(void)
+{
+    static const char *const own[] = {"8.8.4.4", "2606:4700::7", "8.8.4.5"};
+    for (int allowed = 0; allowed < 2; allowed++) {
+        engine_init(&e);
+        for (size_t i = 0; i < 3; i++)
+            e.config.own[e.config.own_count++] = addr_of(own[i]);
+        e.config.relays[0].bind = e.config.relays[0].external = addr_of("8.8.4.5");
+        struct addr_prefix p;
+        CHECK_EQ(addr_prefix_parse("8.8.4.0/24", 10, &p), CT_OK);
+        if (allowed)
+            CHECK_EQ(turn_policy_add(&e.config.policy, &p, TURN_RULE_ALLOW), CT_OK);
+        engine_start(&e);
+        struct client c = client_at(&e, "203.0.113.7:1", "alice");
+        struct attrs a;
+        attrs_init(&a);
+        attrs_u32(&a, STUN_ATTR_ADDITIONAL_ADDRESS_FAMILY, 2u << 24);
+        CHECK_EQ(client_allocate_with(&c, &a), 0);
+        int want = allowed ? 0 : 403;
+        CHECK_EQ(client_permit(&c, "8.8.4.4:3478"), want);
+        CHECK_EQ(client_bind(&c, 0x4000, "8.8.4.4:3478"), want);
+        CHECK_EQ(client_bind(&c, 0x4001, "8.8.4.5:3478"), want);
+        CHECK_EQ(client_permit(&c, "[64:ff9b::8.8.4.5]:3478"), want);
+        CHECK_EQ(client_permit(&c, "[2606:4700::7]:3478"), 403);
+        CHECK_EQ(client_permit(&c, "8.8.4.6:3478"), 0);
+        CHECK_EQ(client_permit(&c, "[2606:4700::8]:3478"), 0);
+        engine_stop(&e);
+    }
+}
+
+/* TURN-SEC-04: each permission is told once in its life, where that is wanted. */
+static void test_events(void)
+{
+    for (int wanted = 0; wanted < 2; wanted++) {
+        engine_init(&e);
+        e.config.permission_events = wanted;
+        engine_start(&e);
+        struct client c = allocated(1);
+        unsigned one = wanted ? 1 : 0;
+        CHECK_EQ(client_permit(&c, "198.51.100.1:1"), 0);
+        CHECK_EQ(client_permit(&c, "198.51.100.1:2"), 0);
+        CHECK_EQ(client_permit(&c, "10.0.0.1:1"), 403);
+        CHECK_EQ(e.permitted, one);
+        CHECK_EQ(client_bind(&c, 0x4000, "198.51.100.2:7"), 0);
+        CHECK_EQ(e.permitted, 2 * one);
+        struct addr peer = addr_of("198.51.100.2");
+        CHECK(!wanted || addr_eq(&e.last_peer, &peer));
+        engine_pass(&e, 300 * 1000);
+        CHECK_EQ(client_permit(&c, "198.51.100.1:1"), 0);
+        CHECK_EQ(e.permitted, 3 * one);
+        engine_stop(&e);
+    }
+}
+
 /* A stricter policy ends what it refuses while running. */
 static void test_policy_change(void)
 {
@@ -327,6 +394,7 @@ int main(void)
         CHECK_TEST(test_limit),         CHECK_TEST(test_denied),
         CHECK_TEST(test_own_address),   CHECK_TEST(test_own_address_allowed),
         CHECK_TEST(test_reserved_port), CHECK_TEST(test_policy_change),
+        CHECK_TEST(test_own_listeners), CHECK_TEST(test_events),
     };
     return CHECK_RUN(tests);
 }

@@ -290,6 +290,18 @@ static void test_data_without_allocation(void)
     engine_stop(&e);
 }
 
+/* TURN-GEN-03: what needs an allocation, without one. */
+static void test_requests_without_allocation(void)
+{
+    struct client c = begin();
+    CHECK_EQ(client_refresh(&c, 600), 437);
+    CHECK(stun_msg_has(&c.msg, STUN_ID_MESSAGE_INTEGRITY));
+    CHECK_EQ(client_permit(&c, "198.51.100.1:1"), 437);
+    CHECK_EQ(client_bind(&c, 0x4000, "198.51.100.1:1"), 437);
+    CHECK_EQ(turn_server_allocations(e.server), 0);
+    engine_stop(&e);
+}
+
 /* TURN-GEN-02: the 5-tuple, all five of it. */
 static void test_five_tuples(void)
 {
@@ -330,6 +342,30 @@ static struct names list(void)
     struct names n = {.visitor = {visit}};
     turn_server_list(e.server, &n.visitor, e.now);
     return n;
+}
+
+/* TURN-GEN-13: each method twice with one transaction id: the same answer, done once. */
+static void test_every_method_twice(void)
+{
+    static const uint16_t methods[] = {STUN_ALLOCATE, STUN_CREATE_PERMISSION, STUN_CHANNEL_BIND,
+                                       STUN_REFRESH, STUN_BINDING};
+    struct client c = begin();
+    struct attrs a;
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
+        client_new_tid(&c);
+        attrs_init(&a);
+        attrs_u32(&a, STUN_ATTR_REQUESTED_TRANSPORT, 17u << 24);
+        attrs_u32(&a, STUN_ATTR_CHANNEL_NUMBER, 0x40000000u);
+        attrs_peer(&a, &c, "198.51.100.1:1");
+        for (int again = 0; again < 3; again++)
+            CHECK_EQ(client_request(&c, methods[i], &a), 0);
+    }
+    struct names n = list();
+    CHECK_EQ(n.count, 1);
+    CHECK_EQ(n.permissions, 1);
+    CHECK_EQ(n.channels, 1);
+    CHECK_EQ(engine_open_relays(&e), 1);
+    engine_stop(&e);
 }
 
 static void test_list_and_kill(void)
@@ -450,7 +486,9 @@ int main(void)
         CHECK_TEST(test_silent_drops),
         CHECK_TEST(test_malformed_vectors),
         CHECK_TEST(test_data_without_allocation),
+        CHECK_TEST(test_requests_without_allocation),
         CHECK_TEST(test_five_tuples),
+        CHECK_TEST(test_every_method_twice),
         CHECK_TEST(test_list_and_kill),
         CHECK_TEST(test_connection_gone),
         CHECK_TEST(test_drain),

@@ -158,7 +158,8 @@ static void io_event(struct turn_io *io, const struct turn_event *event)
     MUST((event->kind == TURN_EV_AUTH_FAILED) == (event->alloc == NULL));
     MUST(event->kind != TURN_EV_AUTH_FAILED || event->reason);
     MUST(event->kind != TURN_EV_PEER_FORBIDDEN || !event->rule == !!event->reason);
-    MUST((event->kind == TURN_EV_PEER_FORBIDDEN) == (event->peer != NULL));
+    MUST((event->kind == TURN_EV_PEER_FORBIDDEN || event->kind == TURN_EV_PERMISSION_CREATED) ==
+         (event->peer != NULL));
     w->created += event->kind == TURN_EV_ALLOCATION_CREATED;
     w->ended += event->kind == TURN_EV_ALLOCATION_ENDED;
 }
@@ -223,6 +224,7 @@ static void fill_config(struct turn_config *c, uint8_t flavour)
     c->user_quota = flavour & 8 ? 2 : 0;
     c->challenge_rate = flavour & 16 ? 1 : 0;
     c->userhashes = flavour & 32 ? 3 : 0;
+    c->permission_events = flavour & 64;
     c->mobility = flavour & 64;
     c->pair = !(flavour & 16) || (flavour & 2);
     c->switched = (flavour & 18) == 18;

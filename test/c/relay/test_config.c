@@ -114,6 +114,7 @@ static void test_defaults(void)
     CHECK_EQ(c->asked_allocations, 65536);
     CHECK_EQ(c->turn.policy.count, want.policy.count);
     CHECK(c->workers >= 1 && c->workers <= WORKERS_MAX);
+    CHECK_EQ(c->turn.own_count, 2); /* the IP of listener and relay, and its external one */
     config_free(c);
 }
 
@@ -154,6 +155,7 @@ static const struct {
     {"workers", offsetof(struct relay_config, workers), 64},
     {"max_allocations", offsetof(struct relay_config, turn.max_allocations), 1u << 24},
     {"user_quota", offsetof(struct relay_config, turn.user_quota), UINT32_MAX},
+    {"user_bandwidth", offsetof(struct relay_config, turn.user_bandwidth), UINT32_MAX},
     {"userhashes", offsetof(struct relay_config, turn.userhashes), 1u << 20},
     {"max_permissions", offsetof(struct relay_config, turn.max_permissions), 4096},
     {"max_channels", offsetof(struct relay_config, turn.max_channels), 4096},

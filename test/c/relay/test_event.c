@@ -139,6 +139,25 @@ static void test_ends(void)
     }
 }
 
+/* TURN-SEC-04: who reaches whom, and from where. */
+static void test_permissions(void)
+{
+    struct turn_alloc_info info = sample();
+    struct addr peer = {.ip = {10, 1, 2, 3}, .family = ADDR_V4};
+    struct turn_event event = {.kind = TURN_EV_PERMISSION_CREATED,
+                               .alloc = &info,
+                               .tuple = &tuple,
+                               .username = info.username,
+                               .peer = &peer};
+    struct term_out out;
+
+    put(&out, &event);
+    CHECK_EQ(entries(&out, "permission_created"), 5);
+    check_entry(&out, "id", "3-42");
+    check_entry(&out, "peer", "10.1.2.3");
+    term_out_free(&out);
+}
+
 static void test_forbidden_peers(void)
 {
     struct addr peer = {.ip = {10, 1, 2, 3}, .port = 9, .family = ADDR_V4};
@@ -228,6 +247,7 @@ int main(void)
         CHECK_TEST(test_allocations),
         CHECK_TEST(test_dual),
         CHECK_TEST(test_ends),
+        CHECK_TEST(test_permissions),
         CHECK_TEST(test_forbidden_peers),
         CHECK_TEST(test_failed_credentials),
         CHECK_TEST(test_log),

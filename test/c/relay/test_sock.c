@@ -194,6 +194,28 @@ static void test_ips_that_are_not_ours(void)
 #define WITHOUT_DF IP_PMTUDISC_DONT
 #endif
 
+/* Of IPv6 only the sender may cut a datagram in pieces, and does not when told so. */
+static void check_unfragmented_v6(void)
+{
+    static char longest[65507]; /* a loopback device takes packets of 65,536 bytes */
+    struct addr at = addr_of("[::1]:0"), to = at;
+    union sock_addr sa;
+    int fd = -1, peer = -1;
+
+    CHECK_EQ(sock_open_relay(&at, &fd), 0);
+    CHECK_EQ(sock_open_listener(&to, SOCK_ALONE, &peer), 0);
+    socklen_t len = sock_from_addr(&sa, &to);
+    for (int on = 0; on < 3; on++) {
+        sock_dont_fragment(fd, ADDR_V6, on == 1);
+        ssize_t sent = sendto(fd, longest, sizeof longest, 0, &sa.sa, len);
+        CHECK_EQ(sent, on == 1 ? -1 : (ssize_t)sizeof longest);
+        if (on == 1)
+            CHECK_EQ(errno, EMSGSIZE);
+    }
+    close(peer);
+    close(fd);
+}
+
 static int discovery(int fd)
 {
     int v = -1;
@@ -210,14 +232,15 @@ static void test_fragmentation(void)
 
     CHECK_EQ(sock_open_relay(&at, &fd), 0);
     CHECK_EQ(discovery(fd), WITHOUT_DF);
-    sock_dont_fragment(fd, true);
+    sock_dont_fragment(fd, ADDR_V4, true);
     CHECK_EQ(discovery(fd), IP_PMTUDISC_DO);
-    sock_dont_fragment(fd, false);
+    sock_dont_fragment(fd, ADDR_V4, false);
     CHECK_EQ(discovery(fd), WITHOUT_DF);
     close(fd);
     CHECK_EQ(sock_open_listener(&at2, SOCK_ALONE, &listener), 0);
     CHECK_EQ(discovery(listener), WITHOUT_DF);
     close(listener);
+    check_unfragmented_v6();
 }
 #endif
 

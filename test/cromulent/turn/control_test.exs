@@ -132,6 +132,9 @@ defmodule Cromulent.Turn.ControlTest do
             {:userhashes, 1_048_577,
              "userhashes: must be an integer from 0 to 1048576, not 1048577"},
             {:mobility, 1, "mobility: must be true or false, not 1"},
+            {:user_bandwidth, 4_294_967_296,
+             "user_bandwidth: must be an integer from 0 to 4294967295, not 4294967296"},
+            {:permission_events, 1, "permission_events: must be true or false, not 1"},
             {:keep_dscp, "true", ~s(keep_dscp: must be true or false, not "true")},
             {:mode, :closed, "mode: must be open or switch, not closed"},
             {:pair, 1, "pair: must be true or false, not 1"},
@@ -482,6 +485,24 @@ defmodule Cromulent.Turn.ControlTest do
         assert event.username =~ ":eve"
         assert map_size(event) == 4
       end
+    end
+
+    test "tell of permissions, where they are asked for" do
+      {port, _info, relay} = start(%{permission_events: true})
+      grant(port, 100)
+      {client, {relayed_ip, relayed_port}} = allocate(relay, user: "eve")
+      {ip, local_port} = Client.local(client)
+      {:ok, client} = Client.permit(client, [{{127, 9, 1, 2}, 9}])
+      event = event(port, :permission_created)
+      assert event.username =~ ":eve"
+      assert event.client == "#{:inet.ntoa(ip)}:#{local_port}"
+      assert event.relayed == "#{:inet.ntoa(relayed_ip)}:#{relayed_port}"
+      assert event.peer == "127.9.1.2"
+      assert map_size(event) == 5
+      # Known peers are not told again.
+      {:ok, client} = Client.permit(client, [{{127, 9, 1, 2}, 10}])
+      {:ok, _} = Client.permit(client, [{{127, 9, 1, 3}, 10}])
+      assert event(port, :permission_created).peer == "127.9.1.3"
     end
 
     test "tell of credentials that do not hold" do

@@ -35,7 +35,9 @@ defmodule Cromulent.Turn.FrameTest do
     for result <- [:ok, {:ok, []}, {:error, :x}],
         do: assert(decode({:reply, 3, result}) == {:ok, {:reply, 3, result}})
 
-    for name <- [:allocation_created, :allocation_ended, :peer_forbidden, :auth_failed, :log],
+    for name <-
+          [:permission_created, :allocation_created, :allocation_ended] ++
+            [:peer_forbidden, :auth_failed, :log],
         do: assert(decode({:event, name, %{}}) == {:ok, {:event, name, %{}}})
   end
 

@@ -45,6 +45,7 @@ defmodule Cromulent.Turn.OptionTest do
         {"TURN_REALM", String.duplicate("r", 128), "1 to 127 bytes"},
         {"TURN_REALM", "a\u200Bb", "1 to 127 bytes"},
         {"TURN_USER_QUOTA", "-1", "must be a number from 0 to 16777216"},
+        {"TURN_USER_BANDWIDTH", "8Mbit", "must be a number from 0 to 4294967295"},
         {"TURN_LISTEN", "3478", "must be udp:IP:PORT"},
         {"TURN_LISTEN", "sctp:0.0.0.0:3478", "or with tcp:, tls: or dtls:"},
         {"TURN_LISTEN", "udp:0.0.0.0:3478,", "must be udp:IP:PORT"},
@@ -170,7 +171,9 @@ defmodule Cromulent.Turn.OptionTest do
   end
 
   test "limits are numbers in their range" do
-    for name <- Option.limits() -- [:software, :mobility, :keep_dscp, :alternate, :mode, :pair] do
+    others = [:software, :mobility, :keep_dscp, :alternate, :permission_events, :mode, :pair]
+
+    for name <- Option.limits() -- others do
       assert Option.fetch(name, [{name, 1}]) == {:ok, 1}
       assert refused(name, -1) =~ "must be a number from"
       assert refused(name, "x") =~ "must be a number from"
@@ -192,7 +195,7 @@ defmodule Cromulent.Turn.OptionTest do
   end
 
   test "switches are on or off" do
-    for name <- [:mobility, :keep_dscp, :pair] do
+    for name <- [:mobility, :keep_dscp, :permission_events, :pair] do
       for {raw, value} <- [
             {true, true},
             {"true", true},

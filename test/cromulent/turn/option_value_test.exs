@@ -38,7 +38,7 @@ defmodule Cromulent.Turn.OptionValueTest do
 
   test "limits are those of the relay" do
     assert :user_quota in OptionValue.limits()
-    own = [:software, :mobility, :keep_dscp, :alternate, :mode, :pair]
+    own = [:software, :mobility, :keep_dscp, :alternate, :permission_events, :mode, :pair]
     assert Option.limits() == own ++ OptionValue.limits()
   end
 end

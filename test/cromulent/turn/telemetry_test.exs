@@ -46,6 +46,13 @@ defmodule Cromulent.Turn.TelemetryTest do
     assert log =~ "ended (expired) after 5 ms: 2 bytes up, 4 bytes down"
   end
 
+  test "tells who may reach whom, and from where" do
+    permission = %{id: "0-1", username: "u", client: "c:1", relayed: "r:2", peer: "192.0.2.9"}
+    log = capture_log(fn -> Telemetry.relay_event(:permission_created, permission) end)
+    assert_received {:telemetry, [:cromulent, :turn, :permission, :created], _, ^permission}
+    assert log =~ "u at c:1 may reach 192.0.2.9 by r:2, allocation 0-1"
+  end
+
   test "tells of refusals once a minute, and says how to allow a peer" do
     log =
       capture_log(fn ->
@@ -85,7 +92,9 @@ defmodule Cromulent.Turn.TelemetryTest do
 
   test "survives an event without any details" do
     capture_log(fn ->
-      for name <- [:allocation_created, :allocation_ended, :peer_forbidden, :auth_failed, :log],
+      for name <-
+            [:permission_created, :allocation_created, :allocation_ended] ++
+              [:peer_forbidden, :auth_failed, :log],
           do: assert(Telemetry.relay_event(name, %{}) == :ok)
     end)
 

@@ -25,7 +25,10 @@ defmodule Cromulent.Turn.WireDataTest do
       %{client: client, relayed: relayed, socket: socket, peer: peer} = context
       {ip, port} = relayed
 
-      for size <- [0, 1, 2, 3, 4, 5, 1200, 1400] do
+      :ok = :inet.setopts(socket, recbuf: 1_048_576, buffer: 65_536)
+
+      # 65,468: all that fits into a datagram with the head of an indication
+      for size <- [0, 1, 2, 3, 4, 5, 1200, 1400, 1472, 9000, 65_468] do
         data = :crypto.strong_rand_bytes(size)
         :ok = Client.send_to(client, peer, data)
         assert peer_recv(socket) == {relayed, data}
@@ -33,6 +36,17 @@ defmodule Cromulent.Turn.WireDataTest do
         assert Client.recv(client, 2_000) == {:ok, {:data, peer, data}}
       end
     end
+
+    test "drop what is too long for the client's transport, and nothing else", context do
+      %{client: client, relayed: {ip, port}, socket: socket, peer: peer} = context
+      for size <- [65_473, 65_507], do: :ok = :gen_udp.send(socket, ip, port, big(size))
+      :ok = :gen_udp.send(socket, ip, port, "marker")
+      assert Client.recv(client, 2_000) == {:ok, {:data, peer, "marker"}}
+      {:ok, %{counters: counters}} = Relay.stats(context.relay.pid)
+      assert counters.drop_send == 2
+    end
+
+    defp big(size), do: :binary.copy("x", size)
 
     test "look at the peer's IP and not at its port", context do
       {other, other_peer} = peer()
@@ -46,10 +60,13 @@ defmodule Cromulent.Turn.WireDataTest do
     test "drop what has no permission, in both directions", context do
       %{client: client, relayed: {ip, port}, socket: socket, peer: peer} = context
       {stranger, stranger_address} = peer({127, 0, 0, 2})
+      # A connected socket fails to send after an ICMP error.
+      :ok = :gen_udp.connect(stranger, ip, port)
       :ok = Client.send_to(client, stranger_address, "out")
-      :ok = :gen_udp.send(stranger, ip, port, "in")
+      :ok = :gen_udp.send(stranger, "in")
       :ok = :gen_udp.send(socket, ip, port, "marker")
       assert Client.recv(client, 2_000) == {:ok, {:data, peer, "marker"}}
+      assert :gen_udp.send(stranger, "in") == :ok
 
       {:ok, client} = Client.permit(client, [stranger_address])
       refute_relayed(stranger, fn -> Client.send_to(client, stranger_address, "marker") end)
@@ -153,8 +170,9 @@ defmodule Cromulent.Turn.WireDataTest do
     test "carry payloads of every size, byte by byte", context do
       %{client: client, relayed: {ip, port} = relayed, socket: socket, peer: peer} = context
       {:ok, client} = Client.bind(client, 0x4000, peer)
+      :ok = :inet.setopts(socket, recbuf: 1_048_576, buffer: 65_536)
 
-      for size <- [0, 1, 2, 3, 4, 5, 1200, 1400] do
+      for size <- [0, 1, 2, 3, 4, 5, 1200, 1400, 1472, 9000, 65_503] do
         data = :crypto.strong_rand_bytes(size)
         :ok = Client.send_to(client, 0x4000, data)
         assert peer_recv(socket) == {relayed, data}
@@ -219,16 +237,23 @@ defmodule Cromulent.Turn.WireDataTest do
   describe "time" do
     test "ends allocations, and gives their ports back" do
       relay = start_relay(lifetime_default: 1, lifetime_max: 1)
-      {client, _} = allocated(relay)
+      {client, {ip, port}} = allocated(relay)
       assert {:ok, [_]} = Relay.list(10, relay.pid)
       eventually(fn -> Relay.list(10, relay.pid) == {:ok, []} end, 5_000)
       assert request_code(client, :refresh, []) == 437
+
+      # the wheel of allocations turns once a second
+      {:ok, socket} = eventually(fn -> opened(:gen_udp.open(port, ip: ip)) end, 5_000)
+      :gen_udp.close(socket)
 
       eventually(fn ->
         {:ok, %{allocations: now, counters: counters}} = Relay.stats(relay.pid)
         {now, counters.allocations_expired} == {0, 1}
       end)
     end
+
+    defp opened({:ok, socket}), do: {:ok, socket}
+    defp opened(_error), do: nil
 
     test "makes nonces stale, and the allocation goes on" do
       relay = start_relay(nonce_lifetime: 1)
@@ -275,6 +300,84 @@ defmodule Cromulent.Turn.WireDataTest do
         {_, data} -> assert data == "marker"
       end
     end
+  end
+
+  # ---- bandwidth ----
+
+  describe "a user's bandwidth" do
+    @rate 100_000
+    @size 1000
+
+    # More than there is to be had: what is above the rate of the time that it took is dropped, and the rest comes.
+    test "is kept, both ways, and for all allocations of the user together" do
+      relay = start_relay(user_bandwidth: @rate, workers: 1)
+      {socket, peer} = peer()
+      :ok = :inet.setopts(socket, recbuf: 1_048_576)
+      start = now()
+      clients = for _ <- 1..2, do: bound(relay, peer)
+      data = big(@size)
+
+      for _ <- 1..100, {client, {ip, port}} <- clients do
+        :ok = Client.send_to(client, 0x4000, data)
+        :ok = :gen_udp.send(socket, ip, port, data)
+      end
+
+      counters = settled(relay, 400)
+      most = div(@rate, @size) + div((now() - start) * @rate, 1000 * @size) + 1
+
+      for passed <- [counters.up_packets, counters.down_packets],
+          do: assert(passed in div(@rate, @size)..most)
+
+      assert counters.drop_bandwidth == 400 - counters.up_packets - counters.down_packets
+      assert counters.drop_bandwidth >= 400 - 2 * most
+      got = for _ <- 1..counters.up_packets, do: elem(peer_recv(socket), 1)
+      assert Enum.uniq(got) == [data]
+
+      # Somebody else has not spent his, and time gives more.
+      {other, relayed} = bound(relay, peer, user: "ben")
+      :ok = Client.send_to(other, 0x4000, "at once")
+      assert peer_recv(socket) == {relayed, "at once"}
+      {client, relayed} = hd(clients)
+
+      again = fn ->
+        :ok = Client.send_to(client, 0x4000, data)
+        receive(do: ({:udp, ^socket, _, _, ^data} -> relayed), after: (20 -> nil))
+      end
+
+      assert eventually(again, 10_000) == relayed
+    end
+
+    test "is not limited without the option" do
+      relay = start_relay(workers: 1)
+      {socket, peer} = peer()
+      :ok = :inet.setopts(socket, recbuf: 1_048_576, buffer: 65_536)
+      {client, relayed} = bound(relay, peer)
+      data = big(60_000)
+
+      for _ <- 1..20 do
+        :ok = Client.send_to(client, 0x4000, data)
+        assert peer_recv(socket) == {relayed, data}
+      end
+    end
+
+    defp bound(relay, peer, opts \\ []) do
+      {client, relayed} = allocated(relay, opts)
+      {:ok, client} = Client.bind(client, 0x4000, peer)
+      {client, relayed}
+    end
+
+    # The relay's counters when it has seen so many datagrams.
+    defp settled(relay, count) do
+      seen = fn ->
+        {:ok, %{counters: counters}} = Relay.stats(relay.pid)
+        seen = counters.up_packets + counters.down_packets + counters.drop_bandwidth
+        seen == count and counters
+      end
+
+      eventually(seen, 10_000)
+    end
+
+    defp now, do: System.monotonic_time(:millisecond)
   end
 
   test "counters agree with what a client did" do

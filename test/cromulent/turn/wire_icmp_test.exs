@@ -4,7 +4,7 @@ defmodule Cromulent.Turn.WireIcmpTest do
 
   import Cromulent.Turn.Helpers
 
-  alias Cromulent.Turn.{Client, Relay}
+  alias Cromulent.Turn.{Client, Relay, Stun}
 
   @v6 {0, 0, 0, 0, 0, 0, 0, 1}
 
@@ -65,5 +65,32 @@ defmodule Cromulent.Turn.WireIcmpTest do
       {:ok, {:icmp, ^gone, {3, 3, 0}}} -> data_after_errors(client, gone)
       other -> other
     end
+  end
+
+  # RFC 8656 §15. The loopback device takes packets of 65,536 bytes, an IPv4 datagram never has more.
+  test "a datagram over TCP goes in one piece or not at all where DONT-FRAGMENT says so" do
+    relay = start_relay(listen: ["tcp:127.0.0.1:0"])
+    {socket, peer} = peer(@v6)
+    :ok = :inet.setopts(socket, recbuf: 1_048_576, buffer: 65_536)
+    attributes = [requested_address_family: :ipv6]
+    {client, relayed} = allocated(relay, transport: :tcp, attributes: attributes)
+    {:ok, client} = Client.permit(client, [peer])
+    data = :crypto.strong_rand_bytes(65_500)
+
+    for _ <- 1..3 do
+      send_whole(client, peer, data)
+      assert {:ok, {:icmp, ^peer, {2, 0, mtu}}} = Client.recv(client, 5_000)
+      assert mtu in 1280..65_536
+      send_whole(client, peer, "short")
+      assert peer_recv(socket) == {relayed, "short"}
+      # what comes next may be cut again
+      :ok = Client.send_to(client, peer, data)
+      assert peer_recv(socket) == {relayed, data}
+    end
+  end
+
+  defp send_whole(client, peer, data) do
+    attributes = [xor_peer_address: peer, dont_fragment: true, data: data]
+    :ok = Client.send_packet(client, Stun.encode(Stun.new(:indication, :send, attributes)))
   end
 end

@@ -107,6 +107,52 @@ defmodule Cromulent.Turn.WireIpHeaderTest do
     assert {0, _} = recv(client.socket)
   end
 
+  # RFC 8656 §13, the alternate: what came does not matter.
+  test "has the TTL of the system" do
+    default = "/proc/sys/net/ipv4/ip_default_ttl" |> File.read!() |> String.trim()
+    default = String.to_integer(default)
+    relay = one_worker([])
+    {socket, peer} = marked_socket(:inet)
+    {client, {ip, port}} = allocated_with_marks(relay, :inet, peer)
+
+    for s <- [socket, client.socket],
+        do: :ok = :inet.setopts(s, recvtos: false, recvttl: true)
+
+    for ttl <- [1, 17, 255] do
+      :ok = :inet.setopts(client.socket, ttl: ttl)
+      up(client, peer, "up")
+      assert recv(socket) == {default, "up"}
+      :ok = :inet.setopts(socket, ttl: ttl)
+      :ok = :gen_udp.send(socket, ip, port, "down")
+      assert {^default, packet} = recv(client.socket)
+      assert packet =~ "down"
+    end
+  end
+
+  # RFC 8656 §15, the alternate: a connection's own mark says nothing of what is in it.
+  test "is that of best effort for what comes over a connection" do
+    relay = one_worker(keep_dscp: true, listen: ["tcp:127.0.0.1:0", "udp:127.0.0.1:0"])
+    {socket, peer} = marked_socket(:inet)
+    client = client(relay, transport: :tcp)
+    {:ok, _, client} = Client.allocate(client)
+    {:ok, client} = Client.bind(client, 0x4000, peer)
+    {udp, _} = allocated_with_marks(%{relay | address: udp_address(relay)}, :inet, peer)
+
+    for _ <- 1..3 do
+      # a datagram with a mark goes by before
+      mark(udp.socket, :inet, 0xBA)
+      up(udp, peer, "marked")
+      assert recv(socket) == {0xBA, "marked"}
+      :ok = Client.send_to(client, peer, "in an indication")
+      assert recv(socket) == {0, "in an indication"}
+      :ok = Client.send_to(client, 0x4000, "over a channel")
+      assert recv(socket) == {0, "over a channel"}
+    end
+  end
+
+  defp udp_address(relay),
+    do: Enum.find_value(relay.info.listen, &(String.starts_with?(&1, "udp:") && address(&1)))
+
   test "on a wildcard address too" do
     relay = one_worker(keep_dscp: true, listen: ["udp:0.0.0.0:0", "udp:[::]:0"])
     {_, port} = relay.address

@@ -19,8 +19,8 @@ defmodule Cromulent.Turn.WireStreamTest do
     do: Stun.encode(%{Stun.new(:request, :binding) | transaction_id: tid})
 
   # A peer that takes long datagrams, and many at once.
-  defp large_peer do
-    {socket, peer} = peer()
+  defp large_peer(ip \\ {127, 0, 0, 1}) do
+    {socket, peer} = peer(ip)
     :ok = :inet.setopts(socket, recbuf: 1_048_576, buffer: 65_536)
     {socket, peer}
   end
@@ -157,7 +157,7 @@ defmodule Cromulent.Turn.WireStreamTest do
     test "carries payloads of every size both ways, in indications and channels", context do
       %{client: client, relayed: {ip, port} = relayed, socket: socket, peer: peer} = context
 
-      for size <- [0, 1, 2, 3, 4, 5, 1200, 1400, 9000, 60_000] do
+      for size <- [0, 1, 2, 3, 4, 5, 1200, 1400, 1472, 9000, 65_507] do
         data = :crypto.strong_rand_bytes(size)
         :ok = Client.send_to(client, peer, data)
         assert peer_recv(socket) == {relayed, data}
@@ -167,7 +167,7 @@ defmodule Cromulent.Turn.WireStreamTest do
 
       {:ok, client} = Client.bind(client, 0x4001, peer)
 
-      for size <- [0, 1, 2, 3, 4, 5, 1200, 1400, 9000, 60_000] do
+      for size <- [0, 1, 2, 3, 4, 5, 1200, 1400, 1472, 9000, 65_507] do
         data = :crypto.strong_rand_bytes(size)
         :ok = Client.send_to(client, 0x4001, data)
         assert peer_recv(socket) == {relayed, data}
@@ -175,6 +175,43 @@ defmodule Cromulent.Turn.WireStreamTest do
         assert Client.recv(client, 5_000) == {:ok, {:channel, 0x4001, data}}
       end
     end
+
+    test "carries the longest datagrams of IPv6 too", %{relay: relay} do
+      {socket, peer} = large_peer({0, 0, 0, 0, 0, 0, 0, 1})
+      attributes = [requested_address_family: :ipv6]
+      {client, {ip, port} = relayed} = allocated_tcp(relay, attributes: attributes)
+      {:ok, client} = Client.permit(client, [peer])
+
+      # An indication holds no more of them, a channel does.
+      for size <- [65_503, 65_504] do
+        data = :crypto.strong_rand_bytes(size)
+        :ok = Client.send_to(client, peer, data)
+        assert peer_recv(socket) == {relayed, data}
+        :ok = :gen_udp.send(socket, ip, port, data)
+        assert Client.recv(client, 5_000) == {:ok, {:data, peer, data}}
+      end
+
+      :ok = :gen_udp.send(socket, ip, port, :binary.copy("x", 65_505))
+      {:ok, client} = Client.bind(client, 0x4001, peer)
+      assert counter(relay, :drop_send) == 1
+      data = :crypto.strong_rand_bytes(65_507)
+      :ok = Client.send_to(client, 0x4001, data)
+      assert peer_recv(socket) == {relayed, data}
+      :ok = :gen_udp.send(socket, ip, port, data)
+      assert Client.recv(client, 5_000) == {:ok, {:channel, 0x4001, data}}
+    end
+
+    test "drops what no datagram can hold, and goes on", context do
+      %{relay: relay, client: client, socket: socket, peer: peer} = context
+      {:ok, client} = Client.bind(client, 0x4001, peer)
+      for size <- [65_508, 65_535], do: :ok = Client.send_to(client, 0x4001, big(size))
+      :ok = Client.send_to(client, peer, big(65_508))
+      :ok = Client.send_to(client, 0x4001, "marker")
+      assert peer_recv(socket) == {context.relayed, "marker"}
+      assert counter(relay, :drop_send) == 3
+    end
+
+    defp big(size), do: :binary.copy("x", size)
 
     test "relays many frames of one write in their order", context do
       %{client: client, relayed: relayed, socket: socket, peer: peer} = context

@@ -95,7 +95,7 @@ defmodule Mix.Tasks.Turn.ServerTest do
   end
 
   test "takes the flags of NAT behaviour discovery, mobility and quotas" do
-    args = @local ++ ~w(--alternate 127.0.0.2:0 --mobility --user-quota 1)
+    args = @local ++ ~w(--alternate 127.0.0.2:0 --mobility --user-quota 1 --user-bandwidth 100000)
     {command, ready} = start(args ++ ["--secret", secret()])
     relay = %{address: address(hd(ready.listen))}
 
@@ -177,6 +177,7 @@ defmodule Mix.Tasks.Turn.ServerTest do
         {["--allow-peer", "10.0.0.0/99"], "--allow-peer \"10.0.0.0/99\": must be address blocks"},
         {["--secret", ""], "--secret: must not be empty"},
         {["--user-quota", "many"], "--user-quota \"many\": must be a number from 0"},
+        {["--user-bandwidth", "8M"], "--user-bandwidth \"8M\": must be a number from 0"},
         {["--alternate", "127.0.0.2"], "--alternate \"127.0.0.2\": must be IP:PORT"},
         {["--cert", "/nowhere/cert.pem"], "--cert \"/nowhere/cert.pem\": must be a file that can"}
       ] do
