@@ -54,18 +54,16 @@ include mk/paths.mk
 include mk/native.mk
 include mk/test.mk
 include mk/fuzz.mk
+include mk/bench.mk
 
 ##@ Everything
-.PHONY: demo test bench clean distclean help
+.PHONY: demo test clean distclean help
 
 demo: setup ## Set up, build, start the relay and the check page, and print its URL
 	mix turn.demo
 
 test: setup ## Set up, build and run every suite (SANITIZE=1: with the sanitized relay and NIF)
 	$(Q)MAKE="$(MAKE)" test/run $(SUITES)
-
-bench: build ## Measure this relay against coturn, in turns (see bench/)
-	$(Q)bench/run
 
 clean: ## Remove what the build made (C only; with MIX_APP_PATH, of that build)
 	$(Q)rm -rf $(OBJ) $(OUT)/bin $(OUT)/test $(OUT)/uv $(if $(MIX_APP_PATH)$(SANITIZE),,_build/c)

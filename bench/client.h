@@ -1,50 +1,67 @@
 /*
- * A small TURN client over UDP and IPv4 (RFC 8656), written apart from the project's own wire code
- * so that the two cannot share a mistake. Requests block; traffic is the business of load.c.
+ * A small TURN client over UDP and IPv4 on loopback. Its requests block; traffic is the business of
+ * load.c, many requests at once that of storm.c.
  */
 #ifndef BENCH_CLIENT_H
 #define BENCH_CLIENT_H
 
-#include <netinet/in.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "message.h"
 
 enum {
-    CLIENT_PACKET_MAX = 1600,
-    CLIENT_PAYLOAD_MAX = 1400,
     CLIENT_CHANNEL = 0x4000, /* the one channel that each client binds */
 };
 
 struct client {
-    int fd;                       /* connected to the server; -1: none */
-    int peer;                     /* the peer's socket; -1: none */
+    int fd;                       /* connected to the server, or shared; -1: none */
+    bool owner;                   /* closes fd, and is the one to look at it */
+    struct in_addr from;          /* the local address, where fd is shared; else 0 */
+    int peer;                     /* the peer's socket; -1: none of its own */
     struct sockaddr_in peer_addr; /* where the peer is */
     struct sockaddr_in relay;     /* the relayed transport address */
     uint16_t channel;
-    char user[64], realm[128], nonce[256]; /* empty before the first challenge */
-    uint8_t key[16];                       /* long-term key (RFC 8489 §9.2.2) */
+    struct credentials credentials;
+};
+
+/*
+ * Local addresses that are handed out in turn, see client_socket(). They are none of 127.0.0.1's,
+ * where the server has its relayed ports.
+ */
+struct client_ports {
+    uint8_t net; /* 127.NET.0.HOST */
+    uint8_t host;
+    uint16_t port; /* the next one; 0: begin anywhere */
 };
 
 /* Where clients come from. */
 struct client_source {
     struct sockaddr_in server;
-    const char *secret; /* of the REST scheme: password = Base64(HMAC-SHA1(secret, user)) */
+    const char *secret; /* of the REST scheme */
     int users;          /* clients share this many user names; 0: each has its own */
-    uint16_t port;      /* the next local port to try, see client_socket() */
+    bool gro;           /* sockets receive with UDP_GRO */
+    struct client_ports clients, peers;
 };
 
 /*
- * A UDP socket on loopback with a large receive buffer. Ports are taken in turn from 41000 to
- * 60999, from a random start, so that a 5-tuple just freed is not soon met again: servers may hold
- * it back. Dies when there is none.
+ * A UDP socket on loopback with a large receive buffer. Ports are taken in turn from 10000 to
+ * 60999, from a random start, and then those of the next address: a 5-tuple just freed is not soon
+ * met again, which servers may hold back, and there are millions. Dies when there is none.
  */
-int client_socket(struct client_source *source);
+int client_socket(struct client_ports *ports, bool gro);
 
 /* Fills in client number `id` and connects its socket to the server; nothing is sent. */
 void client_open(struct client *c, struct client_source *source, int id);
 
-/* Opens the peer's socket. */
+/*
+ * The same without a socket of its own: clients 1000 k to 1000 k + 999 share that of 1000 k, each
+ * with another local address (IP_PKTINFO). There can be more of them than descriptors.
+ */
+void client_open_shared(struct client *clients, struct client_source *source, int id);
+
+/* Sends a datagram to the server; false when it could not be. */
+bool client_transmit(const struct client *c, const struct client_source *source, const void *bytes,
+                     size_t len);
+
+/* Opens a socket of its own for the peer. */
 void client_open_peer(struct client *c, struct client_source *source);
 
 /* Each dies, with the server's words, when it is refused or nobody answers. */
@@ -55,13 +72,5 @@ void client_release(struct client *c, const struct client_source *source);
 
 /* Closes the sockets; the allocation, if any, is left to the server. */
 void client_close(struct client *c);
-
-/*
- * Frame a payload for the server: as ChannelData, or as a Send indication to the peer. `out` holds
- * CLIENT_PACKET_MAX bytes; returns the length. len is at most CLIENT_PAYLOAD_MAX.
- */
-size_t client_channel_data(const struct client *c, uint8_t *out, const void *payload, size_t len);
-size_t client_send_indication(const struct client *c, uint8_t *out, const void *payload,
-                              size_t len);
 
 #endif

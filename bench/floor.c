@@ -24,7 +24,7 @@ struct floor {
     int n;
     struct mmsghdr msgs[BATCH];
     struct iovec iov[BATCH];
-    uint8_t bytes[BATCH][CLIENT_PACKET_MAX];
+    uint8_t bytes[BATCH][MESSAGE_MAX];
 };
 
 static void forward(struct floor *f, struct span packet)
@@ -43,7 +43,7 @@ static _Noreturn void serve(struct floor *f, int in)
 {
     for (;;) {
         for (int i = 0; i < BATCH; i++) {
-            f->iov[i] = (struct iovec){f->bytes[i], CLIENT_PACKET_MAX};
+            f->iov[i] = (struct iovec){f->bytes[i], MESSAGE_MAX};
             f->msgs[i].msg_hdr = (struct msghdr){.msg_iov = &f->iov[i], .msg_iovlen = 1};
         }
         int n = recvmmsg(in, f->msgs, BATCH, MSG_WAITFORONE, NULL);
@@ -54,12 +54,12 @@ static _Noreturn void serve(struct floor *f, int in)
 
 static int *open_outputs(int n)
 {
-    struct client_source ports = {0};
+    struct client_ports ports = {.net = 3};
     int *out = calloc((size_t)n, sizeof *out);
     if (!out)
         die("no memory");
     for (int i = 0; i < n; i++)
-        out[i] = client_socket(&ports);
+        out[i] = client_socket(&ports, false);
     return out;
 }
 

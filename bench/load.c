@@ -8,28 +8,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 enum {
-    BATCH = LOAD_BURST_MAX,
     EVENTS = 256,
-    TURNS = 32,
-    GRACE_MS = 200,
-    CHANNEL_HEADER = 4
+    TURN_PACKETS = 32, /* sent between two looks at what has arrived, or one burst */
+    GRACE_MS = 200
 };
 
 /* At the head of each payload: enough to tell when it left, and that it is one of ours. */
 struct stamp {
     uint64_t seq, sent_ns;
-};
-
-/* Room for one recvmmsg or sendmmsg. */
-struct batch {
-    struct mmsghdr msgs[BATCH];
-    struct iovec iov[BATCH];
-    struct sockaddr_in from[BATCH];
-    uint8_t bytes[BATCH][CLIENT_PACKET_MAX];
 };
 
 struct load_run {
@@ -38,29 +27,10 @@ struct load_run {
     int epoll;
     int turn;                /* the client that sends next */
     uint64_t first_seq, seq; /* of this load_send(), and the next one */
-    struct batch in, out;
+    struct batch *batch;
 };
 
 /* ---- receiving ---- */
-
-static int receive(struct batch *b, int fd)
-{
-    for (int i = 0; i < BATCH; i++) {
-        b->iov[i] = (struct iovec){b->bytes[i], CLIENT_PACKET_MAX};
-        b->msgs[i].msg_hdr = (struct msghdr){.msg_iov = &b->iov[i],
-                                             .msg_iovlen = 1,
-                                             .msg_name = &b->from[i],
-                                             .msg_namelen = sizeof b->from[i]};
-    }
-    return recvmmsg(fd, b->msgs, BATCH, MSG_DONTWAIT, NULL);
-}
-
-static void send_back(struct batch *b, int fd, int n)
-{
-    for (int i = 0; i < n; i++)
-        b->iov[i].iov_len = b->msgs[i].msg_len;
-    sendmmsg(fd, b->msgs, (unsigned)n, 0);
-}
 
 /* Counts one payload. One of an earlier load_send() is nobody's. */
 static void count(struct load_run *run, struct span payload)
@@ -77,8 +47,9 @@ static void count(struct load_run *run, struct span payload)
     if (s.seq < run->first_seq || s.seq >= run->seq)
         return;
     result->delivered++;
-    if (result->latencies < result->latency_cap)
-        result->latency[result->latencies++] = (uint32_t)((now_ns() - s.sent_ns) / 100);
+    if (run->load->got) /* clients send in turn */
+        run->load->got[s.seq / (uint64_t)run->load->burst % (uint64_t)run->load->n]++;
+    hist_add(&result->latency, now_ns() - s.sent_ns);
 }
 
 /* What a client receives is ChannelData, padded or not (RFC 8656 §12.5), or of no interest. */
@@ -91,10 +62,10 @@ static void count_channel_data(struct load_run *run, struct span packet)
         count(run, span_of(payload, len));
 }
 
-static void take(struct load_run *run, int n, bool at_peer)
+static void take(struct load_run *run, int message, bool at_peer)
 {
-    for (int i = 0; i < n; i++) {
-        struct span packet = span_of(run->in.bytes[i], run->in.msgs[i].msg_len);
+    struct span packet;
+    for (size_t at = 0; (packet = batch_next(run->batch, message, &at)).len > 0;) {
         if (at_peer)
             count(run, packet);
         else
@@ -102,15 +73,18 @@ static void take(struct load_run *run, int n, bool at_peer)
     }
 }
 
-static void drain_socket(struct load_run *run, int fd, bool at_peer)
+static void drain_socket(struct load_run *run, int client, bool at_peer)
 {
-    for (int n = BATCH; n == BATCH;) {
-        n = receive(&run->in, fd);
+    const struct client *c = &run->load->clients[client];
+    int fd = at_peer ? c->peer : c->fd, n;
+    do {
+        n = batch_receive(run->batch, fd);
         if (n > 0 && at_peer && run->load->echo)
-            send_back(&run->in, fd, n);
-        else if (n > 0)
-            take(run, n, at_peer);
-    }
+            batch_send_back(run->batch, fd, n);
+        else
+            for (int i = 0; i < n; i++)
+                take(run, i, at_peer);
+    } while (batch_was_full(run->batch, n));
 }
 
 /* An event's number is the client's, doubled, and 1 more for its peer's socket. */
@@ -118,57 +92,54 @@ static void drain(struct load_run *run)
 {
     struct epoll_event events[EVENTS];
     int n = epoll_wait(run->epoll, events, EVENTS, 0);
-    for (int i = 0; i < n; i++) {
-        const struct client *c = &run->load->clients[events[i].data.u64 >> 1];
-        bool at_peer = events[i].data.u64 & 1;
-        drain_socket(run, at_peer ? c->peer : c->fd, at_peer);
-    }
+    for (int i = 0; i < n; i++)
+        drain_socket(run, (int)(events[i].data.u64 >> 1), events[i].data.u64 & 1);
 }
 
 /* ---- sending ---- */
 
-static size_t compose(struct load_run *run, const struct client *c, uint8_t *out)
+static size_t packet_size(const struct load *load, const struct client *c)
+{
+    uint8_t out[MESSAGE_MAX], payload[MESSAGE_PAYLOAD_MAX] = {0};
+    size_t size = (size_t)load->size;
+    if (load->indication)
+        return message_send(out, &c->peer_addr, 0, span_of(payload, size));
+    return load->from_peer ? size : message_channel_data(out, c->channel, payload, size);
+}
+
+static void compose(struct load_run *run, const struct client *c, uint8_t *out)
 {
     const struct load *load = run->load;
-    uint8_t payload[CLIENT_PAYLOAD_MAX] = {0};
+    uint8_t payload[MESSAGE_PAYLOAD_MAX] = {0};
     struct stamp s = {run->seq++, now_ns()};
     size_t size = (size_t)load->size;
     memcpy(payload, &s, sizeof s);
     if (load->indication)
-        return client_send_indication(c, out, payload, size);
-    if (!load->from_peer)
-        return client_channel_data(c, out, payload, size);
-    memcpy(out, payload, size);
-    return size;
-}
-
-static void fill(struct load_run *run, struct client *c)
-{
-    struct batch *b = &run->out;
-    for (int i = 0; i < run->load->burst; i++) {
-        b->iov[i] = (struct iovec){b->bytes[i], compose(run, c, b->bytes[i])};
-        b->msgs[i].msg_hdr = (struct msghdr){.msg_iov = &b->iov[i], .msg_iovlen = 1};
-        if (run->load->from_peer) {
-            b->msgs[i].msg_hdr.msg_name = &c->relay;
-            b->msgs[i].msg_hdr.msg_namelen = sizeof c->relay;
-        }
-    }
+        message_send(out, &c->peer_addr, s.seq, span_of(payload, size));
+    else if (load->from_peer)
+        memcpy(out, payload, size);
+    else
+        message_channel_data(out, c->channel, payload, size);
 }
 
 /* One burst of the client whose turn it is. */
 static void send_burst(struct load_run *run)
 {
     const struct load *load = run->load;
-    struct client *c = &load->clients[run->turn];
-    int burst = load->burst, fd = load->from_peer ? c->peer : c->fd, n;
+    const struct client *c = &load->clients[run->turn];
+    size_t len = packet_size(load, c);
     run->turn = (run->turn + 1) % load->n;
-    fill(run, c);
-    if (burst == 1)
-        n = sendmsg(fd, &run->out.msgs[0].msg_hdr, 0) < 0 ? 0 : 1;
-    else
-        n = sendmmsg(fd, run->out.msgs, (unsigned)burst, 0);
-    run->result->sent += (unsigned)(n > 0 ? n : 0);
-    run->result->unsent += (unsigned)(burst - (n > 0 ? n : 0));
+    for (int i = 0; i < load->burst; i++)
+        compose(run, c, batch_slot(run->batch, i, len));
+    struct batch_way way = {.fd = load->from_peer ? c->peer : c->fd,
+                            .to = load->from_peer  ? &c->relay
+                                  : c->from.s_addr ? &load->server
+                                                   : NULL,
+                            .from = load->from_peer ? (struct in_addr){0} : c->from,
+                            .gso = load->gso};
+    int n = batch_send(run->batch, &way, load->burst, len);
+    run->result->sent += (unsigned)n;
+    run->result->unsent += (unsigned)(load->burst - n);
 }
 
 static void send_due(struct load_run *run, uint64_t elapsed_ns)
@@ -176,13 +147,14 @@ static void send_due(struct load_run *run, uint64_t elapsed_ns)
     const struct load_result *result = run->result;
     double rate = run->load->rate;
     uint64_t due = rate > 0 ? (uint64_t)((double)elapsed_ns * 1e-9 * rate) : UINT64_MAX;
-    for (int turns = 0; turns < TURNS && result->sent + result->unsent < due; turns++)
+    for (int out = 0; out < TURN_PACKETS && result->sent + result->unsent < due;
+         out += run->load->burst)
         send_burst(run);
 }
 
 void load_send(struct load_run *run, double seconds, struct load_result *result)
 {
-    *result = (struct load_result){.latency = result->latency, .latency_cap = result->latency_cap};
+    *result = (struct load_result){0};
     run->result = result;
     run->first_seq = run->seq;
     uint64_t start = now_ns(), end = start + (uint64_t)(seconds * 1e9), now;
@@ -197,7 +169,7 @@ void load_send(struct load_run *run, double seconds, struct load_result *result)
     result->late = result->delivered - in_time;
 }
 
-/* ---- life and results ---- */
+/* ---- life ---- */
 
 static void watch(struct load_run *run, int fd, uint64_t number)
 {
@@ -212,11 +184,13 @@ struct load_run *load_new(const struct load *load)
     if (!run)
         die("no memory");
     run->load = load;
+    run->batch = batch_new(load->gro);
     run->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (run->epoll < 0)
         die("epoll_create1: %s", strerror(errno));
     for (int i = 0; i < load->n; i++) {
-        watch(run, load->clients[i].fd, (uint64_t)i << 1);
+        if (load->clients[i].owner)
+            watch(run, load->clients[i].fd, (uint64_t)i << 1);
         watch(run, load->clients[i].peer, (uint64_t)i << 1 | 1);
     }
     return run;
@@ -225,23 +199,6 @@ struct load_run *load_new(const struct load *load)
 void load_free(struct load_run *run)
 {
     close(run->epoll);
+    batch_free(run->batch);
     free(run);
-}
-
-static int compare(const void *a, const void *b)
-{
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
-}
-
-void load_sort(struct load_result *result)
-{
-    qsort(result->latency, result->latencies, sizeof *result->latency, compare);
-}
-
-double load_quantile(const struct load_result *result, double q)
-{
-    if (result->latencies == 0)
-        return 0;
-    return result->latency[(size_t)((double)(result->latencies - 1) * q)] / 10.0;
 }

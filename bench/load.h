@@ -2,14 +2,15 @@
 #ifndef BENCH_LOAD_H
 #define BENCH_LOAD_H
 
+#include "batch.h"
 #include "client.h"
+#include "hist.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 enum {
-    LOAD_BURST_MAX = 64,
     LOAD_SIZE_MIN = 16
 };
 
@@ -17,12 +18,16 @@ enum {
 struct load {
     struct client *clients;
     int n;
-    bool from_peer;  /* peers send to relayed addresses, else clients to the server */
-    bool indication; /* clients send Send indications, else ChannelData */
-    bool echo;       /* peers send back what they receive */
-    int size;        /* payload bytes, LOAD_SIZE_MIN to CLIENT_PAYLOAD_MAX */
-    int burst;       /* packets per client and turn, 1 to LOAD_BURST_MAX */
-    double rate;     /* packets per second; 0: as many as go out */
+    struct sockaddr_in server; /* for clients that share a socket */
+    bool from_peer;            /* peers send to relayed addresses, else clients to the server */
+    bool indication;           /* clients send Send indications, else ChannelData */
+    bool echo;                 /* peers send back what they receive; not with gro */
+    bool gso;                  /* a burst leaves as one, and the kernel cuts it up */
+    bool gro;                  /* sockets were opened so: many datagrams may arrive as one */
+    int size;                  /* payload bytes, LOAD_SIZE_MIN to MESSAGE_PAYLOAD_MAX */
+    int burst;                 /* packets per client and turn, 1 to BATCH_MAX */
+    double rate;               /* packets per second; 0: as many as go out */
+    uint64_t *got;             /* packets that arrived, by who sent them; NULL: nobody asks */
 };
 
 struct load_result {
@@ -30,8 +35,7 @@ struct load_result {
     uint64_t delivered, late; /* late: of those delivered, after sending ended */
     uint64_t bad;             /* arrived with another size or content */
     double seconds;           /* of sending */
-    uint32_t *latency;        /* of each delivered packet up to latency_cap, 0.1 us */
-    size_t latencies, latency_cap;
+    struct hist latency;      /* of each delivered packet */
 };
 
 struct load_run;
@@ -40,14 +44,7 @@ struct load_run;
 struct load_run *load_new(const struct load *load);
 void load_free(struct load_run *run);
 
-/*
- * Sends for that long, then waits 200 ms for what is still on its way. Overwrites all of `result`
- * but the room for latencies.
- */
+/* Sends for that long, then waits 200 ms for what is still on its way. Overwrites `result`. */
 void load_send(struct load_run *run, double seconds, struct load_result *result);
-
-/* The q-quantile (0 to 1) in microseconds, 0 when nothing arrived. load_sort() comes first. */
-void load_sort(struct load_result *result);
-double load_quantile(const struct load_result *result, double q);
 
 #endif

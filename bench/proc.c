@@ -59,19 +59,43 @@ static uint64_t thread_cpu_ns(int pid, const char *thread)
     return ns;
 }
 
-uint64_t proc_cpu_ns(int pid)
+static int by_tid(const void *a, const void *b)
+{
+    return ((const struct proc_thread *)a)->tid - ((const struct proc_thread *)b)->tid;
+}
+
+size_t proc_threads(int pid, struct proc_thread *out)
 {
     char path[64];
-    uint64_t sum = 0;
+    size_t n = 0;
     snprintf(path, sizeof path, "/proc/%d/task", pid);
     DIR *dir = opendir(path);
     if (!dir)
         return 0;
-    for (struct dirent *entry; (entry = readdir(dir));)
+    for (struct dirent *entry; n < PROC_THREADS_MAX && (entry = readdir(dir));)
         if (entry->d_name[0] != '.')
-            sum += thread_cpu_ns(pid, entry->d_name);
+            out[n++] = (struct proc_thread){(int)strtol(entry->d_name, NULL, 10),
+                                            thread_cpu_ns(pid, entry->d_name)};
     closedir(dir);
+    qsort(out, n, sizeof *out, by_tid);
+    return n;
+}
+
+uint64_t proc_cpu_ns(int pid)
+{
+    struct proc_thread threads[PROC_THREADS_MAX];
+    uint64_t sum = 0;
+    size_t n = proc_threads(pid, threads);
+    for (size_t i = 0; i < n; i++)
+        sum += threads[i].ns;
     return sum;
+}
+
+uint64_t proc_own_cpu_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
 uint64_t proc_rss_kb(int pid)

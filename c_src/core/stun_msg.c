@@ -14,7 +14,7 @@ static enum ct_err fail(size_t *err_at, size_t at, enum ct_err err)
 }
 
 /* The checks of RFC 8489 §6.3 on the header; leaves the cursor behind it. */
-static enum ct_err decode_header(struct stun_msg *out, struct rbuf *r, size_t *err_at)
+static enum ct_err decode_header(struct stun_msg *out, struct rbuf *r, bool classic, size_t *err_at)
 {
     if (r->len < STUN_HEADER_SIZE)
         return fail(err_at, r->len, CT_ESHORT);
@@ -24,7 +24,7 @@ static enum ct_err decode_header(struct stun_msg *out, struct rbuf *r, size_t *e
     rbuf_take(r, STUN_TID_SIZE);
     if (type > 0x3FFF)
         return fail(err_at, 0, CT_ETYPE);
-    if (cookie != STUN_COOKIE)
+    if ((cookie != STUN_COOKIE) != classic)
         return fail(err_at, 4, CT_ECOOKIE);
     if (length % 4 != 0)
         return fail(err_at, 2, CT_ELENGTH);
@@ -110,8 +110,22 @@ static enum ct_err decode_attrs(struct stun_msg *out, struct rbuf *r, size_t *er
 enum ct_err stun_msg_decode(struct stun_msg *out, const uint8_t *data, size_t len, size_t *err_at)
 {
     struct rbuf r = rbuf_of(data, len);
-    enum ct_err err = decode_header(out, &r, err_at);
+    enum ct_err err = decode_header(out, &r, false, err_at);
     return err ? err : decode_attrs(out, &r, err_at);
+}
+
+enum ct_err stun_msg_decode_classic(struct stun_msg *out, const uint8_t *data, size_t len)
+{
+    struct rbuf r = rbuf_of(data, len);
+    enum ct_err err = decode_header(out, &r, true, NULL);
+    return err ? err : decode_attrs(out, &r, NULL);
+}
+
+bool stun_msg_is_classic(const struct stun_msg *m)
+{
+    struct rbuf r = rbuf_of(m->data, m->len);
+    rbuf_u32(&r);
+    return rbuf_u32(&r) != STUN_COOKIE;
 }
 
 enum ct_err stun_msg_u32(const struct stun_msg *m, enum stun_attr_id id, uint32_t *out)
@@ -212,6 +226,15 @@ void stun_begin(struct wbuf *w, uint16_t type, const uint8_t tid[STUN_TID_SIZE])
     wbuf_u16(w, 0);
     wbuf_u32(w, STUN_COOKIE);
     wbuf_bytes(w, tid, STUN_TID_SIZE);
+}
+
+void stun_begin_answer(struct wbuf *w, enum stun_class cls, const struct stun_msg *request)
+{
+    if (w->pos != 0)
+        w->failed = true;
+    wbuf_u16(w, stun_type(request->method, cls));
+    wbuf_u16(w, 0);
+    wbuf_bytes(w, request->data + 4, STUN_HEADER_SIZE - 4);
 }
 
 /*

@@ -51,6 +51,15 @@ struct stun_attr {
  */
 enum ct_err stun_msg_decode(struct stun_msg *out, const uint8_t *data, size_t len, size_t *err_at);
 
+/*
+ * The same for a message of RFC 3489: CT_ECOOKIE when it has the magic cookie. Its transaction id
+ * begins four bytes earlier, where the cookie would stand.
+ */
+enum ct_err stun_msg_decode_classic(struct stun_msg *out, const uint8_t *data, size_t len);
+
+/* Whether the message was decoded by that. */
+bool stun_msg_is_classic(const struct stun_msg *m);
+
 /* Transaction id: STUN_TID_SIZE bytes inside the message. */
 static inline const uint8_t *stun_msg_tid(const struct stun_msg *m)
 {
@@ -96,6 +105,9 @@ enum ct_err stun_addr_decode(struct span value, bool xored, const uint8_t tid[ST
 
 /* Starts a message at the cursor, which must stand at position 0. Every put patches the length. */
 void stun_begin(struct wbuf *w, uint16_t type, const uint8_t tid[STUN_TID_SIZE]);
+
+/* Starts the answer to a request, with the cookie, or what stands there, and id of that. */
+void stun_begin_answer(struct wbuf *w, enum stun_class cls, const struct stun_msg *request);
 
 /* Appends an attribute: header, value, zero padding. Fails stickily beyond a length of 65535. */
 void stun_put(struct wbuf *w, uint16_t type, const void *value, size_t len);

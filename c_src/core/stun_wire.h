@@ -190,6 +190,7 @@ enum stun_error {
 
 /* Password algorithms, RFC 8489 §18.5. */
 enum stun_password_algorithm {
+    STUN_PASSWORD_NONE = 0, /* reserved there: a key that was made of no password */
     STUN_PASSWORD_MD5 = 0x0001,
     STUN_PASSWORD_SHA256 = 0x0002
 };

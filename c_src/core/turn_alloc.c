@@ -5,6 +5,7 @@
 #include "core/turn_mobility.h"
 #include "core/turn_perm.h"
 #include "core/turn_place.h"
+#include "core/turn_redirect.h"
 #include "core/turn_reply.h"
 
 enum {
@@ -96,12 +97,17 @@ static void leave(struct turn_server *s, uint64_t user)
     s->io->ops->unlock(s->io);
 }
 
+static void forget_name(struct turn_server *s, const struct turn_alloc *a)
+{
+    if (a->long_name != SLAB_NONE)
+        slab_give(&s->names, a->long_name);
+}
+
 static void release_slabs(struct turn_server *s, struct turn_alloc *a)
 {
     turn_chan_drop_all(s, a);
     turn_perm_drop_all(s, a);
-    if (a->long_name != SLAB_NONE)
-        slab_give(&s->names, a->long_name);
+    forget_name(s, a);
     crypto_wipe(&a->key, sizeof a->key);
     a->id = 0; /* marks the slot as free for who walks the slab */
     slab_give(&s->allocs, turn_alloc_number(s, a));
@@ -231,6 +237,8 @@ static enum stun_error read_ask(const struct turn_server *s, const struct turn_r
     if (code)
         return code;
     ask->lifetime = lifetime_granted(s->config, asked);
+    if (r->auth.token_left && r->auth.token_left < ask->lifetime)
+        ask->lifetime = r->auth.token_left; /* RFC 7635 §9: below the default too */
     /* Teredo and 6to4 clients are not served, RFC 8656 §21.4 */
     if (turn_policy_never(&s->config->policy, &r->tuple->client))
         return STUN_FORBIDDEN;
@@ -251,6 +259,18 @@ static void remember_name(struct turn_server *s, struct turn_alloc *a, struct sp
     memcpy(to, username.data, username.len);
 }
 
+/* The request's ACCESS-TOKEN, if any, is the allocation's, key and all (RFC 7635 §9). */
+static void take_token(struct turn_server *s, struct turn_alloc *a, const struct turn_request *r)
+{
+    if (!r->auth.token_left)
+        return;
+    uint64_t ends_s = (r->now.ms - a->created_ms) / 1000 + r->auth.token_left;
+    a->token_s = ends_s < UINT32_MAX ? (uint32_t)ends_s : UINT32_MAX;
+    a->key = r->auth.key;
+    forget_name(s, a);
+    remember_name(s, a, r->auth.username);
+}
+
 /* Holds the port after the allocation's own under a token; without room there is no token. */
 static enum ct_err reserve_next(struct turn_server *s, struct turn_alloc *a, struct turn_now now)
 {
@@ -267,13 +287,15 @@ static enum ct_err reserve_next(struct turn_server *s, struct turn_alloc *a, str
     return err;
 }
 
-/* Counts the allocation for its user. 0 when there is room. */
+/* Counts the allocation for its user, or for the token, which names none. 0 when there is room. */
 static enum stun_error enter(struct turn_server *s, const struct turn_request *r, uint64_t *user)
 {
-    struct span id;
+    struct span id = r->auth.username;
     uint64_t expiry;
-    if (stun_rest_username(r->auth.username, &expiry, &id) != CT_OK)
-        id = r->auth.username;
+    if (r->auth.token_left)
+        id = span_of(r->auth.key.bytes, r->auth.key.len);
+    else
+        (void)stun_rest_username(r->auth.username, &expiry, &id);
     *user = turn_commons_user(s->commons, id.data, id.len);
     s->io->ops->lock(s->io);
     turn_commons_expire(s->commons, r->now.ms);
@@ -328,6 +350,7 @@ static struct turn_alloc *make(struct turn_server *s, const struct turn_request 
     memset(a->chans_by_number, 0xff, sizeof a->chans_by_number);
     memset(a->chans_by_peer, 0xff, sizeof a->chans_by_peer);
     remember_name(s, a, r->auth.username);
+    take_token(s, a, r);
     deadline_set(&s->wheel, &a->deadline, a->deadline.at);
     turn_alloc_map(s, a, &a->tuple);
     return a;
@@ -395,6 +418,8 @@ void turn_allocate(struct turn_server *s, struct turn_request *r)
         return;
     }
     sweep_tuple(s, r->tuple, r->now);
+    if (s->config->redirect_count && turn_redirect(s, r))
+        return;
     enum stun_error code = read_ask(s, r, &ask);
     if (!code)
         code = enter(s, r, &user);
@@ -431,11 +456,21 @@ static enum stun_error read_refresh(struct turn_server *s, const struct turn_req
     return 0;
 }
 
+/* Until when it may last: never longer than its token. */
+static uint64_t refreshed_until(const struct turn_server *s, const struct turn_alloc *a,
+                                uint32_t asked, struct turn_now now)
+{
+    uint64_t until_ms = now.ms + (uint64_t)lifetime_granted(s->config, asked) * 1000;
+    uint64_t token_ms = a->created_ms + (uint64_t)a->token_s * 1000;
+    if (turn_alloc_by_token(a) && token_ms < until_ms)
+        until_ms = token_ms > now.ms ? token_ms : now.ms;
+    return until_ms;
+}
+
 /* All relayed addresses, or the one of the family. */
-static void extend(struct turn_server *s, struct turn_alloc *a, uint8_t family, uint32_t lifetime,
+static void extend(struct turn_server *s, struct turn_alloc *a, uint8_t family, uint64_t until_ms,
                    struct turn_now now)
 {
-    uint64_t until_ms = now.ms + (uint64_t)lifetime * 1000;
     static const uint8_t families[] = {ADDR_V4, ADDR_V6};
     for (size_t i = 0; i < 2; i++)
         if ((family == ADDR_NONE || family == families[i]) && turn_place_of(s, a, families[i], now))
@@ -455,12 +490,14 @@ void turn_refresh(struct turn_server *s, struct turn_request *r)
         turn_reply_error(s, r, code);
         return;
     }
-    uint32_t granted = release ? 0 : lifetime_granted(s->config, asked);
     if (!release)
-        extend(s, a, family, granted, r->now);
+        take_token(s, a, r);
+    uint64_t until_ms = release ? r->now.ms : refreshed_until(s, a, asked, r->now);
+    if (!release)
+        extend(s, a, family, until_ms, r->now);
     turn_count(&s->counters, TURN_N_REFRESHES, 1);
     struct wbuf w = turn_reply_begin(s, r, STUN_SUCCESS);
-    stun_put_u32(&w, STUN_ATTR_LIFETIME, granted);
+    stun_put_u32(&w, STUN_ATTR_LIFETIME, (uint32_t)((until_ms - r->now.ms + 999) / 1000));
     if (r->ticket != TURN_TICKET_NONE && !release)
         turn_mobility_put(s, a, &w);
     turn_reply_send(s, r, &w);

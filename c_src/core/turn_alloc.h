@@ -13,6 +13,12 @@ static inline bool turn_alloc_live(const struct turn_alloc *a, struct turn_now n
     return a->deadline.at > now.ms;
 }
 
+/* Made with an ACCESS-TOKEN (RFC 7635); its username is the key's id. */
+static inline bool turn_alloc_by_token(const struct turn_alloc *a)
+{
+    return a->token_s != 0;
+}
+
 static inline uint32_t turn_alloc_number(const struct turn_server *s, const struct turn_alloc *a)
 {
     return (uint32_t)((size_t)((const uint8_t *)a - s->allocs.memory) / s->allocs.stride);

@@ -116,6 +116,10 @@ static bool refuse(struct turn_server *s, const struct turn_request *r, enum stu
     stun_put(&w, STUN_ATTR_REALM, s->config->realm, strlen(s->config->realm));
     stun_put(&w, STUN_ATTR_NONCE, nonce, sizeof nonce);
     stun_put(&w, STUN_ATTR_PASSWORD_ALGORITHMS, password_algorithms, sizeof password_algorithms);
+    if (s->config->oauth_key_count) {
+        struct span name = turn_config_server_name(s->config);
+        stun_put(&w, STUN_ATTR_THIRD_PARTY_AUTHORIZATION, name.data, name.len);
+    }
     turn_reply_send(s, r, &w);
     turn_count(&s->counters, counter, 1);
     return false;
@@ -125,6 +129,13 @@ static bool refuse_malformed(struct turn_server *s, const struct turn_request *r
 {
     if (may_refuse(s, r))
         turn_reply_error(s, r, STUN_BAD_REQUEST);
+    return false;
+}
+
+static bool refuse_token(struct turn_server *s, const struct turn_request *r)
+{
+    if (may_refuse(s, r))
+        turn_reply_unknown(s, r, 0);
     return false;
 }
 
@@ -180,7 +191,8 @@ static bool integrity_holds(struct turn_server *s, const struct turn_request *r,
 static bool same_user_holds(struct turn_server *s, struct turn_request *r)
 {
     const struct turn_alloc *a = r->alloc;
-    if (!a || a->key_algorithm != r->auth.key_algorithm ||
+    if (!a ||
+        (a->key_algorithm != STUN_PASSWORD_NONE && a->key_algorithm != r->auth.key_algorithm) ||
         !span_eq(turn_alloc_username(s, a), r->auth.username) || !integrity_holds(s, r, &a->key))
         return false;
     r->auth.key = a->key;
@@ -266,7 +278,66 @@ static const char *unknown_hash(struct turn_server *s, struct turn_request *r)
     return "unknown_userhash";
 }
 
-/* NULL when the time-limited credentials hold, else why not. */
+/* ---- ACCESS-TOKEN (RFC 7635) ---- */
+
+/* Tokens come with Allocate and Refresh; what else has one is asked for the key only (§9). */
+static bool by_token(const struct turn_server *s, const struct turn_request *r)
+{
+    uint16_t method = r->msg->method;
+    return s->config->oauth_key_count && stun_msg_has(r->msg, STUN_ID_ACCESS_TOKEN) &&
+           (method == STUN_ALLOCATE || method == STUN_REFRESH);
+}
+
+/*
+ * The whole mac_key, or what coturn makes of 160 bits, in its server and its client: the first 128.
+ * It takes no less to know those.
+ */
+static bool mac_key_holds(struct turn_server *s, const struct turn_request *r, struct stun_key *key)
+{
+    if (integrity_holds(s, r, key))
+        return true;
+    if (key->len != CRYPTO_SHA1_SIZE || stun_msg_has(r->msg, STUN_ID_MESSAGE_INTEGRITY_SHA256))
+        return false;
+    key->len = TURN_MAC_KEY_MIN;
+    return integrity_holds(s, r, key);
+}
+
+/*
+ * The checks of §7 in their order. What the token has is the key itself: a password algorithm,
+ * which makes keys of passwords, has no part in it.
+ */
+static const char *token_problem(struct turn_server *s, struct turn_request *r)
+{
+    const struct turn_config *c = s->config;
+    struct turn_token token = {0};
+    const char *problem = NULL;
+    const struct turn_token_key *key =
+        turn_token_find(c->oauth_keys, c->oauth_key_count, r->auth.username, r->now.unix_s);
+    if (!key)
+        return "unknown_kid";
+    if (turn_token_open(s->crypto, key, turn_config_server_name(c),
+                        stun_msg_bytes(r->msg, STUN_ID_ACCESS_TOKEN), &token) != CT_OK)
+        return "bad_token";
+    r->auth.token_left = turn_token_left(&token, r->now.unix_s);
+    if (!r->auth.token_left)
+        problem = "expired";
+    else if (!mac_key_holds(s, r, &token.mac_key))
+        problem = "bad_password";
+    r->auth.key = token.mac_key;
+    r->auth.key_algorithm = STUN_PASSWORD_NONE;
+    crypto_wipe(&token, sizeof token);
+    return problem;
+}
+
+/* A token that nobody was told would be taken gets 420 (§7), also where it is all there is. */
+static bool unexpected_token(const struct turn_server *s, const struct turn_request *r)
+{
+    return !s->config->oauth_key_count && stun_msg_has(r->msg, STUN_ID_ACCESS_TOKEN);
+}
+
+/* ---- all together ---- */
+
+/* NULL when the credentials hold, else why not. */
 static const char *user_problem(struct turn_server *s, struct turn_request *r)
 {
     uint64_t expiry;
@@ -275,10 +346,13 @@ static const char *user_problem(struct turn_server *s, struct turn_request *r)
         return unknown_hash(s, r);
     if (r->auth.username.len > STUN_USERNAME_MAX) /* allocations have no room for it */
         return "malformed_username";
-    if (same_user_holds(s, r))
+    bool token = by_token(s, r);
+    if (!token && same_user_holds(s, r))
         return NULL;
     if (!span_eq(realm, span_str(s->config->realm)))
         return "wrong_realm";
+    if (token)
+        return token_problem(s, r);
     if (stun_rest_username(r->auth.username, &expiry, NULL) != CT_OK)
         return "malformed_username";
     if (!any_secret_holds(s, r))
@@ -302,6 +376,8 @@ bool turn_auth_check(struct turn_server *s, struct turn_request *r)
     if (!read_algorithm(r) || !read_user(s, r))
         return refuse_malformed(s, r);
     const char *problem = user_problem(s, r);
+    if (problem && unexpected_token(s, r))
+        return refuse_token(s, r);
     if (problem)
         return refuse_user(s, r, problem);
     if (!turn_nonce_fresh(s, r->tuple, stun_msg_bytes(m, STUN_ID_NONCE), r->now))

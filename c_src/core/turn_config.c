@@ -32,6 +32,11 @@ void turn_config_defaults(struct turn_config *config)
     turn_policy_defaults(&config->policy);
 }
 
+struct span turn_config_server_name(const struct turn_config *config)
+{
+    return span_str(*config->oauth_server_name ? config->oauth_server_name : config->realm);
+}
+
 static const char *check_secrets(const struct turn_config *c)
 {
     if (c->secret_count == 0)
@@ -41,6 +46,32 @@ static const char *check_secrets(const struct turn_config *c)
     for (size_t i = 0; i < c->secret_count; i++)
         if (c->secrets[i].len == 0 || c->secrets[i].len > TURN_SECRET_MAX)
             return "secrets: each must have 1 to 256 bytes";
+    return NULL;
+}
+
+static bool kid_again(const struct turn_token_key *keys, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (span_eq(span_of(keys[i].kid, keys[i].kid_len), span_of(keys[n].kid, keys[n].kid_len)))
+            return true;
+    return false;
+}
+
+static const char *check_oauth_keys(const struct turn_config *c)
+{
+    const struct turn_token_key *keys = c->oauth_keys;
+    if (c->oauth_key_count > TURN_TOKEN_KEYS_MAX)
+        return "oauth_keys: more than 16";
+    for (size_t i = 0; i < c->oauth_key_count; i++) {
+        if (keys[i].kid_len == 0 || keys[i].kid_len > TURN_KID_MAX)
+            return "oauth_keys: each kid must have 1 to 128 bytes";
+        if (keys[i].key_len != CRYPTO_KEY_SIZE && keys[i].key_len != CRYPTO_SHORT_KEY_SIZE)
+            return "oauth_keys: each key must have 32 bytes (A256GCM) or 16 (A128GCM)";
+        if (keys[i].from >= keys[i].until)
+            return "oauth_keys: each key must be good before the end of its time";
+        if (kid_again(keys, i))
+            return "oauth_keys: each kid must be there once";
+    }
     return NULL;
 }
 
@@ -59,6 +90,16 @@ static const char *check_relays(const struct turn_config *c)
     }
     if (c->port_min < 1024 || c->port_min > c->port_max)
         return "ports: must be MIN-MAX with 1024 <= MIN <= MAX <= 65535";
+    return NULL;
+}
+
+static const char *check_redirect(const struct turn_config *c)
+{
+    if (c->redirect_count > TURN_REDIRECTS_MAX)
+        return "redirect: more than 8";
+    for (size_t i = 0; i < c->redirect_count; i++)
+        if (!c->redirect[i].port || addr_is_any(&c->redirect[i]))
+            return "redirect: each must be one IP, not 0.0.0.0 or ::, with a port";
     return NULL;
 }
 
@@ -116,7 +157,11 @@ const char *turn_config_check(const struct turn_config *config)
         return "realm: must not be empty";
     const char *problem = check_secrets(config);
     if (!problem)
+        problem = check_oauth_keys(config);
+    if (!problem)
         problem = check_relays(config);
+    if (!problem)
+        problem = check_redirect(config);
     if (!problem)
         problem = check_lifetimes(config);
     if (!problem)

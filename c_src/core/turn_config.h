@@ -4,6 +4,7 @@
 
 #include "core/addr.h"
 #include "core/turn_policy.h"
+#include "core/turn_token.h"
 
 enum {
     TURN_REALM_MAX = 127, /* characters, RFC 8489 §14.9 */
@@ -12,6 +13,8 @@ enum {
     TURN_SECRET_MAX = 256, /* bytes */
     TURN_RELAYS_MAX = 8,
     TURN_OWN_MAX = 64,
+    TURN_REDIRECTS_MAX = 8,
+    TURN_DOMAIN_MAX = 255,      /* ASCII, RFC 8489 §14.16 */
     TURN_LIFETIME_LIMIT = 3600, /* seconds: the most that lifetime_max may be, RFC 8656 §7.2 */
 };
 
@@ -44,12 +47,20 @@ struct turn_config {
     char software[TURN_SOFTWARE_MAX + 1];         /* empty: no SOFTWARE attribute */
     struct turn_secret secrets[TURN_SECRETS_MAX]; /* all valid at once; the first is tried first */
     uint8_t secret_count;
+    /* of authorization servers (RFC 7635); none: third-party authorization is not offered */
+    struct turn_token_key oauth_keys[TURN_TOKEN_KEYS_MAX];
+    uint8_t oauth_key_count;
+    char oauth_server_name[TURN_REALM_MAX + 1]; /* empty: the realm */
     struct turn_relay_ip relays[TURN_RELAYS_MAX];
     uint8_t relay_count;
     /* every IP of the relay itself, ports 0: no peer unless allowed, but for relayed ports */
     struct addr own[TURN_OWN_MAX];
     uint8_t own_count;
     uint16_t port_min, port_max; /* relayed ports, both included */
+    /* where Allocate requests are sent instead (RFC 8489 §10); none: they are served */
+    struct addr redirect[TURN_REDIRECTS_MAX];
+    uint8_t redirect_count;
+    char alternate_domain[TURN_DOMAIN_MAX + 1]; /* of the certificates there, if it is another */
 
     /* seconds */
     uint32_t lifetime_default;     /* 600 */
@@ -75,6 +86,7 @@ struct turn_config {
     uint32_t userhashes;
     bool keep_dscp;         /* for the worker: relayed datagrams keep DSCP and ECN, RFC 8656 §14 */
     bool permission_events; /* each new permission is told, RFC 8656 §21.3.2 */
+    bool classic_stun;      /* Binding requests of RFC 3489 are answered over UDP */
     bool mobility;          /* RFC 8016; fixed when the engine is made, but for being turned off */
     /* data between two relayed addresses of this relay stays in memory, not over the sockets */
     bool pair;
@@ -91,6 +103,9 @@ struct turn_config {
 
 /* Every default of the RFCs and ours; realm "cromulent_turn", no secret, no relay address. */
 void turn_config_defaults(struct turn_config *config);
+
+/* By which name tokens are for this server: THIRD-PARTY-AUTHORIZATION, RFC 7635 §6.1. */
+struct span turn_config_server_name(const struct turn_config *config);
 
 /*
  * NULL when the configuration can be run, else a sentence that says what is wrong with which field.

@@ -42,9 +42,9 @@ static enum ct_err seal(struct turn_server *s, const struct ticket *t, uint8_t o
     if (err == CT_OK)
         err = derive(s, "ticket iv", span_of(plain, sizeof plain), mac);
     memcpy(out, mac, CRYPTO_IV_SIZE);
+    const struct crypto_gcm gcm = {.key = span_of(key, sizeof key), .iv = out};
     if (err == CT_OK)
-        err = crypto_seal(s->crypto, key, out, span_of(NULL, 0), span_of(plain, sizeof plain),
-                          out + CRYPTO_IV_SIZE);
+        err = crypto_seal(s->crypto, &gcm, span_of(plain, sizeof plain), out + CRYPTO_IV_SIZE);
     crypto_wipe(key, sizeof key);
     return err;
 }
@@ -57,10 +57,10 @@ static enum ct_err unseal(struct turn_server *s, struct span sealed, struct tick
     const uint8_t *rest = rbuf_take(&in, PLAIN + CRYPTO_TAG_SIZE);
     if (!rest || rbuf_left(&in))
         return CT_EVALUE;
+    const struct crypto_gcm gcm = {.key = span_of(key, sizeof key), .iv = iv};
     enum ct_err err = derive(s, "ticket key", span_of(NULL, 0), key);
     if (err == CT_OK)
-        err = crypto_open(s->crypto, key, iv, span_of(NULL, 0),
-                          span_of(rest, PLAIN + CRYPTO_TAG_SIZE), plain);
+        err = crypto_open(s->crypto, &gcm, span_of(rest, PLAIN + CRYPTO_TAG_SIZE), plain);
     crypto_wipe(key, sizeof key);
     struct rbuf r = rbuf_of(plain, sizeof plain);
     out->worker = rbuf_u16(&r);

@@ -4,38 +4,35 @@ enum {
     UNKNOWN_LISTED_MAX = 128
 };
 
-/* Comprehension-required attributes that we can read but whose meaning we do not serve... */
-static const enum stun_attr_id not_served[] = {
-    STUN_ID_ACCESS_TOKEN,
-    /* ... or only in Binding requests to one of four addresses, RFC 5780 */
-    STUN_ID_CHANGE_REQUEST,
-    STUN_ID_RESPONSE_PORT,
-    STUN_ID_PADDING,
+/* Comprehension-required attributes that we can read, and what of them is served where. */
+static const struct {
+    enum stun_attr_id id;
+    unsigned serves;
+} conditional[] = {
+    {STUN_ID_ACCESS_TOKEN, TURN_SERVES_TOKENS},
+    {STUN_ID_CHANGE_REQUEST, TURN_SERVES_DISCOVERY | TURN_SERVES_NO_CHANGE},
+    {STUN_ID_RESPONSE_PORT, TURN_SERVES_DISCOVERY},
+    {STUN_ID_PADDING, TURN_SERVES_DISCOVERY},
 };
 
 enum {
-    NEVER_SERVED = 1, /* the first of them */
+    CONDITIONAL = sizeof conditional / sizeof *conditional
 };
 
-static size_t not_served_count(bool discovers)
-{
-    return discovers ? NEVER_SERVED : sizeof not_served / sizeof *not_served;
-}
-
-static bool served(uint16_t type, bool discovers)
+static bool served(uint16_t type, unsigned serves)
 {
     enum stun_attr_id id = stun_attr_id(type);
-    for (size_t i = 0; i < not_served_count(discovers); i++)
-        if (id == not_served[i])
-            return false;
+    for (size_t i = 0; i < CONDITIONAL; i++)
+        if (id == conditional[i].id)
+            return (serves & conditional[i].serves) != 0;
     return id != STUN_ID_UNKNOWN;
 }
 
-size_t turn_unserved(const struct stun_msg *m, bool discovers)
+size_t turn_unserved(const struct stun_msg *m, unsigned serves)
 {
     size_t n = m->unknown_required;
-    for (size_t i = 0; i < not_served_count(discovers); i++)
-        n += stun_msg_has(m, not_served[i]);
+    for (size_t i = 0; i < CONDITIONAL; i++)
+        n += !(serves & conditional[i].serves) && stun_msg_has(m, conditional[i].id);
     return n;
 }
 
@@ -43,7 +40,7 @@ struct wbuf turn_reply_begin(struct turn_server *s, const struct turn_request *r
                              enum stun_class cls)
 {
     struct wbuf w = wbuf_of(s->io->ops->reserve(s->io, TURN_REPLY_MAX), TURN_REPLY_MAX);
-    stun_begin(&w, stun_type(r->msg->method, cls), stun_msg_tid(r->msg));
+    stun_begin_answer(&w, cls, r->msg);
     return w;
 }
 
@@ -89,15 +86,18 @@ void turn_reply_error(struct turn_server *s, const struct turn_request *r, enum 
         turn_count(&s->counters, TURN_N_FORBIDDEN, 1);
 }
 
-void turn_reply_unknown(struct turn_server *s, const struct turn_request *r, bool discovers)
+void turn_reply_unknown(struct turn_server *s, const struct turn_request *r, unsigned serves)
 {
     uint8_t types[2 * UNKNOWN_LISTED_MAX];
     struct wbuf list = wbuf_of(types, sizeof types);
     struct stun_attr attr;
     uint32_t pos = STUN_HEADER_SIZE;
+    uint16_t last = 0;
     while (list.pos < sizeof types && pos < r->msg->attrs_end && stun_msg_next(r->msg, &pos, &attr))
-        if (stun_attr_required(attr.type) && !served(attr.type, discovers))
-            wbuf_u16(&list, attr.type);
+        if (stun_attr_required(attr.type) && !served(attr.type, serves))
+            wbuf_u16(&list, last = attr.type);
+    if (stun_msg_is_classic(r->msg) && list.pos % 4)
+        wbuf_u16(&list, last); /* RFC 3489 §11.2.10: a value has whole words */
     struct wbuf w = turn_reply_begin(s, r, STUN_ERROR);
     stun_put_error(&w, STUN_UNKNOWN_ATTRIBUTE, span_str(stun_error_reason(STUN_UNKNOWN_ATTRIBUTE)));
     stun_put(&w, STUN_ATTR_UNKNOWN_ATTRIBUTES, types, list.pos);

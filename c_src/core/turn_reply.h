@@ -4,11 +4,21 @@
 
 #include "core/turn_state.h"
 
+/* What a request may have that others may not: comprehension-required attributes. */
+enum {
+    TURN_SERVES_DISCOVERY = 1, /* those of RFC 5780 */
+    TURN_SERVES_TOKENS = 2,    /* ACCESS-TOKEN, RFC 7635 */
+    TURN_SERVES_NO_CHANGE = 4, /* CHANGE-REQUEST that asks for no change, RFC 3489 */
+};
+
 /* Starts a response to the request, STUN_SUCCESS or STUN_ERROR. */
 struct wbuf turn_reply_begin(struct turn_server *s, const struct turn_request *r,
                              enum stun_class cls);
 
-/* Ends it with SOFTWARE, integrity when r->auth.protect, FINGERPRINT when the request had one. */
+/*
+ * Ends it with SOFTWARE, TRANSACTION_TRANSMIT_COUNTER when the request had one, integrity when
+ * r->auth.protect, FINGERPRINT when the request had one.
+ */
 void turn_reply_send(struct turn_server *s, const struct turn_request *r, struct wbuf *w);
 
 /* A success response without attributes of its own. */
@@ -18,12 +28,9 @@ void turn_reply_ok(struct turn_server *s, const struct turn_request *r);
 void turn_reply_error(struct turn_server *s, const struct turn_request *r, enum stun_error code);
 
 /* 420 with every comprehension-required attribute that we do not serve (RFC 8489 §6.3.1). */
-void turn_reply_unknown(struct turn_server *s, const struct turn_request *r, bool discovers);
+void turn_reply_unknown(struct turn_server *s, const struct turn_request *r, unsigned serves);
 
-/*
- * How many comprehension-required attributes the message has that we do not serve; those of RFC
- * 5780 only where the message may discover.
- */
-size_t turn_unserved(const struct stun_msg *m, bool discovers);
+/* How many comprehension-required attributes the message has that we do not serve. */
+size_t turn_unserved(const struct stun_msg *m, unsigned serves);
 
 #endif

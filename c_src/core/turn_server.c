@@ -3,6 +3,7 @@
 #include "core/turn_alloc.h"
 #include "core/turn_auth.h"
 #include "core/turn_chan.h"
+#include "core/turn_classic.h"
 #include "core/turn_data.h"
 #include "core/turn_discovery.h"
 #include "core/turn_frame.h"
@@ -150,15 +151,18 @@ static enum stun_error check_allocation(const struct turn_server *s, const struc
 {
     if (!r->alloc)
         return STUN_ALLOCATION_MISMATCH;
-    if (!span_eq(turn_alloc_username(s, r->alloc), r->auth.username))
-        return STUN_WRONG_CREDENTIALS;
-    return 0;
+    /* a token names a key, not a user, and the next one may come with another key (RFC 7635 §9) */
+    bool same = r->auth.token_left ? turn_alloc_by_token(r->alloc)
+                                   : span_eq(turn_alloc_username(s, r->alloc), r->auth.username);
+    return same ? (enum stun_error)0 : STUN_WRONG_CREDENTIALS;
 }
 
 /* Only Binding, and only where there are addresses to answer from, has RFC 5780's attributes. */
-static bool discovers(const struct turn_server *s, const struct turn_request *r)
+static unsigned serves(const struct turn_server *s, const struct turn_request *r)
 {
-    return r->msg->method == STUN_BINDING && turn_discovery_serves(s->config, r->tuple);
+    bool binding = r->msg->method == STUN_BINDING;
+    return (binding && turn_discovery_serves(s->config, r->tuple) ? TURN_SERVES_DISCOVERY : 0u) |
+           (!binding && s->config->oauth_key_count ? TURN_SERVES_TOKENS : 0u);
 }
 
 static bool forward(struct turn_server *s, const struct turn_request *r)
@@ -181,9 +185,9 @@ static void handle_request(struct turn_server *s, struct turn_request *r)
         if (!turn_auth_check(s, r))
             return;
     }
-    bool discovery = discovers(s, r);
-    if (turn_unserved(r->msg, discovery)) {
-        turn_reply_unknown(s, r, discovery);
+    unsigned what = serves(s, r);
+    if (turn_unserved(r->msg, what)) {
+        turn_reply_unknown(s, r, what);
         return;
     }
     enum stun_error code = r->ticket_error;
@@ -199,7 +203,10 @@ static void handle_stun(struct turn_server *s, const struct turn_tuple *tuple,
                         struct turn_packet *packet, struct turn_now now)
 {
     struct stun_msg msg;
-    if (stun_msg_decode(&msg, packet->data, packet->len, NULL) != CT_OK) {
+    enum ct_err err = stun_msg_decode(&msg, packet->data, packet->len, NULL);
+    if (err == CT_ECOOKIE && turn_classic(s, tuple, packet, now))
+        return;
+    if (err) {
         turn_count(&s->counters, TURN_N_DROP_MALFORMED, 1);
         return;
     }
@@ -207,8 +214,7 @@ static void handle_stun(struct turn_server *s, const struct turn_tuple *tuple,
         struct turn_request r = {.tuple = tuple, .msg = &msg, .now = now};
         handle_request(s, &r);
         crypto_wipe(&r.auth, sizeof r.auth);
-    } else if (msg.cls == STUN_INDICATION && msg.method == STUN_SEND &&
-               !turn_unserved(&msg, false)) {
+    } else if (msg.cls == STUN_INDICATION && msg.method == STUN_SEND && !turn_unserved(&msg, 0)) {
         turn_data_send(s, tuple, &msg, now);
     } else if (msg.cls != STUN_INDICATION || msg.method != STUN_BINDING) {
         /* Binding indications are keepalives: nothing to do, nothing wrong (RFC 8489 §6.3.2) */
@@ -298,7 +304,8 @@ static bool selected(const struct turn_server *s, const struct turn_alloc *a,
 {
     struct span username = turn_alloc_username(s, a), user = username;
     uint64_t expiry;
-    (void)stun_rest_username(username, &expiry, &user);
+    if (!turn_alloc_by_token(a))
+        (void)stun_rest_username(username, &expiry, &user);
     return (!which->id || which->id == a->id) &&
            (!which->username.data || span_eq(which->username, username)) &&
            (!which->user.data || span_eq(which->user, user));

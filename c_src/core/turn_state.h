@@ -73,15 +73,16 @@ struct turn_alloc {
     uint32_t move;         /* SLAB_NONE: on one 5-tuple only */
     uint32_t meter;        /* SLAB_NONE: the user's bandwidth is not limited */
     uint32_t ticket;       /* serial number of the newest one; 0: has none */
-    uint16_t refused;      /* ADDRESS-ERROR-CODE of the other family that was asked for, or 0 */
+    uint32_t token_s;      /* its ACCESS-TOKEN ends so long after created_ms; 0: needs none */
     struct stun_key key;   /* of the credentials that made it: they outlive their expiry */
-    uint8_t key_algorithm; /* enum stun_password_algorithm */
-    bool has_token;
+    uint8_t key_algorithm; /* enum stun_password_algorithm; NONE: a token's mac_key */
+    bool has_token;        /* RESERVATION-TOKEN */
+    uint8_t icmp_count;
     uint8_t tid[STUN_TID_SIZE]; /* of the Allocate request, to know its retransmissions */
     uint8_t token[TURN_TOKEN_SIZE];
+    uint16_t refused; /* ADDRESS-ERROR-CODE of the other family that was asked for, or 0 */
     uint16_t perm_count, chan_count;
     uint16_t icmp_second; /* in which icmp_count errors were told; wraps */
-    uint8_t icmp_count;
     uint32_t perms[TURN_BUCKETS];
     uint32_t chans_by_number[TURN_BUCKETS];
     uint32_t chans_by_peer[TURN_BUCKETS];
@@ -114,8 +115,9 @@ struct turn_server {
 struct turn_auth {
     struct span username;
     struct stun_key key;
-    uint8_t key_algorithm;     /* enum stun_password_algorithm */
-    bool protect;              /* the response carries integrity */
+    uint8_t key_algorithm; /* enum stun_password_algorithm */
+    uint32_t token_left;   /* seconds that the request's ACCESS-TOKEN is good for; 0: has none */
+    bool protect;          /* the response carries integrity */
     enum stun_integrity reply; /* which */
 };
 

@@ -22,7 +22,7 @@ struct keyed {
 struct crypto {
     EVP_MD *md[CRYPTO_HASH_COUNT];
     EVP_MD_CTX *scratch;
-    EVP_CIPHER *gcm;
+    EVP_CIPHER *gcm256, *gcm128;
     EVP_CIPHER_CTX *cipher;
     struct keyed keyed[CRYPTO_HASH_COUNT];
 };
@@ -46,9 +46,10 @@ struct crypto *crypto_new(void)
     if (!c)
         return NULL;
     c->scratch = EVP_MD_CTX_new();
-    c->gcm = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
+    c->gcm256 = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
+    c->gcm128 = EVP_CIPHER_fetch(NULL, "AES-128-GCM", NULL);
     c->cipher = EVP_CIPHER_CTX_new();
-    bool ok = c->scratch && c->gcm && c->cipher;
+    bool ok = c->scratch && c->gcm256 && c->gcm128 && c->cipher;
     for (int hash = 0; hash < CRYPTO_HASH_COUNT; hash++)
         ok = init_hash(c, (enum crypto_hash)hash) && ok;
     if (ok)
@@ -68,7 +69,8 @@ void crypto_free(struct crypto *c)
     }
     EVP_MD_CTX_free(c->scratch);
     EVP_CIPHER_CTX_free(c->cipher);
-    EVP_CIPHER_free(c->gcm);
+    EVP_CIPHER_free(c->gcm256);
+    EVP_CIPHER_free(c->gcm128);
     crypto_wipe(c, sizeof *c);
     free(c);
 }
@@ -157,7 +159,15 @@ enum ct_err crypto_hmac(struct crypto *c, enum crypto_hash hash, struct span key
     return ok ? CT_OK : CT_ECRYPTO;
 }
 
-/* ---- AES-256-GCM ---- */
+/* ---- AES-GCM ---- */
+
+/* NULL when there is none for a key of that length. */
+static const EVP_CIPHER *cipher_of(const struct crypto *c, struct span key)
+{
+    return key.len == CRYPTO_KEY_SIZE         ? c->gcm256
+           : key.len == CRYPTO_SHORT_KEY_SIZE ? c->gcm128
+                                              : NULL;
+}
 
 /* Additional data first, then the text; GCM has no padding and holds nothing back. */
 static bool run_cipher(EVP_CIPHER_CTX *ctx, struct span aad, struct span in, uint8_t *out)
@@ -170,13 +180,15 @@ static bool run_cipher(EVP_CIPHER_CTX *ctx, struct span aad, struct span in, uin
     return !in.len || EVP_CipherUpdate(ctx, out, &n, in.data, (int)in.len) == 1;
 }
 
-enum ct_err crypto_seal(struct crypto *c, const uint8_t key[CRYPTO_KEY_SIZE],
-                        const uint8_t iv[CRYPTO_IV_SIZE], struct span aad, struct span plain,
+enum ct_err crypto_seal(struct crypto *c, const struct crypto_gcm *gcm, struct span plain,
                         uint8_t *out)
 {
     int n;
-    bool ok = EVP_CipherInit_ex2(c->cipher, c->gcm, key, iv, 1, NULL) == 1 &&
-              run_cipher(c->cipher, aad, plain, out) &&
+    const EVP_CIPHER *cipher = cipher_of(c, gcm->key);
+    if (!cipher)
+        return CT_EARG;
+    bool ok = EVP_CipherInit_ex2(c->cipher, cipher, gcm->key.data, gcm->iv, 1, NULL) == 1 &&
+              run_cipher(c->cipher, gcm->aad, plain, out) &&
               EVP_CipherFinal_ex(c->cipher, out + plain.len, &n) == 1 &&
               EVP_CIPHER_CTX_ctrl(c->cipher, EVP_CTRL_AEAD_GET_TAG, CRYPTO_TAG_SIZE,
                                   out + plain.len) == 1;
@@ -184,18 +196,20 @@ enum ct_err crypto_seal(struct crypto *c, const uint8_t key[CRYPTO_KEY_SIZE],
     return ok ? CT_OK : CT_ECRYPTO;
 }
 
-enum ct_err crypto_open(struct crypto *c, const uint8_t key[CRYPTO_KEY_SIZE],
-                        const uint8_t iv[CRYPTO_IV_SIZE], struct span aad, struct span sealed,
+enum ct_err crypto_open(struct crypto *c, const struct crypto_gcm *gcm, struct span sealed,
                         uint8_t *out)
 {
     uint8_t tag[CRYPTO_TAG_SIZE], none[CRYPTO_TAG_SIZE];
     int n;
+    const EVP_CIPHER *cipher = cipher_of(c, gcm->key);
+    if (!cipher)
+        return CT_EARG;
     if (sealed.len < CRYPTO_TAG_SIZE)
         return CT_ESHORT;
     size_t len = sealed.len - CRYPTO_TAG_SIZE;
     memcpy(tag, sealed.data + len, sizeof tag);
-    bool ready = EVP_CipherInit_ex2(c->cipher, c->gcm, key, iv, 0, NULL) == 1 &&
-                 run_cipher(c->cipher, aad, span_of(sealed.data, len), out) &&
+    bool ready = EVP_CipherInit_ex2(c->cipher, cipher, gcm->key.data, gcm->iv, 0, NULL) == 1 &&
+                 run_cipher(c->cipher, gcm->aad, span_of(sealed.data, len), out) &&
                  EVP_CIPHER_CTX_ctrl(c->cipher, EVP_CTRL_AEAD_SET_TAG, sizeof tag, tag) == 1;
     bool ok = ready && EVP_CipherFinal_ex(c->cipher, none, &n) == 1;
     EVP_CIPHER_CTX_reset(c->cipher);

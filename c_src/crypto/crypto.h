@@ -26,8 +26,9 @@ enum {
     CRYPTO_SHA1_SIZE = 20,
     CRYPTO_SHA256_SIZE = 32,
     CRYPTO_MAX_SIZE = 32,
-    CRYPTO_KEY_SIZE = 32, /* of AES-256-GCM, as the next two */
-    CRYPTO_IV_SIZE = 12,
+    CRYPTO_KEY_SIZE = 32,       /* of AES-256-GCM */
+    CRYPTO_SHORT_KEY_SIZE = 16, /* of AES-128-GCM */
+    CRYPTO_IV_SIZE = 12,        /* of both, as the next one */
     CRYPTO_TAG_SIZE = 16,
 };
 
@@ -48,19 +49,24 @@ enum ct_err crypto_digest(struct crypto *c, enum crypto_hash hash, const struct 
 enum ct_err crypto_hmac(struct crypto *c, enum crypto_hash hash, struct span key,
                         const struct span *parts, size_t n, uint8_t *out);
 
+/* AES-GCM (NIST SP 800-38D) with this key, IV and additional data. */
+struct crypto_gcm {
+    struct span key;   /* CRYPTO_KEY_SIZE or CRYPTO_SHORT_KEY_SIZE bytes; CT_EARG for others */
+    const uint8_t *iv; /* CRYPTO_IV_SIZE bytes */
+    struct span aad;
+};
+
 /*
- * AES-256-GCM (NIST SP 800-38D). Seals plain into plain.len + CRYPTO_TAG_SIZE bytes; no IV may be
- * used twice under one key for different plaintexts.
+ * Seals plain into plain.len + CRYPTO_TAG_SIZE bytes; no IV may be used twice under one key for
+ * different plaintexts.
  */
-enum ct_err crypto_seal(struct crypto *c, const uint8_t key[CRYPTO_KEY_SIZE],
-                        const uint8_t iv[CRYPTO_IV_SIZE], struct span aad, struct span plain,
+enum ct_err crypto_seal(struct crypto *c, const struct crypto_gcm *gcm, struct span plain,
                         uint8_t *out);
 /*
  * The reverse: out takes sealed.len - CRYPTO_TAG_SIZE bytes, all zero on failure. CT_EINTEGRITY
  * when anything was changed, CT_ESHORT when there is no room for a tag.
  */
-enum ct_err crypto_open(struct crypto *c, const uint8_t key[CRYPTO_KEY_SIZE],
-                        const uint8_t iv[CRYPTO_IV_SIZE], struct span aad, struct span sealed,
+enum ct_err crypto_open(struct crypto *c, const struct crypto_gcm *gcm, struct span sealed,
                         uint8_t *out);
 
 /* n bytes from the CSPRNG. */

@@ -2,6 +2,7 @@
 
 #include "core/turn_users.h"
 #include "crypto/crypto.h"
+#include "relay/oauth_keys.h"
 #include "relay/own.h"
 
 #include <stdio.h>
@@ -290,6 +291,24 @@ static const char *alternate_problem(const struct relay_config *c)
     return NULL;
 }
 
+static bool read_redirect_to(struct reader *r)
+{
+    struct turn_config *c = &r->config->turn;
+    struct span text;
+
+    if (c->redirect_count == TURN_REDIRECTS_MAX || !term_binary(&r->in, &text) ||
+        !parse_endpoint((const char *)text.data, text.len, &c->redirect[c->redirect_count]))
+        return false;
+    c->redirect_count++;
+    return true;
+}
+
+static bool read_redirect(struct reader *r, const struct key *key)
+{
+    (void)key;
+    return read_list(r, 0, read_redirect_to);
+}
+
 static bool read_proxy(struct reader *r)
 {
     struct stream_config *c = &r->config->stream;
@@ -351,6 +370,12 @@ static bool build_tls(struct reader *r, char why[CONFIG_WHY_MAX])
     return !missing;
 }
 
+static bool read_oauth_keys(struct reader *r, const struct key *key)
+{
+    (void)key;
+    return oauth_keys_read(&r->in, &r->config->turn);
+}
+
 /* ---- keys ---- */
 
 #define TURN_OFFSET(field) offsetof(struct relay_config, turn.field)
@@ -382,6 +407,15 @@ static const struct key keys[] = {
      .required = true,
      .secret = true,
      .right = "a list of 1 to 8 binaries of 1 to 256 bytes"},
+    {.name = "oauth_keys",
+     .read = read_oauth_keys,
+     .secret = true,
+     .right = "a list of at most 16 maps #{kid, key}, also with not_before and not_after"},
+    {.name = "oauth_server_name",
+     .read = read_line,
+     .offset = TURN_OFFSET(oauth_server_name),
+     .max = TURN_REALM_MAX,
+     .right = "one line of up to 127 bytes"},
     {.name = "relays",
      .read = read_relays,
      .required = true,
@@ -410,6 +444,14 @@ static const struct key keys[] = {
     {.name = "alternate",
      .read = read_alternate,
      .right = "an address \"IP:PORT\" or \"[IPv6]:PORT\", not 0.0.0.0 or ::"},
+    {.name = "redirect",
+     .read = read_redirect,
+     .right = "a list of at most 8 addresses \"IP:PORT\" or \"[IPv6]:PORT\""},
+    {.name = "alternate_domain",
+     .read = read_line,
+     .offset = TURN_OFFSET(alternate_domain),
+     .max = TURN_DOMAIN_MAX,
+     .right = "a DNS name of up to 255 bytes"},
     {.name = "keep_dscp",
      .read = read_bool,
      .offset = TURN_OFFSET(keep_dscp),
@@ -417,6 +459,10 @@ static const struct key keys[] = {
     {.name = "permission_events",
      .read = read_bool,
      .offset = TURN_OFFSET(permission_events),
+     .right = "true or false"},
+    {.name = "classic_stun",
+     .read = read_bool,
+     .offset = TURN_OFFSET(classic_stun),
      .right = "true or false"},
     {.name = "mobility",
      .read = read_bool,

@@ -39,9 +39,14 @@ defmodule Cromulent.Turn do
   | `allow_peers` | `TURN_ALLOW_PEERS` | none | blocks of peers that are allowed although private; the longest prefix decides |
   | `deny_peers` | `TURN_DENY_PEERS` | none | blocks of peers that are refused although public |
   | `alternate` | `TURN_ALTERNATE` | none | a second address and port of this host, for NAT behaviour discovery (RFC 5780) |
+  | `redirect` | `TURN_REDIRECT` | none | other servers, `IP:PORT`, to which clients that ask for an allocation are sent (300, RFC 8489 §10); who has one stays |
+  | `alternate_domain` | `TURN_ALTERNATE_DOMAIN` | none | the name in those servers' certificates, if it is another |
+  | `classic_stun` | `TURN_CLASSIC_STUN` | `false` | Binding requests of RFC 3489, which have no magic cookie, are answered over UDP |
   | `keep_dscp` | `TURN_KEEP_DSCP` | `false` | relayed datagrams keep the DSCP and ECN that they came with; Linux |
   | `mobility` | `TURN_MOBILITY` | `false` | clients may take an allocation to another address (RFC 8016) |
   | `mode` | `TURN_MODE` | `open` | `switch`: relayed addresses are virtual, clients of this relay reach only each other, and no port but the listeners' is open (docs/switch-mode.md) |
+  | `oauth_keys` | `TURN_OAUTH_KEYS` | none | keys of authorization servers, as JWK or JWK sets in files or as text; their access tokens let clients in too (RFC 7635), see `Cromulent.Turn.AccessToken` |
+  | `oauth_server_name` | `TURN_OAUTH_SERVER_NAME` | the realm | the name that those tokens are for |
   | `user_quota` | `TURN_USER_QUOTA` | 0 | allocations that a user may have at once, 0 for any number |
   | `user_bandwidth` | `TURN_USER_BANDWIDTH` | 0 | bytes per second that a user may have relayed, in each direction and on each worker; 0 for any number |
   | `opaque_usernames` | `TURN_OPAQUE_USERNAMES` | `false` | hides the user id in usernames, see `Cromulent.Turn.Credentials.opaque_user_id/2` |

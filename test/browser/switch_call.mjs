@@ -65,10 +65,10 @@ async function talk(text) {
   const { pc, channel, got } = window.test;
   channel.send(text);
   const data = await got;
-  const stats = await pc.getStats();
-  const pair = [...stats.values()].find(({ type, nominated, state }) =>
-    type === "candidate-pair" && nominated && state === "succeeded");
-  const types = [pair.localCandidateId, pair.remoteCandidateId].map((id) => stats.get(id).candidateType);
+  const { selectedPair } = await import("/js/stats.js");
+  let pair = null;
+  while (!pair) pair = selectedPair(await pc.getStats()); // soon after the channel has opened
+  const types = [pair.local.type, pair.remote.type];
   return { data, types };
 }
 

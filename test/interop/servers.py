@@ -56,11 +56,12 @@ class Ours:
     # The transports that it listens on, and what more there is of the family: cases that need
     # another are not run. The one place to add to when the relay learns.
     # Not "dual": uclient asks for that by an attribute of a draft (0x8032), which is not served.
-    speaks = {"udp", "tcp", "tls", "dtls", "mobility", "discovery"}
+    speaks = {"udp", "tcp", "tls", "dtls", "mobility", "discovery", "tokens"}
     counts = True
     binds_more_channels = True
 
     def __init__(self, out, namespace=None):
+        self.out = out
         if self.speaks & SECURE:
             self.certificate, self.key = certificate(out)
         env = {k: v for k, v in os.environ.items() if not k.startswith("TURN_")}
@@ -90,10 +91,11 @@ class Ours:
 
     @contextlib.contextmanager
     def running(self, ips=("127.0.0.1", "::1"), allow=("127.0.0.0/8", "::1/128"), port=0,
-                alternate=None):
+                alternate=None, token_keys=None):
         """A relay with all listeners on ports of its own, or of UDP alone on a given one.
 
-        `alternate` is a second address, which turns RFC 5780 on.
+        `alternate` is a second address, which turns RFC 5780 on; `token_keys` are those of an
+        authorization server (RFC 7635), {kid: key}.
         """
         with self.lock:
             self.started += 1
@@ -106,6 +108,8 @@ class Ours:
             options.append(f"allow_peers={','.join(allow)}")
         if alternate:
             options.append(f"alternate={alternate}:0")
+        if token_keys:
+            options.append(f"oauth_keys={self.write_keys(name, token_keys)}")
         if self.speaks & SECURE:
             options += [f"cert={self.certificate}", f"key={self.key}"]
         info = self.command("start", name, *options)
@@ -114,6 +118,16 @@ class Ours:
             yield Relay(self, name, addresses(info["listen"]))
         finally:
             self.command("stop", name)
+
+    def write_keys(self, name, token_keys):
+        """The file of a JWK set."""
+        def jwk(kid, key):
+            k = base64.urlsafe_b64encode(key).decode().rstrip("=")
+            return {"kty": "oct", "kid": kid, "k": k, "alg": f"A{8 * len(key)}GCM"}
+        file = os.path.abspath(os.path.join(self.out, f"{name}.jwks"))
+        with open(file, "w", encoding="utf-8") as f:
+            json.dump({"keys": [jwk(*pair) for pair in token_keys.items()]}, f)
+        return file
 
     def ports(self):
         """A thousand ports that no relay beside it uses: two that reserve ports must not meet."""

@@ -230,6 +230,43 @@ def option(flags, total):
     return test
 
 
+# What uclient seals its tokens with (-J); its own list has A256GCM, A128GCM, A256GCM.
+TOKEN_KEYS = {"north": b"01234567890123456789012345678901", "union": b"1234567890123456",
+              "oldempire": b"12345678901234567890123456789012"}
+
+
+def tokens(flags, transport):
+    """Third-party authorization (RFC 7635): uclient has no secret here, and makes its own tokens.
+
+    It takes another key for each Allocate and Refresh, by chance: all are met with 20 clients.
+    """
+    def test(server):
+        with server.running(token_keys=TOKEN_KEYS) as relay:
+            flags_all = ["-y", "-J", "-m", "20", "-n", "20", "-z", "5", *flags]
+            status, text = uclient(relay, flags_all, (4, transport), login=())
+            check_output(status, text, 400)
+            counters = relay.stats()["counters"]
+            check_equal("unauthenticated", counters["unauthenticated"], 0)
+            check_equal("packets up", counters["up_packets"], 400)
+            check_equal("packets down", counters["down_packets"], 400)
+            check(counters["allocations_created"] >= 20, "fewer allocations than clients")
+            named = {allocation["username"] for allocation in relay.list()}
+            check(named <= set(TOKEN_KEYS), f"allocations of {named}")
+            relay.check_alive()
+    return test
+
+
+def foreign_tokens(server):
+    """The ids are uclient's, the keys are not."""
+    with server.running(token_keys={kid: b"x" * 32 for kid in TOKEN_KEYS}) as relay:
+        status, text = uclient(relay, ["-y", "-J", "-n", "1"], login=())
+        check(status not in (0, None), f"uclient got in: {text[-200:]!r}")
+        counters = relay.stats()["counters"]
+        check(counters["unauthenticated"] > 0, "the relay counted nobody unauthenticated")
+        check_equal("allocations created", counters["allocations_created"], 0)
+        relay.check_alive()
+
+
 def garbage(server):
     """uclient damages a tenth of what it sends; the relay stays, and serves the next client."""
     with server.running() as relay:
@@ -301,6 +338,10 @@ CASES = [
     # It moves only with tickets of at most 32 bytes, which are coturn's.
     Case("uclient", "tickets asked for", option(["-M"], 40), "udp", ["mobility"]),
     Case("uclient", "tickets asked for, Send indications", option(["-M", "-s"], 40), "udp", ["mobility"]),
+    *(Case("uclient", "access tokens", tokens([], transport), transport, ["tokens"])
+      for transport in ("udp", "tcp", "tls", "dtls")),
+    Case("uclient", "access tokens, Send indications", tokens(["-s"], "udp"), "udp", ["tokens"]),
+    Case("uclient", "access tokens under other keys are refused", foreign_tokens, "udp", ["tokens"]),
     Case("uclient", "dual allocation", option(["-Z"], 20), "udp", ["dual"]),
     Case("stunclient", "Binding, IPv4", stun(["turnutils_stunclient"], 4)),
     Case("stunclient", "Binding, IPv6", stun(["turnutils_stunclient"], 6)),

@@ -224,6 +224,7 @@ defmodule Cromulent.Turn.Check do
   defp explain(_step, :bad_answer, state), do: "the answer of #{where(state)} is no TURN server's"
   defp explain(_step, reason, _state), do: inspect(reason)
 
+  defp hint(300), do: ": the server sends clients on; check that one"
   defp hint(437), do: ": the allocation is gone, or the client's address changed on the way"
   defp hint(440), do: ": it has no relay address of that family"
   defp hint(442), do: ": it does not relay UDP"

@@ -6,7 +6,16 @@ defmodule Cromulent.Turn.Client do
   # not waited for stays in the mailbox. Functions that talk to the server give back the client, which
   # remembers the server's realm and nonce.
 
-  alias Cromulent.Turn.{Address, ChannelData, ClientStream, Credentials, OpaqueString, Stun}
+  alias Cromulent.Turn.{
+    AccessToken,
+    Address,
+    ChannelData,
+    ClientStream,
+    Credentials,
+    OpaqueString
+  }
+
+  alias Cromulent.Turn.Stun
 
   @cookie 0x2112A442
   # RFC 8489 §6.2.1: RTO, Rc and Rm.
@@ -32,6 +41,7 @@ defmodule Cromulent.Turn.Client do
     :integrity,
     algorithms: nil,
     anonymous: false,
+    token: nil,
     rto: @rto,
     deadline: 39_500
   ]
@@ -54,7 +64,7 @@ defmodule Cromulent.Turn.Client do
 
   @doc """
   A client of the server at that address. Options: `transport`, `:udp` (the default), `:tcp`, `:tls` or `:dtls`;
-  `username` and `password`; `ip`, the local address; `tls`, options of `:ssl.connect/4`; `rto` and
+  `username` and `password`, or `token`, a `Cromulent.Turn.AccessToken`; `ip`, the local address; `tls`, options of `:ssl.connect/4`; `rto` and
   `deadline` in ms.
   """
   @spec open(address(), keyword()) :: {:ok, t()} | {:error, ClientStream.reason()}
@@ -63,8 +73,11 @@ defmodule Cromulent.Turn.Client do
     opts = opts |> Enum.map(&prepared/1) |> Keyword.put_new(:transport, :udp)
 
     with {:ok, socket} <- connect(opts[:transport], server, connection),
-         do: {:ok, struct!(%__MODULE__{socket: socket, server: server}, opts)}
+         do: {:ok, with_token(struct!(%__MODULE__{socket: socket, server: server}, opts))}
   end
+
+  defp with_token(%{token: nil} = client), do: client
+  defp with_token(client), do: put_token(client, client.token)
 
   # RFC 8489 §14.3, §9.2.2: what a person typed becomes what the server's side has.
   defp prepared({name, text}) when name in [:username, :password] and is_binary(text),
@@ -160,9 +173,25 @@ defmodule Cromulent.Turn.Client do
   @doc "The request's message, with credentials where they are known, and the options to encode it."
   @spec prepare(t(), Stun.method(), [Stun.attribute()]) :: {Stun.t(), keyword()}
   def prepare(client, method, attributes) do
-    attributes = attributes ++ [software: @software] ++ credentials(client)
+    attributes =
+      attributes ++ token(client, method) ++ [software: @software] ++ credentials(client)
+
     integrity = if client.key, do: [integrity: {client.integrity, client.key}], else: []
     {Stun.new(:request, method, attributes), [{:fingerprint, true} | integrity]}
+  end
+
+  # RFC 7635 §9: in these two only.
+  defp token(%{token: %AccessToken{token: token}, key: key}, method)
+       when key != nil and method in [:allocate, :refresh],
+       do: [access_token: token]
+
+  defp token(_client, _method), do: []
+
+  @doc "Another token for the requests from now on."
+  @spec put_token(t(), AccessToken.t()) :: t()
+  def put_token(client, token) do
+    key = if client.key, do: token.mac_key
+    %{client | token: token, username: token.kid, key: key}
   end
 
   @doc "What a challenge (401, 438) teaches: realm, nonce, and which key the server takes."
@@ -179,11 +208,17 @@ defmodule Cromulent.Turn.Client do
       | realm: realm,
         nonce: Stun.get(answer, :nonce),
         algorithms: algorithms,
-        anonymous: anonymous?(Stun.get(answer, :nonce)),
+        anonymous: client.token == nil and anonymous?(Stun.get(answer, :nonce)),
         integrity: integrity,
-        key: Credentials.key(client.username, realm, client.password, algorithm)
+        key: key(client, realm, algorithm)
     }
   end
+
+  # That of a token is used as it is.
+  defp key(%{token: %AccessToken{mac_key: key}}, _realm, _algorithm), do: key
+
+  defp key(client, realm, algorithm),
+    do: Credentials.key(client.username, realm, client.password, algorithm)
 
   # The second feature bit of a nonce cookie asks for USERHASH (RFC 8489 §9.2.5, §18.1).
   defp anonymous?(<<"obMatJos2", bits::binary-size(4), _::binary>>),
@@ -270,16 +305,19 @@ defmodule Cromulent.Turn.Client do
     end
   end
 
-  # RFC 8489 §9.2.5: an answer that fails its integrity check is as good as none.
+  # RFC 8489 §9.2.5: an answer that fails its integrity check is as good as none; of errors, only one that
+  # would lead elsewhere has to be protected here.
   defp answer(client, packet) do
     with {:ok, %Stun{class: class} = message} when class in [:success, :error] <-
            Stun.decode(packet),
-         true <- class == :error or trusted?(client, packet) do
+         true <- (class == :error and not redirection?(message)) or trusted?(client, packet) do
       {:ok, message, packet}
     else
       _ -> :discard
     end
   end
+
+  defp redirection?(message), do: match?({300, _}, Stun.get(message, :error_code))
 
   defp trusted?(%{key: nil}, _packet), do: true
   defp trusted?(client, packet), do: Stun.verify(packet, client.key, client.integrity) == :ok
@@ -395,7 +433,22 @@ defmodule Cromulent.Turn.Client do
 
   defp refusal(answer) do
     {code, text} = Stun.get(answer, :error_code, {500, "no error code"})
-    {:refused, code, text}
+    {:refused, code, text <> alternates(answer)}
+  end
+
+  # Where a 300 leads to (RFC 8489 §10); elsewhere there is nothing to add.
+  defp alternates(answer) do
+    servers =
+      for {:alternate_server, {ip, port}} <- answer.attributes,
+          do: "#{Address.to_host(ip)}:#{port}"
+
+    domain = Stun.get(answer, :alternate_domain)
+
+    case {servers, domain} do
+      {[], _} -> ""
+      {servers, nil} -> ": " <> Enum.join(servers, ", ")
+      {servers, domain} -> ": " <> Enum.join(servers, ", ") <> ", certificate of " <> domain
+    end
   end
 
   defp now, do: System.monotonic_time(:millisecond)

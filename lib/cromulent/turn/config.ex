@@ -2,9 +2,9 @@ defmodule Cromulent.Turn.Config do
   @moduledoc false
   # The configuration of an embedded relay: one checked struct, made before anything starts.
 
-  alias Cromulent.Turn.{Address, Option}
+  alias Cromulent.Turn.{AccessToken, Address, Option}
 
-  @derive {Inspect, except: [:secrets, :key]}
+  @derive {Inspect, except: [:secrets, :key, :oauth_keys]}
   @enforce_keys [:secrets, :realm, :listen, :relays]
   defstruct [
     :secrets,
@@ -15,6 +15,7 @@ defmodule Cromulent.Turn.Config do
     :workers,
     :cert,
     :key,
+    :oauth_keys,
     ports: {49_152, 65_535},
     ttl: 3600,
     stun_urls: [],
@@ -33,7 +34,7 @@ defmodule Cromulent.Turn.Config do
   `secrets` is a function, so that neither a log nor a crash report can print what it gives; the
   first one signs new credentials. `relays` are pairs of the address that is bound and the one that
   clients are told. `ttl` is in seconds. `workers` nil: one per core. `cert` and `key` are PEM texts, nil
-  without TLS; `key` is a function, like `secrets`.
+  without TLS; `key` is a function, like `secrets`, and so is `oauth_keys`, nil without any.
   """
   @type t :: %__MODULE__{
           secrets: (() -> [binary(), ...]),
@@ -44,6 +45,7 @@ defmodule Cromulent.Turn.Config do
           workers: pos_integer() | nil,
           cert: String.t() | nil,
           key: (() -> String.t()) | nil,
+          oauth_keys: (() -> [AccessToken.Key.t()]) | nil,
           ports: {:inet.port_number(), :inet.port_number()},
           ttl: pos_integer(),
           stun_urls: [String.t()],
@@ -52,7 +54,7 @@ defmodule Cromulent.Turn.Config do
           allow_peers: [String.t()],
           deny_peers: [String.t()],
           proxy_from: [String.t()],
-          limits: %{atom() => non_neg_integer() | String.t() | atom()},
+          limits: %{atom() => non_neg_integer() | String.t() | atom() | [String.t()]},
           random_secret?: boolean()
         }
 
@@ -93,12 +95,13 @@ defmodule Cromulent.Turn.Config do
          {:ok, listen} <- listen(opts, style),
          {:ok, tls} <- tls(%{cert: nil, key: nil}, opts, style),
          :ok <- check_tls(listen, tls, opts, style),
+         {:ok, oauth} <- oauth(opts, style),
          {:ok, relays} <- relays(opts, style),
          {:ok, ports} <- or_default(Option.fetch(:relay_ports, opts, style), {49_152, 65_535}) do
       fixed = %{realm: @realm, listen: listen, relays: relays, ports: ports, limits: limits}
 
       {:ok,
-       struct!(__MODULE__, fixed |> Map.merge(simple) |> Map.merge(secret) |> Map.merge(tls))}
+       struct!(__MODULE__, [simple, secret, tls, oauth] |> Enum.reduce(fixed, &Map.merge(&2, &1)))}
     end
   end
 
@@ -110,9 +113,10 @@ defmodule Cromulent.Turn.Config do
          {:ok, simple} <- collect_given(@simple, opts),
          {:ok, limits} <- collect_given(Option.limits(), opts),
          {:ok, secret} <- if(opts[:secret], do: secret(opts, :option), else: {:ok, %{}}),
-         {:ok, tls} <- if(tls?(opts), do: tls(config, opts, :option), else: {:ok, %{}}) do
+         {:ok, tls} <- if(tls?(opts), do: tls(config, opts, :option), else: {:ok, %{}}),
+         {:ok, oauth} <- if(opts[:oauth_keys], do: oauth(opts, :option), else: {:ok, %{}}) do
       limits = Map.merge(config.limits, limits)
-      changes = simple |> Map.merge(secret) |> Map.merge(tls)
+      changes = simple |> Map.merge(secret) |> Map.merge(tls) |> Map.merge(oauth)
       {:ok, struct!(config, Map.put(changes, :limits, limits))}
     end
   end
@@ -147,7 +151,20 @@ defmodule Cromulent.Turn.Config do
 
     workers = if config.workers, do: %{workers: config.workers}, else: %{}
     tls = if config.cert, do: %{cert: config.cert, key: config.key.()}, else: %{}
-    required |> Map.merge(workers) |> Map.merge(tls) |> Map.merge(config.limits)
+
+    [workers, tls, oauth_to_relay(config.oauth_keys), config.limits]
+    |> Enum.reduce(required, &Map.merge(&2, &1))
+  end
+
+  defp oauth_to_relay(nil), do: %{}
+
+  defp oauth_to_relay(keys) do
+    maps =
+      for key <- keys.() do
+        for {name, value} <- Map.from_struct(key), value != nil, into: %{}, do: {name, value}
+      end
+
+    %{oauth_keys: maps}
   end
 
   @doc "`udp:IP:PORT`, as `TURN_LISTEN` and the relay write it."
@@ -241,6 +258,14 @@ defmodule Cromulent.Turn.Config do
     case Option.fetch(:secret, opts, style) do
       {:ok, secrets} -> {:ok, %{secrets: seal(secrets), random_secret?: false}}
       :unset -> {:ok, %{secrets: boot_secret(), random_secret?: true}}
+      error -> error
+    end
+  end
+
+  defp oauth(opts, style) do
+    case Option.fetch(:oauth_keys, opts, style) do
+      {:ok, keys} -> {:ok, %{oauth_keys: seal(keys)}}
+      :unset -> {:ok, %{oauth_keys: nil}}
       error -> error
     end
   end

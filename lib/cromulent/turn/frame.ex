@@ -81,7 +81,14 @@ defmodule Cromulent.Turn.Frame do
         [:level, :message, :info, :warning, :error],
     reply: [:no_memory],
     ended: [:released, :expired, :killed, :shutdown, :closed],
-    auth: [:bad_password, :malformed_username, :wrong_realm, :unknown_userhash]
+    auth: [
+      :bad_password,
+      :malformed_username,
+      :wrong_realm,
+      :unknown_userhash,
+      :unknown_kid,
+      :bad_token
+    ]
   ]
   # What bind() can say of an address.
   @errnos [

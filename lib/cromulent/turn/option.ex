@@ -29,9 +29,14 @@ defmodule Cromulent.Turn.Option do
     allow_peers: "TURN_ALLOW_PEERS",
     deny_peers: "TURN_DENY_PEERS",
     mobility: "TURN_MOBILITY",
+    oauth_keys: "TURN_OAUTH_KEYS",
+    oauth_server_name: "TURN_OAUTH_SERVER_NAME",
     keep_dscp: "TURN_KEEP_DSCP",
     alternate: "TURN_ALTERNATE",
     mode: "TURN_MODE",
+    classic_stun: "TURN_CLASSIC_STUN",
+    redirect: "TURN_REDIRECT",
+    alternate_domain: "TURN_ALTERNATE_DOMAIN",
     user_quota: "TURN_USER_QUOTA",
     user_bandwidth: "TURN_USER_BANDWIDTH",
     opaque_usernames: "TURN_OPAQUE_USERNAMES",
@@ -56,6 +61,8 @@ defmodule Cromulent.Turn.Option do
 
   @variables for {name, variable} <- @relay ++ @foreign, variable, do: {name, variable}
   @limits OptionValue.limits()
+  @handed_on [:software, :mobility, :keep_dscp, :alternate, :permission_events] ++
+               [:oauth_server_name, :redirect, :alternate_domain, :classic_stun, :mode, :pair]
   @relay_names Enum.uniq(
                  Keyword.keys(@relay) ++ [:host, :software, :permission_events, :pair] ++ @limits
                )
@@ -66,6 +73,7 @@ defmodule Cromulent.Turn.Option do
   @secrets [
     :secret,
     :key,
+    :oauth_keys,
     :metered_secret_key,
     :metered_api_key,
     :cloudflare_key_id,
@@ -77,9 +85,7 @@ defmodule Cromulent.Turn.Option do
 
   @doc "The options that are handed to the relay as they are."
   @spec limits() :: [name()]
-  def limits do
-    [:software, :mobility, :keep_dscp, :alternate, :permission_events, :mode, :pair | @limits]
-  end
+  def limits, do: @handed_on ++ @limits
 
   @doc "The environment variable of an option; nil when it has none."
   @spec variable(name()) :: String.t() | nil
@@ -204,10 +210,12 @@ defmodule Cromulent.Turn.Option do
 
   # A secret is never shown, not even a wrong one; of a key only the name of its file.
   defp error(name, source, raw, expected) do
-    hidden? = secret?(name) and not (name == :key and OptionValue.file?(raw))
+    hidden? = secret?(name) and not (name in [:key, :oauth_keys] and files?(raw))
     shown = if hidden?, do: "", else: show(raw)
     {:error, {:config, describe(source, shown) <> ": " <> expected}}
   end
+
+  defp files?(raw), do: raw |> List.wrap() |> Enum.all?(&OptionValue.file?/1)
 
   defp describe({:environment, variable}, ""), do: variable
   defp describe({:environment, variable}, shown), do: variable <> "=" <> shown
@@ -226,5 +234,6 @@ defmodule Cromulent.Turn.Option do
   def flag(:relay_ports), do: "--ports"
   def flag(:allow_peers), do: "--allow-peer"
   def flag(:deny_peers), do: "--deny-peer"
+  def flag(:oauth_keys), do: "--oauth-key"
   def flag(name), do: "--" <> String.replace(to_string(name), "_", "-")
 end

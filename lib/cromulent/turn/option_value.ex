@@ -3,7 +3,7 @@ defmodule Cromulent.Turn.OptionValue do
   # What a right value of each option is: from what an environment variable, a configuration or a
   # caller gave to the value that the code works with. Pure, but that modules are looked up.
 
-  alias Cromulent.Turn.{Address, OpaqueString, Provider, Url}
+  alias Cromulent.Turn.{AccessToken, Address, OpaqueString, Provider, Url}
 
   # Seconds, but for the counts; the meaning and the defaults are the relay's (docs/control.md).
   @limits [
@@ -34,6 +34,7 @@ defmodule Cromulent.Turn.OptionValue do
   @listeners_most 16
   @pem_most 64 * 1024
   @relays_most 8
+  @redirects_most 8
   @urls_most 16
   @providers_most 8
   @provider_expected "must be one of #{Enum.join(Provider.names(), ", ")}, a module with the behaviour " <>
@@ -61,7 +62,7 @@ defmodule Cromulent.Turn.OptionValue do
 
   @doc "Whether this names a file, where one is wanted or the text that is in it."
   @spec file?(term()) :: boolean()
-  def file?(raw), do: is_binary(raw) and not String.contains?(raw, ["-----", "\n"])
+  def file?(raw), do: is_binary(raw) and not String.contains?(raw, ["-----", "\n", "{"])
 
   @doc "The value of an option, or what would be right, in words that begin with \"must\" or \"still\"."
   @spec parse(atom(), term()) :: {:ok, term()} | {:error, String.t()}
@@ -84,7 +85,9 @@ defmodule Cromulent.Turn.OptionValue do
     end
   end
 
-  def parse(:realm, raw) do
+  def parse(:oauth_keys, raw), do: AccessToken.Key.read(raw)
+
+  def parse(name, raw) when name in [:realm, :oauth_server_name] do
     with true <- is_binary(raw),
          {:ok, realm} <- OpaqueString.prepare(raw),
          true <- byte_size(realm) <= 127 and not (realm =~ ~r/["\\]/) do
@@ -203,12 +206,29 @@ defmodule Cromulent.Turn.OptionValue do
     end
   end
 
+  def parse(:redirect, raw) do
+    parse_list(
+      raw,
+      @redirects_most,
+      &server/1,
+      "must be other servers as IP:PORT, such as 192.0.2.20:3478 or [2001:db8::20]:3478"
+    )
+  end
+
+  def parse(:alternate_domain, raw) do
+    if is_binary(raw) and byte_size(raw) <= 255 and name?(raw) and
+         Address.parse(raw) == :error,
+       do: {:ok, raw},
+       else: {:error, "must be a DNS name, such as turn2.example.org"}
+  end
+
   def parse(name, raw)
       when name in [
              :mobility,
              :keep_dscp,
              :pair,
              :permission_events,
+             :classic_stun,
              :opaque_usernames,
              :cloudflare_shared
            ],
@@ -444,6 +464,14 @@ defmodule Cromulent.Turn.OptionValue do
   end
 
   defp listener(_other), do: :error
+
+  defp server(raw) do
+    with true <- is_binary(raw),
+         {:ok, {:udp, ip, port}} when port > 0 <- listener("udp:" <> raw),
+         false <- Address.wildcard?(ip),
+         do: {:ok, "#{Address.to_host(ip)}:#{port}"},
+         else: (_ -> :error)
+  end
 
   defp own_ip(raw) do
     with {:ok, ip} <- Address.parse(raw),

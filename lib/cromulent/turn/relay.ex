@@ -162,7 +162,11 @@ defmodule Cromulent.Turn.Relay do
          do: kill_all(names, killed + count, server)
   end
 
-  @doc "With true, new allocations are refused (508) and all else goes on; with false they are taken again."
+  @doc """
+  With true, new allocations are refused (508) and all else goes on; with false they are taken again.
+
+  To send clients to another server meanwhile instead, set the option `redirect` with `configure/2`.
+  """
   @spec drain(boolean(), GenServer.server()) :: :ok | {:error, error()}
   def drain(on \\ true, server \\ __MODULE__) when is_boolean(on),
     do: call(server, {:command, :drain, [on]})
@@ -199,8 +203,8 @@ defmodule Cromulent.Turn.Relay do
 
   @doc """
   Changes options of the running relay without touching its allocations: `secret`, `realm`, `ttl`,
-  `cert` and `key` (files are read anew; open connections keep the certificate that they were opened
-  with), `host`, `stun_urls`, `allow_peers`, `deny_peers`, `proxy_from`, and the limits but for `max_allocations`
+  `oauth_keys`, `cert` and `key` (files are read anew; open connections keep the certificate that they were opened
+  with), `host`, `stun_urls`, `allow_peers`, `deny_peers`, `redirect`, `proxy_from`, and the limits but for `max_allocations`
   and `max_connections`. To change secrets without refusing anybody, give the new one first and the
   old ones after it, and take those away once their credentials have expired.
   """

@@ -21,11 +21,21 @@ defmodule Mix.Tasks.Turn.Server do
   | `--allow-peer CIDR` | repeatable | `TURN_ALLOW_PEERS` |
   | `--deny-peer CIDR` | repeatable | `TURN_DENY_PEERS` |
   | `--alternate IP:PORT` | second address and port, for RFC 5780 | `TURN_ALTERNATE` |
+  | `--redirect IP:PORT` | repeatable; other servers that clients are sent to (300) | `TURN_REDIRECT` |
+  | `--alternate-domain NAME` | the name in those servers' certificates | `TURN_ALTERNATE_DOMAIN` |
+  | `--classic-stun` | answers Binding requests of RFC 3489 too | `TURN_CLASSIC_STUN` |
   | `--keep-dscp` | what is relayed keeps its DSCP and ECN | `TURN_KEEP_DSCP` |
   | `--mobility` | tickets of RFC 8016 | `TURN_MOBILITY` |
   | `--mode switch` | no relay sockets: clients reach only each other (docs/switch-mode.md) | `TURN_MODE` |
   | `--user-quota N` | allocations that a user may have at once, 0 for any number | `TURN_USER_QUOTA` |
   | `--user-bandwidth N` | bytes per second that a user may have relayed, in each direction and on each worker, 0 for any number | `TURN_USER_BANDWIDTH` |
+  | `--oauth-key FILE` | repeatable; keys of authorization servers (RFC 7635), see below | `TURN_OAUTH_KEYS` |
+  | `--oauth-server-name NAME` | whom their tokens are for, else the realm | `TURN_OAUTH_SERVER_NAME` |
+
+  A FILE with keys is a JWK, or a set of them as `{"keys": [...]}`, with the key in Base64url: 32 bytes for
+  A256GCM, 16 for A128GCM (`Cromulent.Turn.AccessToken.Key` has the rest):
+
+      {"kty": "oct", "kid": "2026-11", "alg": "A256GCM", "k": "SEdrajMyS0pHaXV5MDk4c2RmYXFiTmpPaWF6NzE5MjM"}
 
   Once every listener is bound, it prints one line on standard output:
 
@@ -57,14 +67,24 @@ defmodule Mix.Tasks.Turn.Server do
     mobility: :boolean,
     mode: :string,
     keep_dscp: :boolean,
+    classic_stun: :boolean,
     alternate: :string,
+    redirect: [:string, :keep],
+    alternate_domain: :string,
     user_quota: :string,
     user_bandwidth: :string,
     cert: :string,
     key: :string,
-    proxy_from: [:string, :keep]
+    proxy_from: [:string, :keep],
+    oauth_key: [:string, :keep],
+    oauth_server_name: :string
   ]
-  @renamed [ports: :relay_ports, allow_peer: :allow_peers, deny_peer: :deny_peers]
+  @renamed [
+    ports: :relay_ports,
+    allow_peer: :allow_peers,
+    deny_peer: :deny_peers,
+    oauth_key: :oauth_keys
+  ]
 
   @impl true
   def run(argv) do

@@ -318,6 +318,54 @@ struct client client_at(struct engine *e, const char *address, const char *user)
     return client_with(e, address, username, "north");
 }
 
+struct turn_token_key token_key(void)
+{
+    return (struct turn_token_key){.kid = "keys-1",
+                                   .kid_len = 6,
+                                   .key = "a key of 32 bytes, shared by two",
+                                   .key_len = 32,
+                                   .until = UINT64_MAX};
+}
+
+size_t token_seal(struct engine *e, const struct turn_token_key *key, struct span server_name,
+                  const struct turn_token *token, uint8_t out[128])
+{
+    uint8_t block[2 + TURN_MAC_KEY_MAX + 12];
+    struct wbuf b = wbuf_of(block, sizeof block), w = wbuf_of(out, 128);
+    wbuf_u16(&b, token->mac_key.len);
+    wbuf_bytes(&b, token->mac_key.bytes, token->mac_key.len);
+    wbuf_u64(&b, token->issued_s << 16);
+    wbuf_u32(&b, token->lifetime);
+    wbuf_u16(&w, CRYPTO_IV_SIZE);
+    uint8_t *iv = wbuf_room(&w, CRYPTO_IV_SIZE);
+    uint8_t *sealed = wbuf_room(&w, b.pos + CRYPTO_TAG_SIZE);
+    CHECK(iv && sealed);
+    io_random(&e->io, iv, CRYPTO_IV_SIZE);
+    const struct crypto_gcm gcm = {
+        .key = span_of(key->key, key->key_len), .iv = iv, .aad = server_name};
+    CHECK_EQ(crypto_seal(e->crypto, &gcm, span_of(block, b.pos), sealed), CT_OK);
+    return w.pos;
+}
+
+void client_take_token(struct client *c, const struct turn_token_key *key, const char *secret,
+                       uint32_t lifetime)
+{
+    struct turn_token token = {.issued_s = c->e->now.unix_s, .lifetime = lifetime};
+    token.mac_key.len = 20;
+    snprintf((char *)token.mac_key.bytes, sizeof token.mac_key.bytes, "%-20.20s", secret);
+    snprintf(c->username, sizeof c->username, "%.*s", key->kid_len, (const char *)key->kid);
+    c->key = token.mac_key;
+    c->token_len = token_seal(c->e, key, turn_config_server_name(&c->e->config), &token, c->token);
+}
+
+struct client client_by_token(struct engine *e, const char *address, const char *secret,
+                              uint32_t lifetime)
+{
+    struct client c = client_at(e, address, "");
+    client_take_token(&c, &e->config.oauth_keys[0], secret, lifetime);
+    return c;
+}
+
 void client_new_tid(struct client *c)
 {
     io_random(&c->e->io, c->tid, sizeof c->tid);
@@ -441,6 +489,8 @@ size_t client_encode(struct client *c, uint16_t method, const struct attrs *a,
         wbuf_bytes(&w, a->bytes + STUN_HEADER_SIZE, a->w.pos - STUN_HEADER_SIZE);
         wbuf_patch_u16(&w, 2, (uint16_t)(w.pos - STUN_HEADER_SIZE));
     }
+    if (*c->nonce && c->token_len && (method == STUN_ALLOCATE || method == STUN_REFRESH))
+        stun_put(&w, STUN_ATTR_ACCESS_TOKEN, c->token, c->token_len);
     if (*c->nonce)
         put_credentials(c, &w);
     if (c->fingerprint)

@@ -89,6 +89,8 @@ struct client {
     bool algorithms; /* sends PASSWORD-ALGORITHMS and PASSWORD-ALGORITHM (SHA-256) */
     bool fingerprint;
     bool hashed;                /* USERHASH instead of USERNAME */
+    uint8_t token[128];         /* ACCESS-TOKEN of Allocate and Refresh requests, */
+    size_t token_len;           /* if there is one */
     uint8_t tid[STUN_TID_SIZE]; /* of the last request, */
     uint16_t method;            /* and what it was */
     struct addr relayed;        /* after a successful client_allocate() */
@@ -102,6 +104,18 @@ struct client client_at(struct engine *e, const char *address, const char *user)
 /* The same with the secret and expiry of the test's choice. */
 struct client client_with(struct engine *e, const char *address, const char *username,
                           const char *secret);
+
+/* A key that is shared with an authorization server: kid "keys-1", A256GCM, for all time. */
+struct turn_token_key token_key(void);
+/* The value of an ACCESS-TOKEN of `lifetime` seconds from now (test_turn_token.c has others). */
+size_t token_seal(struct engine *e, const struct turn_token_key *key, struct span server_name,
+                  const struct turn_token *token, uint8_t out[128]);
+/* A client with a token of the engine's first key, and the mac_key `secret`, of 20 bytes. */
+struct client client_by_token(struct engine *e, const char *address, const char *secret,
+                              uint32_t lifetime);
+/* Another token for it: what it has from now on. */
+void client_take_token(struct client *c, const struct turn_token_key *key, const char *secret,
+                       uint32_t lifetime);
 
 /* Attributes of a request under construction. */
 struct attrs {

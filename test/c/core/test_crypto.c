@@ -252,31 +252,44 @@ static void test_freeing_nothing(void)
     crypto_free(NULL);
 }
 
-/* NIST's GCM test cases 13 to 15, and what was changed on the way. */
+/* NIST's GCM test cases 13 to 15, 1 and 2 (AES-128), and what was changed on the way. */
 static void test_gcm(void)
 {
     struct crypto *c = crypto_new();
     uint8_t key[CRYPTO_KEY_SIZE] = {0}, iv[CRYPTO_IV_SIZE] = {0}, zeros[16] = {0};
     uint8_t sealed[16 + CRYPTO_TAG_SIZE], plain[16];
-    CHECK_EQ(crypto_seal(c, key, iv, span_of(NULL, 0), span_of(NULL, 0), sealed), CT_OK);
+    struct span none = span_of(NULL, 0), text = span_of(zeros, 16), whole = span_of(sealed, 32);
+    struct crypto_gcm gcm = {.key = span_of(key, sizeof key), .iv = iv};
+    CHECK_EQ(crypto_seal(c, &gcm, none, sealed), CT_OK);
     CHECK(is_hex(sealed, 16, "530f8afbc74536b9a963b4f1c4cb738b"));
-    CHECK_EQ(crypto_seal(c, key, iv, span_of(NULL, 0), span_of(zeros, 16), sealed), CT_OK);
+    CHECK_EQ(crypto_seal(c, &gcm, text, sealed), CT_OK);
     CHECK(is_hex(sealed, 32, "cea7403d4d606b6e074ec5d3baf39d18d0d1c8a799996bf0265b98b5d48ab919"));
-    CHECK_EQ(crypto_open(c, key, iv, span_of(NULL, 0), span_of(sealed, 32), plain), CT_OK);
+    CHECK_EQ(crypto_open(c, &gcm, whole, plain), CT_OK);
     CHECK_BYTES(plain, zeros, 16);
     for (size_t i = 0; i < sizeof sealed; i++) {
         sealed[i] ^= 1;
         memset(plain, 7, sizeof plain);
-        CHECK_EQ(crypto_open(c, key, iv, span_of(NULL, 0), span_of(sealed, 32), plain),
-                 CT_EINTEGRITY);
+        CHECK_EQ(crypto_open(c, &gcm, whole, plain), CT_EINTEGRITY);
         CHECK_BYTES(plain, zeros, 16);
         sealed[i] ^= 1;
     }
-    CHECK_EQ(crypto_open(c, key, iv, span_of("aad", 3), span_of(sealed, 32), plain), CT_EINTEGRITY);
-    CHECK_EQ(crypto_open(c, key, iv, span_of(NULL, 0), span_of(sealed, 15), plain), CT_ESHORT);
-    CHECK_EQ(crypto_seal(c, key, iv, span_of("aad", 3), span_of(zeros, 16), sealed), CT_OK);
-    CHECK_EQ(crypto_open(c, key, iv, span_of("aad", 3), span_of(sealed, 32), plain), CT_OK);
-    CHECK_EQ(crypto_open(c, key, iv, span_of("aab", 3), span_of(sealed, 32), plain), CT_EINTEGRITY);
+    CHECK_EQ(crypto_open(c, &gcm, span_of(sealed, 15), plain), CT_ESHORT);
+    gcm.aad = span_of("aad", 3);
+    CHECK_EQ(crypto_open(c, &gcm, whole, plain), CT_EINTEGRITY);
+    CHECK_EQ(crypto_seal(c, &gcm, text, sealed), CT_OK);
+    CHECK_EQ(crypto_open(c, &gcm, whole, plain), CT_OK);
+    gcm.aad = span_of("aab", 3);
+    CHECK_EQ(crypto_open(c, &gcm, whole, plain), CT_EINTEGRITY);
+
+    gcm = (struct crypto_gcm){.key = span_of(key, CRYPTO_SHORT_KEY_SIZE), .iv = iv};
+    CHECK_EQ(crypto_seal(c, &gcm, none, sealed), CT_OK);
+    CHECK(is_hex(sealed, 16, "58e2fccefa7e3061367f1d57a4e7455a"));
+    CHECK_EQ(crypto_seal(c, &gcm, text, sealed), CT_OK);
+    CHECK(is_hex(sealed, 32, "0388dace60b6a392f328c2b971b2fe78ab6e47d42cec13bdf53a67b21257bddf"));
+    CHECK_EQ(crypto_open(c, &gcm, whole, plain), CT_OK);
+    gcm.key.len = 24;
+    CHECK_EQ(crypto_seal(c, &gcm, text, sealed), CT_EARG);
+    CHECK_EQ(crypto_open(c, &gcm, whole, plain), CT_EARG);
     crypto_free(c);
 }
 

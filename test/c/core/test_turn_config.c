@@ -6,6 +6,11 @@ static struct turn_config good(void)
 {
     struct turn_config c;
     turn_config_defaults(&c);
+    c.oauth_keys[0] =
+        (struct turn_token_key){.kid = "a", .kid_len = 1, .key_len = 32, .until = UINT64_MAX};
+    c.oauth_keys[1] =
+        (struct turn_token_key){.kid = "b", .kid_len = 1, .key_len = 16, .from = 1, .until = 2};
+    c.oauth_key_count = 2;
     c.secrets[0] = (struct turn_secret){.bytes = "secret", .len = 6};
     c.secret_count = 1;
     CHECK_EQ(addr_parse("192.0.2.1", 9, &c.relays[0].bind), CT_OK);
@@ -26,6 +31,16 @@ static void test_defaults(void)
     CHECK_EQ(c.reservation_lifetime, 30);
     CHECK(c.nonce_lifetime <= 3600);
     CHECK(c.policy.count > 20);
+    turn_config_defaults(&c);
+    CHECK_EQ(c.oauth_key_count, 0);
+}
+
+static void test_server_name(void)
+{
+    struct turn_config c = good();
+    CHECK(span_eq(turn_config_server_name(&c), span_str("cromulent_turn")));
+    snprintf(c.oauth_server_name, sizeof c.oauth_server_name, "turn.example.org");
+    CHECK(span_eq(turn_config_server_name(&c), span_str("turn.example.org")));
 }
 
 /* Each complaint names the field. */
@@ -43,10 +58,19 @@ static void test_refusals(void)
     REFUSED("secrets", c.secret_count = 0);
     REFUSED("secrets", c.secrets[0].len = 0);
     REFUSED("secrets", c.secret_count = TURN_SECRETS_MAX + 1);
+    REFUSED("oauth_keys", c.oauth_key_count = TURN_TOKEN_KEYS_MAX + 1);
+    REFUSED("kid", c.oauth_keys[0].kid_len = 0);
+    REFUSED("kid", c.oauth_keys[0].kid_len = TURN_KID_MAX + 1);
+    REFUSED("once", c.oauth_keys[1] = c.oauth_keys[0]);
+    REFUSED("32 bytes", c.oauth_keys[0].key_len = 24);
+    REFUSED("time", c.oauth_keys[1].from = c.oauth_keys[1].until);
     REFUSED("relays", c.relay_count = 0);
     REFUSED("relays", memset(c.relays[0].bind.ip, 0, 16));
     REFUSED("relays", c.relays[0].external.family = ADDR_V6);
     REFUSED("relays", c.relays[0].bind.port = 1);
+    REFUSED("redirect", c.redirect_count = TURN_REDIRECTS_MAX + 1);
+    REFUSED("redirect", (c.redirect[0] = c.relays[0].bind, c.redirect_count = 1)); /* no port */
+    REFUSED("redirect", (c.redirect[0] = addr_v4((uint8_t[4]){0}, 3478), c.redirect_count = 1));
     REFUSED("ports", c.port_min = 1023);
     REFUSED("ports", c.port_max = (uint16_t)(c.port_min - 1));
     REFUSED("lifetime_max", c.lifetime_max = 3601);
@@ -84,7 +108,7 @@ static void test_switch_mode(void)
 
 int main(void)
 {
-    const struct check_test tests[] = {CHECK_TEST(test_defaults), CHECK_TEST(test_refusals),
-                                       CHECK_TEST(test_switch_mode)};
+    const struct check_test tests[] = {CHECK_TEST(test_defaults), CHECK_TEST(test_server_name),
+                                       CHECK_TEST(test_refusals), CHECK_TEST(test_switch_mode)};
     return CHECK_RUN(tests);
 }

@@ -53,12 +53,17 @@ static void test_unserved(void)
     struct stun_msg m;
     stun_begin(&w, stun_type(STUN_BINDING, STUN_REQUEST), (const uint8_t *)"0123456789ab");
     stun_put(&w, STUN_ATTR_PADDING, "abcd", 4);
+    stun_put(&w, STUN_ATTR_CHANGE_REQUEST, "abcd", 4);
+    stun_put(&w, STUN_ATTR_ACCESS_TOKEN, NULL, 0);
     stun_put(&w, 0x7F00, NULL, 0);
     stun_put(&w, 0xFF00, NULL, 0);
     stun_put(&w, STUN_ATTR_LIFETIME, "abcd", 4);
     CHECK_EQ(stun_msg_decode(&m, bytes, w.pos, NULL), CT_OK);
-    CHECK_EQ(turn_unserved(&m, false), 2);
-    CHECK_EQ(turn_unserved(&m, true), 1);
+    CHECK_EQ(turn_unserved(&m, 0), 4);
+    CHECK_EQ(turn_unserved(&m, TURN_SERVES_TOKENS), 3);
+    CHECK_EQ(turn_unserved(&m, TURN_SERVES_NO_CHANGE), 3);
+    CHECK_EQ(turn_unserved(&m, TURN_SERVES_DISCOVERY), 2);
+    CHECK_EQ(turn_unserved(&m, TURN_SERVES_DISCOVERY | TURN_SERVES_TOKENS), 1);
 }
 
 /* STUN-ATTR-22: Req comes back and Resp is 0, in every answer to who asked, and to nobody else. */

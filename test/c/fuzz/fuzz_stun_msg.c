@@ -127,6 +127,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     } else {
         MUST(at <= size);
     }
+    bool had_cookie = at != 4; /* or never got so far */
+    if (stun_msg_decode_classic(&m, e.data, e.len) == CT_OK) {
+        volatile uint32_t sink = read_all(&m);
+        (void)sink;
+        MUST(!had_cookie && stun_msg_is_classic(&m));
+    }
     exact_free(&e);
     return 0;
 }

@@ -191,7 +191,7 @@ static void put_attrs(struct game *g, struct wbuf *w)
 struct manner {
     unsigned user, algorithm, secret;
     enum stun_integrity integrity;
-    bool anonymous, wrong_key, fingerprint, same_tid, hashed;
+    bool anonymous, wrong_key, fingerprint, same_tid, hashed, token;
     struct stun_key key;
 };
 
@@ -208,19 +208,45 @@ static struct manner some_manner(struct game *g)
         .hashed = a >> 7 & 1,
         .anonymous = b == 1,
         .wrong_key = b == 2,
+        .token = b == 3,
     };
     size_t realm = (size_t)(g->w.config - g->w.configs);
     m.key = all_keys(g->w.crypto)->key[m.secret][realm][m.user][m.algorithm];
     m.key.bytes[0] ^= (uint8_t)m.wrong_key;
+    if (m.token) {
+        m.key = (struct stun_key){.len = 20};
+        memset(m.key.bytes, (int)('k' + m.user), m.key.len);
+    }
     return m;
+}
+
+/* An ACCESS-TOKEN of now, for a minute or for an hour. */
+static void put_token(struct game *g, const struct manner *m, struct wbuf *w)
+{
+    uint8_t block[2 + 20 + 12], token[2 + CRYPTO_IV_SIZE + sizeof block + CRYPTO_TAG_SIZE] = {0};
+    struct wbuf b = wbuf_of(block, sizeof block);
+    const struct turn_token_key key = world_token_key();
+    const struct crypto_gcm gcm = {.key = span_of(key.key, key.key_len),
+                                   .iv = token + 2,
+                                   .aad = turn_config_server_name(g->w.config)};
+    wbuf_u16(&b, m->key.len);
+    wbuf_bytes(&b, m->key.bytes, m->key.len);
+    wbuf_u64(&b, g->w.now.unix_s << 16);
+    wbuf_u32(&b, m->user % 2 ? 60 : 3600);
+    token[1] = CRYPTO_IV_SIZE;
+    MUST(!b.failed && crypto_seal(g->w.crypto, &gcm, span_of(block, b.pos),
+                                  token + 2 + CRYPTO_IV_SIZE) == CT_OK);
+    stun_put(w, STUN_ATTR_ACCESS_TOKEN, token, sizeof token);
 }
 
 static void put_credentials(struct game *g, const struct player *p, const struct manner *m,
                             struct wbuf *w)
 {
-    const char *username = all_keys(g->w.crypto)->username[m->user];
+    const char *username = m->token ? "keys" : all_keys(g->w.crypto)->username[m->user];
     if (m->anonymous)
         return;
+    if (m->token)
+        put_token(g, m, w);
     uint8_t hash[TURN_USERHASH_SIZE];
     MUST(stun_userhash(g->w.crypto, span_str(username), span_str(g->w.config->realm), hash) ==
          CT_OK);

@@ -54,7 +54,10 @@ static void io_to_client(struct turn_io *io, const struct turn_tuple *to,
         MUST(data.len == STUN_CHANNEL_HEADER_SIZE + cd.data.len);
         return;
     }
-    MUST(stun_msg_decode(&m, data.data, data.len, NULL) == CT_OK);
+    enum ct_err err = stun_msg_decode(&m, data.data, data.len, NULL);
+    if (err == CT_ECOOKIE && w->config->classic_stun && !from_peer)
+        err = stun_msg_decode_classic(&m, data.data, data.len);
+    MUST(err == CT_OK);
     MUST(from_peer ? m.type == stun_type(STUN_DATA, STUN_INDICATION)
                    : m.cls == STUN_SUCCESS || m.cls == STUN_ERROR);
     MUST(from_peer || data.len <= TURN_RESERVE_MAX);
@@ -206,6 +209,15 @@ static void rule(struct turn_config *c, const char *text, enum turn_rule_kind ki
     MUST(turn_policy_add(&c->policy, &p, kind) == CT_OK);
 }
 
+struct turn_token_key world_token_key(void)
+{
+    return (struct turn_token_key){.kid = "keys",
+                                   .kid_len = 4,
+                                   .key = "a key of 32 bytes, shared by two",
+                                   .key_len = 32,
+                                   .until = UINT64_MAX};
+}
+
 static void fill_config(struct turn_config *c, uint8_t flavour)
 {
     turn_config_defaults(c);
@@ -250,11 +262,16 @@ void world_open(struct world *w, uint8_t flavour)
     w->now = (struct turn_now){.ms = 5000000, .unix_s = 1700000000};
     for (size_t i = 0; i < 2; i++)
         fill_config(&w->configs[i], flavour);
+    w->configs[0].oauth_keys[0] = world_token_key();
+    w->configs[0].oauth_key_count = 1;
+    w->configs[0].classic_stun = true;
     struct turn_config *other = &w->configs[1];
     snprintf(other->realm, sizeof other->realm, "example.net");
     other->secrets[1] = (struct turn_secret){.bytes = "south", .len = 5};
     other->secret_count = 2;
     other->lifetime_max = 1200;
+    other->redirect[0] = addr_of("[2001:db8:2::9]:3478");
+    other->redirect_count = flavour & 1 ? 1 : 0; /* for IPv6 clients only */
     rule(other, "198.51.100.7/32", TURN_RULE_DENY);
     MUST(!turn_config_check(&w->configs[0]) && !turn_config_check(other));
     w->commons = turn_commons_new(w->config);

@@ -48,6 +48,8 @@ struct world {
 
 /* `flavour` bits choose quotas, limits and a 1:1 NAT. */
 void world_open(struct world *w, uint8_t flavour);
+/* The key of an authorization server, which the first of the configurations has. */
+struct turn_token_key world_token_key(void);
 /* Ends the engine and checks that nothing is left of it. */
 void world_close(struct world *w);
 

@@ -144,6 +144,7 @@ static void put_everything(struct map *m)
     term_put_atom(key(m, "keep_dscp"), "true");
     term_put_atom(key(m, "mode"), "switch");
     term_put_atom(key(m, "pair"), "true");
+    term_put_atom(key(m, "classic_stun"), "true");
 }
 
 /* The keys of one integer: with a value that none has by default. */
@@ -206,7 +207,8 @@ static void test_every_key(void)
     CHECK_STR(c->turn.software, "");
     check_addr(&c->alternate, "127.0.0.2:0");
     CHECK_EQ(config_discovery(c), 0);
-    CHECK(c->turn.mobility && c->turn.keep_dscp && c->turn.switched && c->turn.pair);
+    CHECK(c->turn.mobility && c->turn.keep_dscp && c->turn.classic_stun);
+    CHECK(c->turn.switched && c->turn.pair);
     const struct turn_rule *rules = c->turn.policy.rules + c->turn.policy.count;
     CHECK_EQ(rules[-2].kind, TURN_RULE_ALLOW);
     CHECK_EQ(rules[-1].kind, TURN_RULE_DENY);
@@ -381,6 +383,137 @@ static void test_what_may_follow(void)
     config_free(next);
 }
 
+static void put_oauth_key(struct term_out *out, const char *kid, size_t key_len)
+{
+    static const uint8_t bytes[64] = "not to be told to anybody at all";
+
+    term_put_atom(out, "kid");
+    term_put_text(out, kid);
+    term_put_atom(out, "key");
+    term_put_binary(out, span_of(bytes, key_len));
+}
+
+static void test_oauth_keys(void)
+{
+    char why[CONFIG_WHY_MAX];
+    struct map m;
+
+    map_init(&m);
+    put_required(&m);
+    term_put_text(key(&m, "oauth_server_name"), "turn.example.org");
+    struct term_out *out = key(&m, "oauth_keys");
+    term_put_list(out, 2);
+    term_put_map(out, 2);
+    put_oauth_key(out, "a", 32);
+    term_put_map(out, 4);
+    put_oauth_key(out, "b", 16);
+    term_put_atom(out, "not_before");
+    term_put_uint(out, 7);
+    term_put_atom(out, "not_after");
+    term_put_uint(out, 9);
+    term_put_nil(out);
+    struct relay_config *c = read_map(&m, why);
+    CHECK_STR(why, "");
+    if (!c)
+        return;
+    CHECK_STR(c->turn.oauth_server_name, "turn.example.org");
+    CHECK_EQ(c->turn.oauth_key_count, 2);
+    const struct turn_token_key *keys = c->turn.oauth_keys;
+    CHECK_EQ(keys[0].kid_len, 1);
+    CHECK_EQ(keys[0].kid[0], 'a');
+    CHECK_EQ(keys[0].key_len, 32);
+    CHECK_BYTES(keys[0].key, "not to be told to anybody at all", 32);
+    CHECK_EQ(keys[0].from, 0);
+    CHECK(keys[0].until == UINT64_MAX);
+    CHECK_EQ(keys[1].key_len, 16);
+    CHECK_EQ(keys[1].from, 7);
+    CHECK_EQ(keys[1].until, 9);
+    config_free(c);
+}
+
+static void test_redirect(void)
+{
+    static const char *const to[] = {"192.0.2.9:3478", "[2001:db8::9]:3479"};
+    static const struct {
+        const char *to, *want;
+    } wrong[] = {
+        {"192.0.2.9", "redirect: must be a list of at most 8 addresses \"IP:PORT\" or "
+                      "\"[IPv6]:PORT\", not \"192.0.2.9\""},
+        {"192.0.2.9:0", "redirect: each must be one IP, not 0.0.0.0 or ::, with a port"},
+        {"[::]:3478", "redirect: each must be one IP, not 0.0.0.0 or ::, with a port"},
+    };
+    char why[CONFIG_WHY_MAX];
+    struct map m;
+
+    map_init(&m);
+    put_required(&m);
+    put_texts(key(&m, "redirect"), to, 2);
+    term_put_text(key(&m, "alternate_domain"), "turn2.example.org");
+    struct relay_config *c = read_map(&m, why);
+    CHECK_STR(why, "");
+    if (!c)
+        return;
+    CHECK_EQ(c->turn.redirect_count, 2);
+    check_addr(&c->turn.redirect[0], to[0]);
+    check_addr(&c->turn.redirect[1], to[1]);
+    CHECK_STR(c->turn.alternate_domain, "turn2.example.org");
+    config_free(c);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        map_init(&m);
+        put_required(&m);
+        put_texts(key(&m, "redirect"), &wrong[i].to, 1);
+        check_refused(&m, wrong[i].want);
+    }
+}
+
+/* One key too many, one that lacks its kid, one of a wrong length: said, and not shown. */
+static void test_wrong_oauth_keys(void)
+{
+    static const char right[] =
+        "oauth_keys: must be a list of at most 16 maps #{kid, key}, also with not_before and "
+        "not_after";
+    struct map m;
+    char kid[16];
+
+    map_init(&m);
+    put_required(&m);
+    struct term_out *out = key(&m, "oauth_keys");
+    term_put_list(out, TURN_TOKEN_KEYS_MAX + 1);
+    for (int i = 0; i <= TURN_TOKEN_KEYS_MAX; i++) {
+        snprintf(kid, sizeof kid, "%d", i);
+        term_put_map(out, 2);
+        put_oauth_key(out, kid, 32);
+    }
+    term_put_nil(out);
+    check_refused(&m, right);
+    static const size_t lengths[] = {0, 33};
+    for (size_t i = 0; i < 2; i++) {
+        map_init(&m);
+        put_required(&m);
+        out = key(&m, "oauth_keys");
+        term_put_list(out, 1);
+        term_put_map(out, 2);
+        put_oauth_key(out, "a", lengths[i]);
+        term_put_nil(out);
+        check_refused(&m, right);
+    }
+    map_init(&m);
+    put_required(&m);
+    out = key(&m, "oauth_keys");
+    term_put_list(out, 1);
+    term_put_map(out, 0);
+    term_put_nil(out);
+    check_refused(&m, "oauth_keys: each kid must have 1 to 128 bytes");
+    map_init(&m);
+    put_required(&m);
+    out = key(&m, "oauth_keys");
+    term_put_list(out, 1);
+    term_put_map(out, 2);
+    put_oauth_key(out, "a", 24);
+    term_put_nil(out);
+    check_refused(&m, "oauth_keys: each key must have 32 bytes (A256GCM) or 16 (A128GCM)");
+}
+
 /* The alternate address beside the first listener of its family. */
 static void test_alternate(void)
 {
@@ -433,6 +566,9 @@ int main(void)
         CHECK_TEST(test_relays_have_no_port),
         CHECK_TEST(test_what_may_follow),
         CHECK_TEST(test_alternate),
+        CHECK_TEST(test_oauth_keys),
+        CHECK_TEST(test_redirect),
+        CHECK_TEST(test_wrong_oauth_keys),
     };
     return CHECK_RUN(tests);
 }

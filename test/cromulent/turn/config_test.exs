@@ -3,7 +3,7 @@ defmodule Cromulent.Turn.ConfigTest do
 
   import Cromulent.Turn.Helpers
 
-  alias Cromulent.Turn.{Address, Config, Option}
+  alias Cromulent.Turn.{AccessToken, Address, Config, Option}
 
   defp config(opts \\ []) do
     assert {:ok, config} = Config.new(opts)
@@ -68,6 +68,21 @@ defmodule Cromulent.Turn.ConfigTest do
     assert relay.software == ""
     refute Map.has_key?(relay, :workers)
     refute Map.has_key?(relay, :max_allocations)
+  end
+
+  test "hands keys of authorization servers to the relay, and does not show them" do
+    key = %AccessToken.Key{kid: "a", key: String.duplicate("k", 32), not_after: 7}
+    config = config(oauth_keys: [key], oauth_server_name: "turn.example.org")
+    relay = Config.to_relay(config)
+    assert relay.oauth_keys == [%{kid: "a", key: key.key, not_after: 7}]
+    assert relay.oauth_server_name == "turn.example.org"
+    refute inspect(config) =~ "kkkk"
+    assert {:ok, config} = Config.update(config, ttl: 100)
+    assert Config.to_relay(config).oauth_keys == relay.oauth_keys
+    assert {:ok, config} = Config.update(config, oauth_keys: [])
+    assert Config.to_relay(config).oauth_keys == []
+    refute Map.has_key?(Config.to_relay(config()), :oauth_keys)
+    assert refused(oauth_keys: "{") =~ "option oauth_keys: must be keys as JWK"
   end
 
   test "refuses the first thing that is wrong" do

@@ -6,6 +6,17 @@ defmodule Cromulent.Turn.OptionTest do
 
   alias Cromulent.Turn.{Cloudflare, Embedded, Option}
 
+  # The limits that are no numbers.
+  @texts_and_switches [:software, :mobility, :keep_dscp, :alternate, :oauth_server_name] ++
+                        [
+                          :redirect,
+                          :alternate_domain,
+                          :classic_stun,
+                          :permission_events,
+                          :mode,
+                          :pair
+                        ]
+
   defp refused(name, value) do
     assert {:error, {:config, text}} = Option.fetch(name, [{name, value}])
     assert text =~ ~r/^option #{name}/
@@ -171,9 +182,7 @@ defmodule Cromulent.Turn.OptionTest do
   end
 
   test "limits are numbers in their range" do
-    others = [:software, :mobility, :keep_dscp, :alternate, :permission_events, :mode, :pair]
-
-    for name <- Option.limits() -- others do
+    for name <- Option.limits(), name not in @texts_and_switches do
       assert Option.fetch(name, [{name, 1}]) == {:ok, 1}
       assert refused(name, -1) =~ "must be a number from"
       assert refused(name, "x") =~ "must be a number from"
@@ -194,8 +203,29 @@ defmodule Cromulent.Turn.OptionTest do
         do: assert(refused(:alternate, wrong) =~ "must be IP:PORT")
   end
 
+  test "clients are sent to addresses with ports, and to certificates of names" do
+    for {raw, value} <- [
+          {"192.0.2.9:3478, [2001:DB8::9]:1", ["192.0.2.9:3478", "[2001:db8::9]:1"]},
+          {["192.0.2.9:3478"], ["192.0.2.9:3478"]},
+          {[], []}
+        ],
+        do: assert(Option.fetch(:redirect, redirect: raw) == {:ok, value})
+
+    for wrong <- ["192.0.2.9", "192.0.2.9:0", "0.0.0.0:3478", "turn.example.org:3478", 7],
+        do: assert(refused(:redirect, wrong) =~ "must be other servers as IP:PORT")
+
+    nine = for n <- 1..9, do: "192.0.2.#{n}:3478"
+    assert refused(:redirect, nine) =~ "must be at most 8"
+
+    fetch = &Option.fetch(:alternate_domain, alternate_domain: &1)
+    assert fetch.("turn2.example.org") == {:ok, "turn2.example.org"}
+
+    for wrong <- ["192.0.2.1", "::1", "a b", "turn.example.org:1", String.duplicate("d", 256), 7],
+        do: assert(refused(:alternate_domain, wrong) =~ "must be a DNS name")
+  end
+
   test "switches are on or off" do
-    for name <- [:mobility, :keep_dscp, :permission_events, :pair] do
+    for name <- [:mobility, :keep_dscp, :permission_events, :classic_stun, :pair] do
       for {raw, value} <- [
             {true, true},
             {"true", true},
@@ -216,6 +246,47 @@ defmodule Cromulent.Turn.OptionTest do
     for wrong <- ["", "Switch", true, :closed],
         do: assert(refused(:mode, wrong) =~ "must be open or switch")
   end
+
+  @tag :tmp_dir
+  test "keys of authorization servers are named by their file and never shown", %{
+    tmp_dir: dir
+  } do
+    secret = Base.url_encode64("12345678901234567890123456789012", padding: false)
+    jwk = ~s({"kid": "a", "k": "#{secret}"})
+    [file, wrong] = for name <- ["a.jwk", "wrong.jwk"], do: Path.join(dir, name)
+    File.write!(file, jwk)
+    File.write!(wrong, ~s({"kid": "a", "k": "#{secret}", "alg": "A128GCM"}))
+    assert {:ok, [%{kid: "a", key: "12345678901234567890123456789012"}]} = oauth(jwk)
+    assert {:ok, [%{kid: "a"}]} = oauth([file])
+    assert {:ok, [%{kid: "a"}]} = oauth(fn -> file end)
+    assert {:ok, []} = oauth([])
+    put_env([{"TURN_OAUTH_KEYS", file}])
+    assert {:ok, [%{kid: "a"}]} = Option.fetch(:oauth_keys, [])
+
+    assert refused(:oauth_keys, wrong) =~
+             ~s(option oauth_keys: #{inspect(wrong)}: must be of 32 bytes for A256GCM)
+
+    assert {:error, {:config, text}} = Option.fetch(:oauth_keys, [oauth_keys: ["none"]], :flag)
+
+    assert text ==
+             ~s(--oauth-key "none": must be a file that can be read: no such file or directory)
+
+    for wrong <- [
+          File.read!(wrong),
+          [File.read!(wrong)],
+          ~s([{"k": "#{secret}"}]),
+          fn -> jwk <> "," end
+        ] do
+      text = refused(:oauth_keys, wrong)
+      assert text =~ ~r/^option oauth_keys: must be/
+      refute text =~ secret
+    end
+
+    for text <- Option.secrets(oauth_keys: jwk), do: assert(text != "")
+    assert jwk in Option.secrets(oauth_keys: jwk)
+  end
+
+  defp oauth(raw), do: Option.fetch(:oauth_keys, oauth_keys: raw)
 
   describe "certificates and keys" do
     @describetag :tmp_dir

@@ -29,7 +29,10 @@ defmodule Cromulent.Turn.OptionValueTest do
           alternate: "[2001:DB8::1]:3479",
           keep_dscp: "true",
           pair: "false",
-          mode: "switch"
+          mode: "switch",
+          oauth_keys: ~s({"kid": "a", "k": "SEdrajMyS0pHaXV5MDk4c2RmYXFiTmpPaWF6NzE5MjM"}),
+          redirect: "192.0.2.9:3478,[2001:DB8::9]:1",
+          alternate_domain: "turn2.example.org"
         ] do
       assert {:ok, value} = OptionValue.parse(name, raw)
       assert OptionValue.parse(name, value) == {:ok, value}
@@ -38,7 +41,11 @@ defmodule Cromulent.Turn.OptionValueTest do
 
   test "limits are those of the relay" do
     assert :user_quota in OptionValue.limits()
-    own = [:software, :mobility, :keep_dscp, :alternate, :permission_events, :mode, :pair]
+
+    own =
+      [:software, :mobility, :keep_dscp, :alternate, :permission_events] ++
+        [:oauth_server_name, :redirect, :alternate_domain, :classic_stun, :mode, :pair]
+
     assert Option.limits() == own ++ OptionValue.limits()
   end
 end

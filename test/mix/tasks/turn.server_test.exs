@@ -4,7 +4,7 @@ defmodule Mix.Tasks.Turn.ServerTest do
 
   import Cromulent.Turn.Helpers, only: [client: 2, peer: 0, address: 1, secret: 0]
 
-  alias Cromulent.Turn.{Certificates, Check, Client, Command, OsProcess, Stun}
+  alias Cromulent.Turn.{AccessToken, Certificates, Check, Client, Command, OsProcess, Stun}
 
   @moduletag timeout: 120_000
   @local ["--listen", "udp:127.0.0.1:0", "--relay-ip", "127.0.0.1"]
@@ -108,6 +108,21 @@ defmodule Mix.Tasks.Turn.ServerTest do
     assert {:error, {:refused, 486, _}, _} = Client.allocate(client(relay, []))
     assert {:ok, _, _} = Client.allocate(client(relay, user: "bob"))
 
+    Command.signal(command, "TERM")
+    assert Command.await_exit(command) == {0, []}
+  end
+
+  @tag :tmp_dir
+  test "takes access tokens", %{tmp_dir: dir} do
+    bytes = :crypto.strong_rand_bytes(32)
+    file = Path.join(dir, "key.jwk")
+    k = Base.url_encode64(bytes, padding: false)
+    File.write!(file, ~s({"kty": "oct", "kid": "a", "alg": "A256GCM", "k": "#{k}"}))
+    {command, ready} = start(@local ++ ["--oauth-key", file, "--oauth-server-name", "turn.here"])
+    token = AccessToken.encode(%AccessToken.Key{kid: "a", key: bytes}, "turn.here")
+    {:ok, client} = Client.open(address(hd(ready.listen)), token: token, deadline: 5_000)
+    assert {:ok, %{lifetime: 600}, client} = Client.allocate(client)
+    assert {:ok, 0, _} = Client.refresh(client, 0)
     Command.signal(command, "TERM")
     assert Command.await_exit(command) == {0, []}
   end
