@@ -118,7 +118,7 @@ static void release_slabs(struct turn_server *s, struct turn_alloc *a)
     turn_perm_drop_all(s, a);
     forget_name(s, a);
     crypto_wipe(&a->key, sizeof a->key);
-    a->place.relay = NULL; /* marks the slot as free for who walks the slab */
+    a->id = 0; /* marks the slot as free for who walks the slab */
     slab_give(&s->allocs, turn_alloc_number(s, a));
     tell_how_many(s);
 }
@@ -181,7 +181,8 @@ static enum stun_error read_transport(const struct turn_server *s, const struct 
     uint8_t protocol;
     if (stun_msg_first_byte(r->msg, STUN_ID_REQUESTED_TRANSPORT, &protocol) != CT_OK)
         return STUN_BAD_REQUEST;
-    ask->wish.tcp = protocol == PROTOCOL_TCP && s->config->tcp_allocations;
+    ask->wish.tcp = protocol == PROTOCOL_TCP && s->config->tcp_allocations &&
+                    !s->config->switched;
     if (ask->wish.tcp)
         return read_tcp(r);
     return protocol == PROTOCOL_UDP ? (enum stun_error)0 : STUN_UNSUPPORTED_TRANSPORT;

@@ -2,8 +2,8 @@
  * What the workers of one relay share: relayed ports in use, allocations per user, reservations,
  * usernames that may come as a USERHASH.
  *
- * Touched only when allocations come and go, between the lock and unlock effects; the one
- * exception is turn_commons_port_used(), which any thread may ask at any time.
+ * Touched only when allocations come and go, between the lock and unlock effects; the exceptions
+ * are turn_commons_port_used() and turn_commons_owner(), which any thread may ask at any time.
  */
 #ifndef CT_CORE_TURN_COMMONS_H
 #define CT_CORE_TURN_COMMONS_H
@@ -17,7 +17,8 @@
 
 enum {
     TURN_TOKEN_SIZE = 8,
-    TURN_RESERVATIONS_MAX = 1024
+    TURN_RESERVATIONS_MAX = 1024,
+    TURN_WORKERS_MAX = 64, /* so that an owner fits one word */
 };
 
 /* A port of one of the configuration's relay addresses. */
@@ -70,9 +71,31 @@ enum ct_err turn_commons_take_port(struct turn_commons *c, uint8_t relay, enum t
 enum ct_err turn_commons_take_tcp_port(struct turn_commons *c, uint8_t relay, uint64_t random,
                                        struct turn_port *out);
 void turn_commons_give_port(struct turn_commons *c, struct turn_port port);
+/* How often the ports were looked at for a free one: some ten times for each that is taken. */
+uint64_t turn_commons_probes(const struct turn_commons *c);
 
 /* Whether a port is taken by an allocation or a reservation, as far as this thread can see now. */
 bool turn_commons_port_used(const struct turn_commons *c, struct turn_port port);
+
+/* Whose relayed transport address a port is: an allocation's number in its worker's engine. */
+struct turn_owner {
+    uint16_t worker; /* below TURN_WORKERS_MAX */
+    uint32_t alloc;  /* below the most that max_allocations may be */
+};
+
+/*
+ * Notes who is bound to a port that the caller has taken, or that nobody is any more; both without
+ * the lock, since a taken port is its taker's alone.
+ */
+void turn_commons_bind(struct turn_commons *c, struct turn_port port, struct turn_owner owner);
+void turn_commons_unbind(struct turn_commons *c, struct turn_port port);
+
+/*
+ * Who is bound to a port, as far as this thread can see now; false for nobody, a port that is only
+ * reserved among them.
+ */
+bool turn_commons_owner(const struct turn_commons *c, struct turn_port port,
+                        struct turn_owner *out);
 
 /*
  * Holds a taken port under a token until a time (RFC 8656 §7.2). CT_ENOSPACE when too many are

@@ -30,6 +30,7 @@ void turn_config_defaults(struct turn_config *config)
         .allocation_tcp_peers = 64,
         .challenge_rate = 200,
         .challenge_burst = 1000,
+        .pair = true,
     };
     turn_policy_defaults(&config->policy);
 }
@@ -140,6 +141,23 @@ static const char *check_limits(const struct turn_config *c)
     return NULL;
 }
 
+/* In switch mode a port must be of one relay address only: no socket would tell them apart. */
+static const char *check_switch(const struct turn_config *c)
+{
+    if (!c->switched)
+        return NULL;
+    if (!c->pair)
+        return "pair: cannot be turned off in switch mode";
+    for (size_t i = 0; i < c->relay_count; i++)
+        for (size_t k = i + 1; k < c->relay_count; k++) {
+            const struct turn_relay_ip *a = &c->relays[i], *b = &c->relays[k];
+            if (addr_ip_eq(&a->external, &b->external) || addr_ip_eq(&a->external, &b->bind) ||
+                addr_ip_eq(&a->bind, &b->external) || addr_ip_eq(&a->bind, &b->bind))
+                return "relays: must all be different in switch mode";
+        }
+    return NULL;
+}
+
 const char *turn_config_check(const struct turn_config *config)
 {
     if (!*config->realm)
@@ -153,5 +171,7 @@ const char *turn_config_check(const struct turn_config *config)
         problem = check_redirect(config);
     if (!problem)
         problem = check_lifetimes(config);
+    if (!problem)
+        problem = check_switch(config);
     return problem ? problem : check_limits(config);
 }

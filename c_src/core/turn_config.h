@@ -91,6 +91,13 @@ struct turn_config {
     bool permission_events;        /* each new permission is told, RFC 8656 §21.3.2 */
     bool classic_stun;             /* Binding requests of RFC 3489 are answered over UDP */
     bool mobility; /* RFC 8016; fixed when the engine is made, but for being turned off */
+    /* data between two relayed addresses of this relay stays in memory, not over the sockets */
+    bool pair;
+    /*
+     * Relayed addresses are virtual: no socket is opened for any, and only relayed addresses of
+     * this relay can be peers. Fixed when the engine is made; needs `pair`.
+     */
+    bool switched;
 
     struct turn_policy policy;
     struct turn_discovery discovery;

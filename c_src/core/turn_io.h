@@ -74,6 +74,18 @@ enum {
     TURN_DONT_FRAGMENT = 1
 };
 
+/*
+ * A datagram from one relayed transport address of this relay to another one, whose allocation is
+ * with another worker.
+ */
+struct turn_pair {
+    struct addr from; /* the sender's relayed address, as clients know it */
+    uint32_t alloc;   /* that was bound to the port when it was sent, */
+    uint16_t port;    /* the port, */
+    uint8_t relay;    /* and the index of its relay address in the configuration */
+    struct span data;
+};
+
 /* A socket bound to a relayed transport address; defined by who implements turn_io. */
 struct turn_relay;
 struct turn_event;
@@ -105,6 +117,7 @@ struct turn_io_ops {
      * Opens a relayed transport address at exactly this IP and port for allocation number `alloc`,
      * which the worker passes back with every datagram that arrives there. CT_EINUSE when somebody
      * else has the port; CT_ESYS for anything else (no descriptors left, address not ours).
+     * Not called in switch mode, where relayed addresses are virtual.
      */
     enum ct_err (*relay_open)(struct turn_io *io, const struct addr *at, uint32_t alloc,
                               struct turn_relay **out);
@@ -122,6 +135,12 @@ struct turn_io_ops {
                       struct span packet);
     /* Tells it that the connection is gone that such packets came over: turn_server_handed_gone. */
     void (*hand_over_gone)(struct turn_io *io, unsigned worker, const struct turn_tuple *tuple);
+
+    /*
+     * Gives a copy of a datagram to the engine of another worker, which gets it by
+     * turn_server_paired() some time later. What cannot be given is counted by the worker.
+     */
+    void (*pair_over)(struct turn_io *io, unsigned worker, const struct turn_pair *pair);
 
     /* Something worth telling; the event's pointers are valid during the call only. */
     void (*event)(struct turn_io *io, const struct turn_event *event);

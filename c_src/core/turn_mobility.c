@@ -151,7 +151,7 @@ static struct turn_alloc *named(const struct turn_server *s, const struct ticket
                                 struct turn_now now)
 {
     struct turn_alloc *a = t->number < s->allocs.fresh ? turn_alloc_at(s, t->number) : NULL;
-    bool same = a && a->place.relay && a->ticket && (uint16_t)a->id == t->id;
+    bool same = a && a->id && a->ticket && (uint16_t)a->id == t->id;
     return same && turn_alloc_live(a, now) ? a : NULL;
 }
 

@@ -57,9 +57,13 @@ static struct addr announced(const struct turn_server *s, struct turn_port port)
     return a;
 }
 
+/* In switch mode nothing is opened, and TCP is not relayed. */
 static enum ct_err open_socket(struct turn_server *s, uint32_t alloc, struct turn_place *place)
 {
     struct addr at = s->config->relays[place->port.relay].bind;
+    place->relay = NULL;
+    if (s->config->switched)
+        return CT_OK;
     at.port = place->port.port;
     return place->port.tcp ? s->io->ops->tcp_listen(s->io, &at, alloc, &place->acceptor)
                            : s->io->ops->relay_open(s->io, &at, alloc, &place->relay);
@@ -77,8 +81,12 @@ enum stun_error turn_place_open(struct turn_server *s, const struct turn_wish *w
             break;
         enum ct_err err = open_socket(s, alloc, out);
         out->relayed = announced(s, out->port);
-        if (err == CT_OK)
+        if (err == CT_OK) {
+            struct turn_owner owner = {.worker = s->worker, .alloc = alloc};
+            if (!wish->tcp) /* data from our own clients is for UDP ports only */
+                turn_commons_bind(s->commons, out->port, owner);
             return 0;
+        }
         give_ports(s, out->port, next);
         if (err != CT_EINUSE || wish->token.data)
             break;
@@ -86,12 +94,19 @@ enum stun_error turn_place_open(struct turn_server *s, const struct turn_wish *w
     return STUN_INSUFFICIENT_CAPACITY;
 }
 
+static void close_relay(struct turn_server *s, const struct turn_place *place)
+{
+    turn_commons_unbind(s->commons, place->port);
+    if (place->relay)
+        s->io->ops->relay_close(s->io, place->relay);
+}
+
 void turn_place_close(struct turn_server *s, struct turn_place *place)
 {
     if (place->port.tcp)
         s->io->ops->tcp_unlisten(s->io, place->acceptor);
     else
-        s->io->ops->relay_close(s->io, place->relay);
+        close_relay(s, place);
     place->relay = NULL;
     give_ports(s, place->port, false);
 }

@@ -114,7 +114,7 @@ static struct turn_alloc *next_alloc(const struct turn_server *s, uint32_t *n)
 {
     while (*n < s->allocs.fresh) {
         struct turn_alloc *a = turn_alloc_at(s, (*n)++);
-        if (a->place.relay)
+        if (a->id)
             return a;
     }
     return NULL;

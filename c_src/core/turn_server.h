@@ -51,13 +51,15 @@
     X(TURN_N_CONN_BROKEN, "connections_broken")   /* closed: bytes that make no sense */        \
     X(TURN_N_HANDSHAKES, "handshakes")            /* of TLS, completed */                       \
     X(TURN_N_DROP_QUEUE, "drop_queue")            /* client does not read, worker is full */    \
-    X(TURN_N_DROP_BANDWIDTH, "drop_bandwidth")    /* above what the user may relay */           \
-    X(TURN_N_TCP_CONNECTED, "tcp_connected")      /* to peers, by Connect (RFC 6062) */         \
-    X(TURN_N_TCP_FAILED, "tcp_failed")            /* 447 */                                     \
-    X(TURN_N_TCP_ACCEPTED, "tcp_accepted")        /* from peers, told to the client */          \
-    X(TURN_N_TCP_REFUSED, "tcp_refused")          /* from peers: no permission, no room */      \
-    X(TURN_N_TCP_BOUND, "tcp_bound")              /* to a client's data connection */           \
-    X(TURN_N_TCP_UNBOUND, "tcp_unbound")          /* closed, as none came in time */            \
+    X(TURN_N_PAIRED, "pair_packets")           /* of up_packets: to a relayed address of ours */ \
+    X(TURN_N_DROP_RING, "drop_ring")           /* of those: the other worker is too far behind */ \
+    X(TURN_N_DROP_BANDWIDTH, "drop_bandwidth") /* above what the user may relay */              \
+    X(TURN_N_TCP_CONNECTED, "tcp_connected")   /* to peers, by Connect (RFC 6062) */            \
+    X(TURN_N_TCP_FAILED, "tcp_failed")         /* 447 */                                        \
+    X(TURN_N_TCP_ACCEPTED, "tcp_accepted")     /* from peers, told to the client */             \
+    X(TURN_N_TCP_REFUSED, "tcp_refused")       /* from peers: no permission, no room */         \
+    X(TURN_N_TCP_BOUND, "tcp_bound")           /* to a client's data connection */              \
+    X(TURN_N_TCP_UNBOUND, "tcp_unbound")       /* closed, as none came in time */               \
     X(TURN_N_TCP_CUT, "tcp_cut") /* data lost: no buffers, or nobody took it (the worker's) */
 
 enum turn_counter {
@@ -93,7 +95,10 @@ enum turn_end {
 enum turn_event_kind {
     TURN_EV_ALLOCATION_CREATED,
     TURN_EV_ALLOCATION_ENDED, /* `end` says why; the byte counts are final */
-    /* `peer` and the `rule` that refused it; rule NULL: our own IP, but not a relayed port of it */
+    /*
+     * `peer` and the `rule` that refused it. Rule NULL: `reason` is "own_address", our own IP but
+     * not a relayed port of it, or "switch_mode", where it is none of our IPs.
+     */
     TURN_EV_PEER_FORBIDDEN,
     TURN_EV_PERMISSION_CREATED, /* `peer` may be reached; where the configuration asks for it */
     TURN_EV_AUTH_FAILED,        /* credentials that do not hold; `reason` a closed word */
@@ -166,6 +171,12 @@ void turn_server_from_client(struct turn_server *s, const struct turn_tuple *tup
 /* A client's packet that another worker's engine handed over to this one. */
 void turn_server_handed(struct turn_server *s, const struct turn_tuple *tuple,
                         struct turn_packet *packet, struct turn_now now);
+
+/*
+ * A datagram that another worker's engine gave to this one by pair_over(). It is dropped when its
+ * port is no longer bound to the allocation that it names.
+ */
+void turn_server_paired(struct turn_server *s, const struct turn_pair *pair, struct turn_now now);
 
 /* A datagram from a peer, arrived at the relayed transport address of allocation number `alloc`. */
 void turn_server_from_peer(struct turn_server *s, uint32_t alloc, const struct addr *peer,

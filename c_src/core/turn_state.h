@@ -28,7 +28,8 @@ struct turn_perm {
     uint64_t expires_ms;
     struct addr peer; /* port 0, as the client names it */
     uint32_t next;    /* in its bucket */
-    bool own;         /* one of our own relay IPs: only ports that are relayed addresses */
+    bool ours;        /* one of our own relay IPs, */
+    bool own;         /* of which only ports that are relayed addresses may be reached */
 };
 
 /* A channel binding (RFC 8656 §12); stays for a quarantine after it has expired. */
@@ -44,7 +45,7 @@ struct turn_chan {
 /* A relayed transport address (RFC 8656 §3.2). */
 struct turn_place {
     union {
-        struct turn_relay *relay;
+        struct turn_relay *relay;       /* NULL in switch mode */
         struct turn_acceptor *acceptor; /* where port.tcp */
     };
     struct addr relayed; /* what the client was told */
@@ -89,7 +90,7 @@ struct turn_tcp {
 struct turn_alloc {
     struct deadline deadline; /* when it expires; first, so that it is found from there */
     struct turn_tuple tuple;
-    uint64_t id;
+    uint64_t id;   /* never 0 in a slot that is in use */
     uint64_t user; /* turn_commons_user() of the user id */
     uint64_t created_ms;
     uint64_t up_packets, up_bytes, down_packets, down_bytes;

@@ -48,6 +48,18 @@ static bool read_bool(struct reader *r, const struct key *key)
     return term_bool(&r->in, (bool *)((char *)r->config + key->offset));
 }
 
+/* open or switch. */
+static bool read_mode(struct reader *r, const struct key *key)
+{
+    char mode[TERM_ATOM_MAX];
+
+    (void)key;
+    if (!term_atom(&r->in, mode))
+        return false;
+    r->config->turn.switched = strcmp(mode, "switch") == 0;
+    return r->config->turn.switched || strcmp(mode, "open") == 0;
+}
+
 /* The next binary, as a C string of one line of min to max bytes. */
 static bool read_line(struct reader *r, const struct key *key)
 {
@@ -462,6 +474,8 @@ static const struct key keys[] = {
      .right = "true or false"},
     NUMBER(max_tcp_peers, 1, 1u << 20),
     NUMBER(allocation_tcp_peers, 1, 4096),
+    {.name = "mode", .read = read_mode, .right = "open or switch"},
+    {.name = "pair", .read = read_bool, .offset = TURN_OFFSET(pair), .right = "true or false"},
     NUMBER(max_allocations, 1, 1u << 24),
     NUMBER(user_quota, 0, UINT32_MAX),
     NUMBER(user_bandwidth, 0, UINT32_MAX),
@@ -644,6 +658,7 @@ bool config_may_follow(const struct relay_config *old, const struct relay_config
         {"max_allocations", old->asked_allocations == next->asked_allocations},
         {"userhashes", a->userhashes == b->userhashes},
         {"mobility", a->mobility == b->mobility},
+        {"mode", a->switched == b->switched},
         {"user_bandwidth", !a->user_bandwidth == !b->user_bandwidth},
         {"keep_dscp", a->keep_dscp == b->keep_dscp},
         {"alternate", memcmp(&old->alternate, &next->alternate, sizeof old->alternate) == 0},

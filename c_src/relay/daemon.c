@@ -3,6 +3,7 @@
 #include "relay/command.h"
 #include "relay/event.h"
 #include "relay/owner.h"
+#include "relay/pairs.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -42,9 +43,11 @@ static void free_workers(struct daemon *d)
     d->worker_count = 0;
     turn_commons_free(d->commons);
     gate_free(d->gate);
+    pairs_free(d->pairs);
     config_free(d->config);
     d->commons = NULL;
     d->gate = NULL;
+    d->pairs = NULL;
     d->config = NULL;
 }
 

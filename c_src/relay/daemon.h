@@ -40,6 +40,7 @@ struct daemon {
     struct turn_commons *commons;
     uv_mutex_t commons_lock;
     struct gate *gate;
+    struct pairs *pairs;
     struct worker *workers[WORKERS_MAX];
     unsigned worker_count; /* built */
     unsigned threads;      /* of those, running */

@@ -115,13 +115,13 @@ static void put_ended(struct term_out *out, const struct turn_event *event, unsi
     term_put_atom(out, ends[event->end]);
 }
 
-/* The CIDR of a rule; own_address where no rule but the relay's own state refuses. */
-static void put_rule(struct term_out *out, const struct turn_rule *rule)
+/* The CIDR of a rule; a word where no rule but the relay's own state refuses. */
+static void put_rule(struct term_out *out, const struct turn_rule *rule, const char *word)
 {
     char ip[ADDR_TEXT_MAX], text[ADDR_TEXT_MAX + 4];
 
     if (!rule) {
-        term_put_atom(out, "own_address");
+        term_put_atom(out, word);
         return;
     }
     struct addr a =
@@ -142,7 +142,7 @@ static void put_forbidden(struct term_out *out, const struct turn_event *event, 
     term_put_atom(out, "peer");
     term_put_addr(out, event->peer);
     term_put_atom(out, "rule");
-    put_rule(out, event->rule);
+    put_rule(out, event->rule, event->reason);
 }
 
 static void put_permission(struct term_out *out, const struct turn_event *event, unsigned worker)

@@ -6,6 +6,7 @@
 #include "relay/now.h"
 #include "relay/owner.h"
 #include "relay/pipe.h"
+#include "relay/pairs.h"
 #include "relay/stream.h"
 #include "relay/udp.h"
 
@@ -39,6 +40,7 @@ struct worker {
     struct streams *streams;
     struct dtls *dtls;
     struct pipes *pipes;
+    struct pairs_end pairs;
     struct turn_server *server;
     struct random_pool pool;
     struct news news;
@@ -150,6 +152,14 @@ static void io_hand_over_gone(struct turn_io *io, unsigned worker, const struct 
     post_packet(worker_of(io), PACKET_GONE, worker, tuple, &nothing);
 }
 
+static void io_pair_over(struct turn_io *io, unsigned worker, const struct turn_pair *pair)
+{
+    struct worker *w = worker_of(io);
+
+    if (!pairs_put(&w->pairs, worker, pair))
+        turn_count(turn_server_counters(w->server), TURN_N_DROP_RING, 1);
+}
+
 static void io_lock(struct turn_io *io)
 {
     uv_mutex_lock(worker_of(io)->setup.commons_lock);
@@ -212,6 +222,7 @@ static const struct turn_io_ops ops = {
     .random = io_random,
     .hand_over = io_hand_over,
     .hand_over_gone = io_hand_over_gone,
+    .pair_over = io_pair_over,
     .event = io_event,
     .lock = io_lock,
     .unlock = io_unlock,
@@ -250,6 +261,7 @@ static void flush(struct worker *w)
 {
     streams_flush(w->streams);
     udp_flush(w->udp);
+    pairs_flush(&w->pairs);
     arm(w);
 }
 
@@ -327,6 +339,9 @@ static void job_drain(struct worker *w, struct job *job)
 /* Closes every handle, which ends the loop. */
 static void close_all(struct worker *w)
 {
+    if (w->started)
+        flush(w); /* what waits to be sent may lie in a ring */
+    pairs_stop(&w->pairs);
     turn_server_free(w->server, now_of(&w->loop));
     w->server = NULL;
     dtls_free(w->dtls);
@@ -438,7 +453,8 @@ static bool build_engine(struct worker *w)
 {
     w->crypto = crypto_new();
     w->udp = udp_new(&w->loop);
-    if (!w->crypto || !w->udp)
+    if (!w->crypto || !w->udp ||
+        pairs_open(&w->pairs, w->setup.pairs, w->setup.index, &w->loop) != 0)
         return false;
     if (w->setup.config->keep_dscp)
         udp_keep_dscp(w->udp);
@@ -465,6 +481,7 @@ static bool build_engine(struct worker *w)
                                       .io = &w->io,
                                       .worker = (uint16_t)w->setup.index};
     w->server = turn_server_new(&setup, now_of(&w->loop));
+    pairs_start(&w->pairs, w->server);
     return w->server != NULL;
 }
 
@@ -559,12 +576,12 @@ void worker_free(struct worker *w)
 {
     if (!w)
         return;
-    if (w->started) {
+    if (w->started)
         uv_thread_join(&w->thread);
-    } else {
+    else
         close_all(w);
-        uv_run(&w->loop, UV_RUN_DEFAULT);
-    }
+    pairs_close(&w->pairs);
+    uv_run(&w->loop, UV_RUN_DEFAULT);
     uv_loop_close(&w->loop);
     mailbox_free(&w->inbox);
     free_engine(w);

@@ -6,6 +6,7 @@
 #ifndef CT_RELAY_WORKER_H
 #define CT_RELAY_WORKER_H
 
+#include "core/turn_commons.h"
 #include "core/turn_server.h"
 #include "relay/mailbox.h"
 #include "relay/news.h"
@@ -14,7 +15,7 @@
 #include "relay/term.h"
 
 enum {
-    WORKERS_MAX = 64
+    WORKERS_MAX = TURN_WORKERS_MAX
 };
 
 /* What the main thread's mailbox receives from workers. */
@@ -72,6 +73,7 @@ struct worker_setup {
     struct turn_commons *commons;
     uv_mutex_t *commons_lock;
     struct gate *gate;
+    struct pairs *pairs; /* of all workers: outlives them */
     struct credit *credit;
     struct credit *packets; /* room for those between workers */
     struct mailbox *home;   /* the main thread's */
@@ -102,8 +104,8 @@ void worker_post_packet(struct worker *w, struct packet *packet);
 void worker_post_parcel(struct worker *w, struct parcel *parcel);
 
 /*
- * Frees a worker that was never started or that has answered JOB_STOP, and waits for its thread.
- * NULL is fine.
+ * Frees a worker that was never started, or that has answered JOB_STOP as all others have, and
+ * waits for its thread. NULL is fine.
  */
 void worker_free(struct worker *w);
 

@@ -43,6 +43,8 @@ defmodule Cromulent.Turn.Frame do
     :connections_broken,
     :handshakes,
     :drop_queue,
+    :pair_packets,
+    :drop_ring,
     :drop_bandwidth,
     :tcp_connected,
     :tcp_failed,
@@ -82,7 +84,9 @@ defmodule Cromulent.Turn.Frame do
       :tcp_peers,
       :worker
     ],
-    event: [:reason, :peer, :rule, :own_address, :level, :message, :info, :warning, :error],
+    event:
+      [:reason, :peer, :rule, :own_address, :switch_mode] ++
+        [:level, :message, :info, :warning, :error],
     reply: [:no_memory],
     ended: [:released, :expired, :killed, :shutdown, :closed],
     auth: [

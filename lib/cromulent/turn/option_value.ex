@@ -229,12 +229,17 @@ defmodule Cromulent.Turn.OptionValue do
              :mobility,
              :keep_dscp,
              :tcp_allocations,
+             :pair,
              :permission_events,
              :classic_stun,
              :opaque_usernames,
              :cloudflare_shared
            ],
       do: parse_boolean(raw)
+
+  def parse(:mode, raw) when raw in [:open, "open"], do: {:ok, :open}
+  def parse(:mode, raw) when raw in [:switch, "switch"], do: {:ok, :switch}
+  def parse(:mode, _raw), do: {:error, "must be open or switch"}
 
   def parse(:http, raw) do
     case http(raw) do

@@ -100,8 +100,8 @@ defmodule Cromulent.Turn.Telemetry do
     execute([:peer, :forbidden], %{count: 1}, refusal)
 
     once(:warning, {:peer_forbidden, refusal[:rule]}, fn ->
-      "TURN: the peer #{refusal[:peer]} of #{refusal[:username]} was refused by the rule " <>
-        "#{refusal[:rule]}; allow it with TURN_ALLOW_PEERS if it should be reached"
+      "TURN: the peer #{refusal[:peer]} of #{refusal[:username]} was refused" <>
+        why_forbidden(refusal[:rule])
     end)
   end
 
@@ -126,4 +126,12 @@ defmodule Cromulent.Turn.Telemetry do
   def once(level, cause, text) do
     if Throttle.allow?(cause), do: Logger.log(level, text), else: :ok
   end
+
+  defp why_forbidden(:own_address), do: ": no client is at that port of the relay's own address"
+
+  defp why_forbidden(:switch_mode),
+    do: ": in switch mode only clients of this relay can be reached"
+
+  defp why_forbidden(rule),
+    do: " by the rule #{rule}; allow it with TURN_ALLOW_PEERS if it should be reached"
 end

@@ -58,6 +58,9 @@ struct engine {
     uint16_t worker;       /* before engine_start() */
     struct engine *others; /* engines that packets may be handed to, by number */
     unsigned handed;       /* how many were */
+    struct engine *host;   /* before engine_start(): whose commons are this one's too */
+    unsigned paired_over;  /* datagrams given to other engines */
+    bool ring_full;        /* none of them arrives */
     struct turn_relay relays[ENGINE_RELAYS_MAX];
     struct turn_acceptor acceptors[ENGINE_TCP_MAX];
     struct turn_pipe pipes[ENGINE_TCP_MAX];
@@ -194,6 +197,11 @@ void peer_send(struct client *c, const char *peer, const char *payload);
 /* How the last datagram to a client reads: as ChannelData or as a Data indication. */
 bool got_channel_data(const struct client *c, uint16_t channel, const char *payload);
 bool got_indication(const struct client *c, const char *peer, const char *payload);
+/*
+ * With relay sockets between allocations: takes the last datagram to a peer to the relayed address
+ * that it is for, by the addresses that sockets are bound to. False when there is none such.
+ */
+bool engine_carry(struct engine *e);
 /* The last datagram to a peer. */
 bool peer_got(const struct client *c, const char *peer, const char *payload);
 

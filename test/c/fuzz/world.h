@@ -66,7 +66,7 @@ struct world {
     struct turn_packet packet; /* being handled */
     bool from_peer;
     /* the last answer to a client, for who plays the clients */
-    uint8_t reply[WORLD_PACKET_MAX];
+    uint8_t reply[WORLD_PACKET_MAX + 64]; /* data of a client may come to another, framed */
     size_t reply_len;
 };
 

@@ -168,14 +168,16 @@ static void test_forbidden_peers(void)
     const struct {
         const struct turn_rule *rule;
         const char *want;
-    } rules[] = {{&v4, "10.0.0.0/8"}, {&v6, "fc00::/7"}, {NULL, "own_address"}};
+    } rules[] = {
+        {&v4, "10.0.0.0/8"}, {&v6, "fc00::/7"}, {NULL, "own_address"}, {NULL, "switch_mode"}};
 
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
         struct turn_event event = {.kind = TURN_EV_PEER_FORBIDDEN,
                                    .tuple = &tuple,
                                    .username = span_str("u"),
                                    .peer = &peer,
-                                   .rule = rules[i].rule};
+                                   .rule = rules[i].rule,
+                                   .reason = rules[i].rule ? NULL : rules[i].want};
         struct term_out out;
         put(&out, &event);
         CHECK_EQ(entries(&out, "peer_forbidden"), 4);

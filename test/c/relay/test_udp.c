@@ -1,5 +1,10 @@
 #include "rig.h"
 
+#ifdef __linux__
+#include <malloc.h>
+#endif
+#include <stdlib.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 /* The rig, and a plain socket outside that is client or peer. */
@@ -36,6 +41,9 @@ static struct turn_relay *open_relay(struct rig *r, struct addr *at)
     CHECK_EQ(udp_relay_open(r->udp, at, 0, &relay), CT_EINUSE);
     close(fd);
     CHECK_EQ(udp_relay_open(r->udp, at, 0, &relay), CT_OK);
+#ifdef __linux__
+    CHECK(malloc_usable_size(relay) <= 320); /* part of what test_turn_state.c adds up */
+#endif
     return relay;
 }
 

@@ -32,6 +32,8 @@ struct model_rules {
     uint32_t lifetime_default, lifetime_max, permission, channel, quarantine, reservation, nonce;
     uint32_t quota, max_allocations;
     uint16_t port_min, port_max;
+    bool pair;     /* data between two relayed addresses is there at once */
+    bool switched; /* relayed addresses are virtual: nobody else can be a peer */
 };
 struct model_rules model_rules(void);
 
@@ -123,6 +125,13 @@ struct model_relay {
 
 /* What the client's data must become; counts it. */
 struct model_relay model_up(struct model *m, const struct addr *client, struct span packet);
+/*
+ * The same where both are relayed addresses of ours and nothing lies between them: what the one's
+ * data, already counted, must become for the other.
+ */
+struct model_relay model_pair(struct model *m, const struct model_relay *up);
+/* Whether data for this peer is such. */
+bool model_is_paired(const struct model *m, const struct model_relay *up);
 /* What a peer's datagram to a relayed address must become; counts it. */
 struct model_relay model_down(struct model *m, const struct addr *at, const struct addr *peer,
                               struct span data);

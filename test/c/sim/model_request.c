@@ -155,9 +155,12 @@ static struct model_verdict expect_allocate(const struct model *m, const struct 
 
 /* ---- requests on an allocation ---- */
 
-static bool reaches(const struct model *m, const struct model_alloc *a, const struct addr *peer)
+/* 0, or why this peer cannot be one. */
+static int refuses(const struct model *m, const struct model_alloc *a, const struct addr *peer)
 {
-    return a->places[peer->family == ADDR_V6].until > m->now.ms;
+    if (a->places[peer->family == ADDR_V6].until <= m->now.ms)
+        return STUN_PEER_FAMILY_MISMATCH;
+    return m->rules.switched && !addr_ip_eq(peer, &m->own) ? STUN_FORBIDDEN : 0;
 }
 
 /* A number and a peer are bound to each other or to nobody, also for a while after expiry. */
@@ -168,8 +171,9 @@ static int expect_bind(const struct model *m, const struct model_alloc *a,
     struct addr peer = {0};
     (void)stun_msg_channel(msg, &number);
     (void)stun_msg_addr(msg, STUN_ID_XOR_PEER_ADDRESS, &peer);
-    if (!reaches(m, a, &peer))
-        return STUN_PEER_FAMILY_MISMATCH;
+    int code = refuses(m, a, &peer);
+    if (code)
+        return code;
     for (size_t i = 0; i < MODEL_CHANS; i++) {
         const struct model_chan *c = &a->chans[i];
         bool held = c->until && c->until + (uint64_t)m->rules.quarantine * 1000 > m->now.ms;
@@ -184,12 +188,13 @@ static int expect_permissions(const struct model *m, const struct model_alloc *a
 {
     struct stun_attr attr;
     struct addr peer;
-    for (uint32_t pos = STUN_HEADER_SIZE; pos < msg->attrs_end && stun_msg_next(msg, &pos, &attr);)
+    int code = 0;
+    for (uint32_t pos = STUN_HEADER_SIZE;
+         !code && pos < msg->attrs_end && stun_msg_next(msg, &pos, &attr);)
         if (attr.type == STUN_ATTR_XOR_PEER_ADDRESS &&
-            stun_addr_decode(attr.value, true, stun_msg_tid(msg), &peer) == CT_OK &&
-            !reaches(m, a, &peer))
-            return STUN_PEER_FAMILY_MISMATCH;
-    return 0;
+            stun_addr_decode(attr.value, true, stun_msg_tid(msg), &peer) == CT_OK)
+            code = refuses(m, a, &peer);
+    return code;
 }
 
 static int expect_refresh(const struct model *m, const struct model_alloc *a,
@@ -452,6 +457,7 @@ static void count(struct model *m, const struct stun_msg *request, int code)
     m->counts[TURN_N_BINDINGS] += code == 0 && request->method == STUN_BINDING;
     if (code)
         m->counts[which]++;
+    m->counts[TURN_N_FORBIDDEN] += code == STUN_FORBIDDEN;
 }
 
 static const char *succeeded(struct model *m, const struct addr *client,

@@ -82,6 +82,7 @@ struct sim {
     struct sim_probe probes[SIM_PROBES];
     size_t probe_count, step;
     uint64_t start_ms, expire_ms, expired, packets;
+    uint64_t paired; /* data from one client to another in one step */
     uint64_t handed; /* packets that the engine got; others came to closed relays */
     uint64_t client_heard[SIM_CLIENTS], peer_heard[SIM_PEERS]; /* at the last look of the script */
     unsigned failures_before;

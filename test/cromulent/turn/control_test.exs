@@ -137,6 +137,8 @@ defmodule Cromulent.Turn.ControlTest do
              "user_bandwidth: must be an integer from 0 to 4294967295, not 4294967296"},
             {:permission_events, 1, "permission_events: must be true or false, not 1"},
             {:keep_dscp, "true", ~s(keep_dscp: must be true or false, not "true")},
+            {:mode, :closed, "mode: must be open or switch, not closed"},
+            {:pair, 1, "pair: must be true or false, not 1"},
             {:colour, "red", "colour: not a key of the configuration"}
           ] do
         assert refused(&Map.put(&1, key, value)) == text
