@@ -73,6 +73,17 @@ static void test_turned_off(void)
     engine_stop(&e);
 }
 
+/* Behind one open port there is nowhere to listen. */
+static void test_switch_mode(void)
+{
+    engine_init(&e);
+    e.config.switched = true;
+    engine_start(&e);
+    struct client tcp = over(TURN_TCP, "203.0.113.7:5000", "alice");
+    CHECK_EQ(tcp_allocate(&tcp, NULL), 442);
+    engine_stop(&e);
+}
+
 /* TCP-04: a listening address, of TCP only; Refresh and its end as for UDP (TCP-25). */
 static void test_allocate(void)
 {
@@ -650,33 +661,20 @@ static void test_list(void)
 int main(void)
 {
     const struct check_test tests[] = {
-        CHECK_TEST(test_bad_requests),
-        CHECK_TEST(test_turned_off),
-        CHECK_TEST(test_allocate),
-        CHECK_TEST(test_ports),
-        CHECK_TEST(test_families),
-        CHECK_TEST(test_no_datagrams),
-        CHECK_TEST(test_no_mobility),
-        CHECK_TEST(test_bad_connects),
-        CHECK_TEST(test_own_addresses),
-        CHECK_TEST(test_nat),
-        CHECK_TEST(test_connect),
-        CHECK_TEST(test_unique_ids),
-        CHECK_TEST(test_exists),
-        CHECK_TEST(test_failure),
-        CHECK_TEST(test_answer_of_its_own),
-        CHECK_TEST(test_bad_binds),
-        CHECK_TEST(test_bind),
-        CHECK_TEST(test_unbound),
-        CHECK_TEST(test_rotated_secret),
-        CHECK_TEST(test_same_nonce),
-        CHECK_TEST(test_other_worker),
-        CHECK_TEST(test_attempt),
-        CHECK_TEST(test_attempt_again),
-        CHECK_TEST(test_limits),
-        CHECK_TEST(test_ends),
-        CHECK_TEST(test_policy),
-        CHECK_TEST(test_list),
+        CHECK_TEST(test_bad_requests), CHECK_TEST(test_turned_off),
+        CHECK_TEST(test_switch_mode),  CHECK_TEST(test_allocate),
+        CHECK_TEST(test_ports),        CHECK_TEST(test_families),
+        CHECK_TEST(test_no_datagrams), CHECK_TEST(test_no_mobility),
+        CHECK_TEST(test_bad_connects), CHECK_TEST(test_own_addresses),
+        CHECK_TEST(test_nat),          CHECK_TEST(test_connect),
+        CHECK_TEST(test_unique_ids),   CHECK_TEST(test_exists),
+        CHECK_TEST(test_failure),      CHECK_TEST(test_answer_of_its_own),
+        CHECK_TEST(test_bad_binds),    CHECK_TEST(test_bind),
+        CHECK_TEST(test_unbound),      CHECK_TEST(test_rotated_secret),
+        CHECK_TEST(test_same_nonce),   CHECK_TEST(test_other_worker),
+        CHECK_TEST(test_attempt),      CHECK_TEST(test_attempt_again),
+        CHECK_TEST(test_limits),       CHECK_TEST(test_ends),
+        CHECK_TEST(test_policy),       CHECK_TEST(test_list),
     };
     return CHECK_RUN(tests);
 }
