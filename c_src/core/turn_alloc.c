@@ -181,8 +181,7 @@ static enum stun_error read_transport(const struct turn_server *s, const struct 
     uint8_t protocol;
     if (stun_msg_first_byte(r->msg, STUN_ID_REQUESTED_TRANSPORT, &protocol) != CT_OK)
         return STUN_BAD_REQUEST;
-    ask->wish.tcp = protocol == PROTOCOL_TCP && s->config->tcp_allocations &&
-                    !s->config->switched;
+    ask->wish.tcp = protocol == PROTOCOL_TCP && s->config->tcp_allocations && !s->config->switched;
     if (ask->wish.tcp)
         return read_tcp(r);
     return protocol == PROTOCOL_UDP ? (enum stun_error)0 : STUN_UNSUPPORTED_TRANSPORT;

@@ -15,51 +15,51 @@
 #include <stdint.h>
 
 /* X(enumerator, name): one 64-bit counter each, per worker, summed by the reader. */
-#define TURN_COUNTERS(X)                                                                        \
-    X(TURN_N_UP_PACKETS, "up_packets")     /* client to peer, relayed */                        \
-    X(TURN_N_UP_BYTES, "up_bytes")         /* payload bytes of those */                         \
-    X(TURN_N_DOWN_PACKETS, "down_packets") /* peer to client, relayed */                        \
-    X(TURN_N_DOWN_BYTES, "down_bytes")                                                          \
-    X(TURN_N_ICMP, "icmp_errors")  /* told to clients in Data indications */                    \
-    X(TURN_N_REQUESTS, "requests") /* STUN requests understood, Binding included */             \
-    X(TURN_N_BINDINGS, "bindings")                                                              \
-    X(TURN_N_CREATED, "allocations_created")                                                    \
-    X(TURN_N_RELEASED, "allocations_released") /* by Refresh with lifetime 0 */                 \
-    X(TURN_N_EXPIRED, "allocations_expired")                                                    \
-    X(TURN_N_KILLED, "allocations_killed")                                                      \
-    X(TURN_N_MOVED, "allocations_moved") /* to another 5-tuple, RFC 8016 */                     \
-    X(TURN_N_REFRESHES, "refreshes")                                                            \
-    X(TURN_N_PERMISSIONS, "permissions")         /* permissions installed or refreshed */       \
-    X(TURN_N_CHANNELS, "channels")               /* channels bound or refreshed */              \
-    X(TURN_N_CHALLENGES, "challenges")           /* 401 without credentials in the request */   \
-    X(TURN_N_UNAUTHENTICATED, "unauthenticated") /* 401 for credentials that do not hold */     \
-    X(TURN_N_STALE, "stale_nonces")                                                             \
-    X(TURN_N_ERRORS, "errors")       /* all other error responses */                            \
-    X(TURN_N_FORBIDDEN, "forbidden") /* 403 among them */                                       \
-    X(TURN_N_DROP_MALFORMED, "drop_malformed")                                                  \
-    X(TURN_N_DROP_UNEXPECTED, "drop_unexpected") /* method or class not served, responses */    \
-    X(TURN_N_DROP_NO_ALLOCATION, "drop_no_allocation")                                          \
-    X(TURN_N_DROP_NO_PERMISSION, "drop_no_permission")                                          \
-    X(TURN_N_DROP_NO_CHANNEL, "drop_no_channel")                                                \
-    X(TURN_N_DROP_RATE, "drop_rate_limited")                                                    \
-    X(TURN_N_DROP_SEND, "drop_send")       /* the kernel refused the datagram (the worker's) */ \
-    X(TURN_N_DROP_RECEIVE, "drop_receive") /* datagram cut off by the buffer (the worker's) */  \
-    X(TURN_N_CLOSED, "allocations_closed") /* ended with their client's connection */           \
-    X(TURN_N_CONNECTIONS, "connections")   /* accepted (these are the worker's) */              \
-    X(TURN_N_CONN_REFUSED, "connections_refused") /* too many */                                \
-    X(TURN_N_CONN_IDLE, "connections_idle")       /* closed: silent too long */                 \
-    X(TURN_N_CONN_BROKEN, "connections_broken")   /* closed: bytes that make no sense */        \
-    X(TURN_N_HANDSHAKES, "handshakes")            /* of TLS, completed */                       \
-    X(TURN_N_DROP_QUEUE, "drop_queue")            /* client does not read, worker is full */    \
-    X(TURN_N_PAIRED, "pair_packets")           /* of up_packets: to a relayed address of ours */ \
+#define TURN_COUNTERS(X)                                                                          \
+    X(TURN_N_UP_PACKETS, "up_packets")     /* client to peer, relayed */                          \
+    X(TURN_N_UP_BYTES, "up_bytes")         /* payload bytes of those */                           \
+    X(TURN_N_DOWN_PACKETS, "down_packets") /* peer to client, relayed */                          \
+    X(TURN_N_DOWN_BYTES, "down_bytes")                                                            \
+    X(TURN_N_ICMP, "icmp_errors")  /* told to clients in Data indications */                      \
+    X(TURN_N_REQUESTS, "requests") /* STUN requests understood, Binding included */               \
+    X(TURN_N_BINDINGS, "bindings")                                                                \
+    X(TURN_N_CREATED, "allocations_created")                                                      \
+    X(TURN_N_RELEASED, "allocations_released") /* by Refresh with lifetime 0 */                   \
+    X(TURN_N_EXPIRED, "allocations_expired")                                                      \
+    X(TURN_N_KILLED, "allocations_killed")                                                        \
+    X(TURN_N_MOVED, "allocations_moved") /* to another 5-tuple, RFC 8016 */                       \
+    X(TURN_N_REFRESHES, "refreshes")                                                              \
+    X(TURN_N_PERMISSIONS, "permissions")         /* permissions installed or refreshed */         \
+    X(TURN_N_CHANNELS, "channels")               /* channels bound or refreshed */                \
+    X(TURN_N_CHALLENGES, "challenges")           /* 401 without credentials in the request */     \
+    X(TURN_N_UNAUTHENTICATED, "unauthenticated") /* 401 for credentials that do not hold */       \
+    X(TURN_N_STALE, "stale_nonces")                                                               \
+    X(TURN_N_ERRORS, "errors")       /* all other error responses */                              \
+    X(TURN_N_FORBIDDEN, "forbidden") /* 403 among them */                                         \
+    X(TURN_N_DROP_MALFORMED, "drop_malformed")                                                    \
+    X(TURN_N_DROP_UNEXPECTED, "drop_unexpected") /* method or class not served, responses */      \
+    X(TURN_N_DROP_NO_ALLOCATION, "drop_no_allocation")                                            \
+    X(TURN_N_DROP_NO_PERMISSION, "drop_no_permission")                                            \
+    X(TURN_N_DROP_NO_CHANNEL, "drop_no_channel")                                                  \
+    X(TURN_N_DROP_RATE, "drop_rate_limited")                                                      \
+    X(TURN_N_DROP_SEND, "drop_send")       /* the kernel refused the datagram (the worker's) */   \
+    X(TURN_N_DROP_RECEIVE, "drop_receive") /* datagram cut off by the buffer (the worker's) */    \
+    X(TURN_N_CLOSED, "allocations_closed") /* ended with their client's connection */             \
+    X(TURN_N_CONNECTIONS, "connections")   /* accepted (these are the worker's) */                \
+    X(TURN_N_CONN_REFUSED, "connections_refused") /* too many */                                  \
+    X(TURN_N_CONN_IDLE, "connections_idle")       /* closed: silent too long */                   \
+    X(TURN_N_CONN_BROKEN, "connections_broken")   /* closed: bytes that make no sense */          \
+    X(TURN_N_HANDSHAKES, "handshakes")            /* of TLS, completed */                         \
+    X(TURN_N_DROP_QUEUE, "drop_queue")            /* client does not read, worker is full */      \
+    X(TURN_N_PAIRED, "pair_packets")           /* of up_packets: to a relayed address of ours */  \
     X(TURN_N_DROP_RING, "drop_ring")           /* of those: the other worker is too far behind */ \
-    X(TURN_N_DROP_BANDWIDTH, "drop_bandwidth") /* above what the user may relay */              \
-    X(TURN_N_TCP_CONNECTED, "tcp_connected")   /* to peers, by Connect (RFC 6062) */            \
-    X(TURN_N_TCP_FAILED, "tcp_failed")         /* 447 */                                        \
-    X(TURN_N_TCP_ACCEPTED, "tcp_accepted")     /* from peers, told to the client */             \
-    X(TURN_N_TCP_REFUSED, "tcp_refused")       /* from peers: no permission, no room */         \
-    X(TURN_N_TCP_BOUND, "tcp_bound")           /* to a client's data connection */              \
-    X(TURN_N_TCP_UNBOUND, "tcp_unbound")       /* closed, as none came in time */               \
+    X(TURN_N_DROP_BANDWIDTH, "drop_bandwidth") /* above what the user may relay */                \
+    X(TURN_N_TCP_CONNECTED, "tcp_connected")   /* to peers, by Connect (RFC 6062) */              \
+    X(TURN_N_TCP_FAILED, "tcp_failed")         /* 447 */                                          \
+    X(TURN_N_TCP_ACCEPTED, "tcp_accepted")     /* from peers, told to the client */               \
+    X(TURN_N_TCP_REFUSED, "tcp_refused")       /* from peers: no permission, no room */           \
+    X(TURN_N_TCP_BOUND, "tcp_bound")           /* to a client's data connection */                \
+    X(TURN_N_TCP_UNBOUND, "tcp_unbound")       /* closed, as none came in time */                 \
     X(TURN_N_TCP_CUT, "tcp_cut") /* data lost: no buffers, or nobody took it (the worker's) */
 
 enum turn_counter {

@@ -5,8 +5,8 @@
 #include "relay/event.h"
 #include "relay/now.h"
 #include "relay/owner.h"
-#include "relay/pipe.h"
 #include "relay/pairs.h"
+#include "relay/pipe.h"
 #include "relay/stream.h"
 #include "relay/udp.h"
 

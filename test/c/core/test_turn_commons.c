@@ -258,9 +258,9 @@ static void test_owners(void)
 int main(void)
 {
     const struct check_test tests[] = {
-        CHECK_TEST(test_every_port_once), CHECK_TEST(test_tcp_ports),    CHECK_TEST(test_tcp_peers),
-        CHECK_TEST(test_looks),           CHECK_TEST(test_spread),       CHECK_TEST(test_pairs),
-        CHECK_TEST(test_reservations),    CHECK_TEST(test_users),        CHECK_TEST(test_user_hash),
+        CHECK_TEST(test_every_port_once), CHECK_TEST(test_tcp_ports), CHECK_TEST(test_tcp_peers),
+        CHECK_TEST(test_looks),           CHECK_TEST(test_spread),    CHECK_TEST(test_pairs),
+        CHECK_TEST(test_reservations),    CHECK_TEST(test_users),     CHECK_TEST(test_user_hash),
         CHECK_TEST(test_owners),
     };
     return CHECK_RUN(tests);
