@@ -210,6 +210,8 @@ static void measure_round(struct bench *b, struct alloc_rates *out)
     uint64_t released = world_counter(b->world, TURN_N_RELEASED);
     double come = 0, go = 0;
     for (uint32_t first = 0; come + go < ROUND_S; first = (first + BATCH) % b->n) {
+        for (uint32_t i = first; i < first + BATCH; i++)
+            world_come_again(&b->callers[i]);
         come_and_go(b, first, &come, &go);
         world_pass(b->world, 1);
         done += BATCH;

@@ -78,6 +78,7 @@ defmodule Cromulent.Turn.Bench.PlainStun do
     {0x802E, :third_party_authorization, :bytes, 0, 65535},
     {0x802F, :origin, :bytes, 0, 65535},
     {0x8030, :mobility_ticket, :bytes, 0, 65535},
+    {0x8032, :additional_family_draft, :family, 4, 4},
     {0xC057, :goog_network_info, :u32, 4, 4}
   ]
 

@@ -240,7 +240,8 @@ static void expect(struct span reply, int error)
 static size_t sign(uint8_t *out, size_t size, const struct request *r, const struct caller *c)
 {
     uint8_t bytes[MESSAGE_MAX];
-    size_t len = message_request(bytes, r, &c->credentials, (uint64_t)r->method << 32);
+    size_t len =
+        message_request(bytes, r, &c->credentials, (uint64_t)r->method << 32 | c->transactions);
     if (len > size)
         die("a request has %zu bytes", len);
     memcpy(out, bytes, len);
@@ -263,6 +264,13 @@ void world_meet(struct world *w, struct caller *c, uint32_t i)
     credentials_learn(&c->credentials, challenge, secret);
     c->allocate_len = sign(c->allocate, sizeof c->allocate, &allocate, c);
     c->release_len = sign(c->release, sizeof c->release, &release, c);
+}
+
+void world_come_again(struct caller *c)
+{
+    const struct request allocate = {.method = MESSAGE_ALLOCATE};
+    c->transactions++;
+    c->allocate_len = sign(c->allocate, sizeof c->allocate, &allocate, c);
 }
 
 void world_allocate(struct world *w, struct caller *c)

@@ -18,6 +18,7 @@ struct caller {
     struct credentials credentials;
     uint8_t allocate[384], release[384]; /* signed requests */
     size_t allocate_len, release_len;
+    uint32_t transactions; /* of Allocate, so far */
     struct sockaddr_in relayed;
     uint32_t alloc; /* the engine's number of the allocation */
 };
@@ -28,6 +29,8 @@ void world_free(struct world *w);
 
 /* Gets caller number i a challenge and signs its requests. Dies of an unexpected answer. */
 void world_meet(struct world *w, struct caller *c, uint32_t i);
+/* Signs another Allocate: a copy of one that was released is refused (RFC 8489 §6.3.1). */
+void world_come_again(struct caller *c);
 
 /* A whole Allocate, whose answer is read; and a channel to a peer. Each dies when refused. */
 void world_allocate(struct world *w, struct caller *c);

@@ -14,7 +14,7 @@ FUZZ_SHARED := $(patsubst c_src/%.c,$(FUZZ)/obj/%.o,$(sort $(wildcard c_src/core
 
 # Only the control channel's target takes the relay in, and stands in for its workers.
 FUZZ_RELAY := $(patsubst c_src/%.c,$(FUZZ)/obj/%.o,$(filter-out c_src/relay/main.c c_src/relay/worker.c $(UDP_BACKENDS), \
-    $(sort $(wildcard c_src/relay/*.c))) c_src/relay/udp_$(UDP).c)
+    $(sort $(wildcard c_src/relay/*.c))) $(UDP_$(UDP)))
 
 FUZZ_FLAGS := -g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 fuzz-compile = $(FUZZ_CC) -std=c11 -Ic_src -Itest/c -D_GNU_SOURCE -DCT_VERSION=\"$(CT_VERSION)\" \

@@ -3,7 +3,9 @@
 NIF_NAME := cromulent_turn_nif.so
 RELAY_NAME := turn_relay
 
-UDP_BACKENDS := c_src/relay/udp_mmsg.c c_src/relay/udp_uv.c
+UDP_mmsg := $(wildcard c_src/relay/udp_mmsg.c c_src/relay/udp_batch.c)
+UDP_uv := $(wildcard c_src/relay/udp_uv.c)
+UDP_BACKENDS := $(UDP_mmsg) $(UDP_uv)
 objects = $(patsubst c_src/%.c,$(OBJ)/%.o,$(1))
 CORE_OBJS := $(call objects,$(sort $(wildcard c_src/core/*.c c_src/crypto/*.c)))
 NIF_OBJS := $(call objects,$(sort $(wildcard c_src/nif/*.c)))
@@ -86,10 +88,10 @@ $(OBJ)/flags: FORCE
 	    EI_LIBS='$(EI_LIBS)' EI_FLAGS='-isystem $(ERL_EI_INCLUDE_DIR)' \
 	    mk/check-deps && mv -f $@.$$$$ $@ || { rm -f $@.$$$$; exit 1; }; fi
 
-# A source file that goes away must leave the archive and the link too.
+# A source file that goes away must leave the archive and the link too; so must the other backend.
 $(OBJ)/sources: FORCE
 	$(Q)mkdir -p $(@D)
-	$(Q)echo '$(CORE_OBJS) $(NIF_OBJS) $(RELAY_OBJS)' >$@.$$$$; \
+	$(Q)echo '$(CORE_OBJS) $(NIF_OBJS) $(RELAY_OBJS) $(UDP)' >$@.$$$$; \
 	if cmp -s $@.$$$$ $@; then rm -f $@.$$$$; else mv -f $@.$$$$ $@; fi
 
 FORCE:
@@ -125,8 +127,13 @@ $(OBJ)/$(NIF_NAME): $(NIF_OBJS) $(OBJ)/core.a
 	$(call link,$(NIF_LDFLAGS),$(NIF_OBJS) $(OBJ)/core.a $(CRYPTO_LIBS))
 
 # The same relay over either UDP backend: exactly one is linked.
-$(OBJ)/$(RELAY_NAME)_%: $(RELAY_OBJS) $(OBJ)/relay/udp_%.o $(OBJ)/core.a
-	$(call link,$(RELAY_LDFLAGS),$(RELAY_OBJS) $(OBJ)/relay/udp_$*.o $(OBJ)/core.a \
+$(OBJ)/relay/udp_mmsg.a: $(call objects,$(UDP_mmsg)) $(OBJ)/sources
+	$(archive)
+$(OBJ)/relay/udp_uv.a: $(call objects,$(UDP_uv)) $(OBJ)/sources
+	$(archive)
+
+$(OBJ)/$(RELAY_NAME)_%: $(RELAY_OBJS) $(OBJ)/relay/udp_%.a $(OBJ)/core.a
+	$(call link,$(RELAY_LDFLAGS),$(RELAY_OBJS) $(OBJ)/relay/udp_$*.a $(OBJ)/core.a \
 	    $(UV_LIBS) $(EI_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS))
 
 # priv/ can be shared (mix links each environment's priv to the source tree's), so a time says

@@ -6,9 +6,17 @@ SUITES ?= c fuzz ex erl js interop browser example uv
 # are helpers that they share. Tests of the relay's own files link those files too.
 TEST_SOURCES := $(sort $(wildcard test/c/*/test_*.c test/c/test_*.c))
 TEST_HELPERS := $(filter-out test/c/fuzz/% $(TEST_SOURCES),$(sort $(wildcard test/c/*/*.c test/c/*.c)))
+# Those of a backend come with it.
+ifneq ($(UDP),mmsg)
+TEST_SOURCES := $(filter-out test/c/relay/test_udp_batch.c,$(TEST_SOURCES))
+endif
 TEST_OBJS = $(patsubst test/c/%.c,$(OBJ)/test/%.o,$(1))
 TEST_BINS := $(patsubst test/c/%.c,$(OUT)/test/%,$(TEST_SOURCES))
-RELAY_TEST_OBJS := $(filter-out $(OBJ)/relay/main.o,$(RELAY_OBJS)) $(OBJ)/relay/udp_$(UDP).o
+# What threads share without a lock, once more under TSan, where compiler and system have it.
+TSAN_BINS := $(OUT)/tsan/test_ring
+TSAN_WORKS = $(shell t=$$(mktemp) && echo 'int main(void) { return 0; }' | \
+    $(CC) -fsanitize=thread -x c -o $$t - 2>/dev/null && $$t 2>/dev/null && echo yes; rm -f $$t)
+RELAY_TEST_OBJS := $(filter-out $(OBJ)/relay/main.o,$(RELAY_OBJS)) $(call objects,$(UDP_$(UDP)))
 
 $(OBJ)/test/%.o: ROOM_FLAGS = -Itest/c -D_GNU_SOURCE $(CRYPTO_ROOM)
 $(OBJ)/test/relay/%.o: ROOM_FLAGS = -Itest/c $(RELAY_ROOM)
@@ -24,6 +32,12 @@ $(OUT)/test/relay/%: $(OBJ)/test/relay/%.o $(OBJ)/helpers.a $(OBJ)/relay.a $(OBJ
 	$(call link,$(RELAY_LDFLAGS),$^ $(UV_LIBS) $(EI_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS))
 $(OUT)/test/%: $(OBJ)/test/%.o $(OBJ)/helpers.a $(OBJ)/core.a
 	$(call link,$(RELAY_LDFLAGS),$^ $(CRYPTO_LIBS))
+
+$(OUT)/tsan/test_%: c_src/relay/%.c test/c/relay/test_%.c test/c/check.c
+	$(Q)mkdir -p $(@D)
+	$(if $(V),,@echo "  TSAN  $@")
+	$(Q)$(CC) -std=c11 -g -O1 -D_GNU_SOURCE -fsanitize=thread -Ic_src -Itest/c \
+	    $(call as-system,$(UV_CFLAGS)) -o $@ $^ $(UV_LIBS) -pthread
 
 # mix and rebar3 call make themselves: for the plain build, whatever this make was told.
 TEST_ENV := env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u SANITIZE -u UDP MIX_ENV=test
@@ -49,14 +63,14 @@ endif
 
 # What a datagram meets on its way, and what starts and stops it; the rest has no backend.
 UV_TESTS := test/build_test.exs $(addprefix test/cromulent/turn/,wire_auth_test.exs \
-    wire_allocation_test.exs wire_data_test.exs wire_stream_test.exs wire_tls_test.exs \
-    wire_dtls_test.exs wire_proxy_test.exs relay_test.exs control_test.exs control_end_test.exs \
-    client_test.exs check_test.exs)
+    wire_allocation_test.exs wire_data_test.exs wire_burst_test.exs wire_stream_test.exs wire_tls_test.exs \
+    wire_dtls_test.exs wire_tcp_allocation_test.exs wire_proxy_test.exs wire_pair_test.exs \
+    wire_switch_test.exs relay_test.exs control_test.exs control_end_test.exs client_test.exs check_test.exs)
 UV_ENV := $(TEST_ENV) CROMULENT_TURN_PRIV=$(abspath $(OUT)/uv/priv) CROMULENT_TURN_TEST_UDP=uv
 
 ##@ Testing
 .PHONY: setup test-c run-test-c test-fuzz test-ex test-erl test-js test-interop test-browser test-example test-uv test-san \
-    sim run-sim
+    sim run-sim test-tsan
 ## SIM_SEEDS=20000 SIM_FIRST=1  how many seeds the simulator plays, and the first of them
 
 setup: ## Install what is missing of the system packages (Debian; elsewhere say which)
@@ -70,6 +84,11 @@ run-test-c: $(TEST_BINS)
 	$(Q)for h in $(HEADERS); do $(call compiler,$(CRYPTO_ROOM) $(NIF_ROOM) $(RELAY_ROOM)) \
 	    -fsyntax-only -include $$h -x c /dev/null || { echo "$$h does not compile alone"; exit 1; }; done
 	$(Q)test/c/run $(OUT)/test $(TEST_BINS)
+	$(Q)$(if $(TSAN_WORKS),$(MAKE) --no-print-directory test-tsan, \
+	    echo "no TSan here: rings are not tested under it" >&2)
+
+test-tsan: $(TSAN_BINS)
+	$(Q)test/c/run $(OUT)/tsan $^
 
 sim: ## Simulate clients, peers and bad weather around the C core, with many seeds
 	$(Q)$(MAKE) --no-print-directory SANITIZE=1 run-sim

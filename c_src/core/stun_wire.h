@@ -136,6 +136,7 @@ enum stun_kind {
     X(THIRD_PARTY_AUTHORIZATION, 0x802E, "third_party_authorization", TEXT, 0, 65535) \
     X(ORIGIN, 0x802F, "origin", TEXT, 0, 65535)                                       \
     X(MOBILITY_TICKET, 0x8030, "mobility_ticket", BYTES, 0, 65535)                    \
+    X(ADDITIONAL_FAMILY_DRAFT, 0x8032, "additional_family_draft", FAMILY, 4, 4)       \
     X(GOOG_NETWORK_INFO, 0xC057, "goog_network_info", U32, 4, 4)
 
 /* Dense numbers of the attributes we know, STUN_ID_USERNAME and so on; fewer than 64. */

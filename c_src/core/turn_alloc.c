@@ -7,9 +7,11 @@
 #include "core/turn_place.h"
 #include "core/turn_redirect.h"
 #include "core/turn_reply.h"
+#include "core/turn_tcp.h"
 
 enum {
-    PROTOCOL_UDP = 17, /* REQUESTED-TRANSPORT, RFC 8656 §18.8 */
+    PROTOCOL_TCP = 6, /* REQUESTED-TRANSPORT, RFC 8656 §18.8, RFC 6062 §4.1 */
+    PROTOCOL_UDP = 17,
 };
 
 /* What an Allocate request asks for, once it has been found to be in order. */
@@ -76,6 +78,8 @@ struct turn_alloc_info turn_alloc_describe(const struct turn_server *s, const st
         .down_bytes = a->down_bytes,
         .permissions = a->perm_count,
         .channels = a->chan_count,
+        .tcp = turn_alloc_tcp(a),
+        .tcp_peers = turn_tcp_count(s, a),
     };
 }
 
@@ -103,14 +107,28 @@ static void forget_name(struct turn_server *s, const struct turn_alloc *a)
         slab_give(&s->names, a->long_name);
 }
 
+static void tell_how_many(struct turn_server *s)
+{
+    atomic_store_explicit(&s->allocations, s->allocs.used, memory_order_relaxed);
+}
+
 static void release_slabs(struct turn_server *s, struct turn_alloc *a)
 {
     turn_chan_drop_all(s, a);
     turn_perm_drop_all(s, a);
     forget_name(s, a);
     crypto_wipe(&a->key, sizeof a->key);
-    a->place.relay = NULL; /* marks the slot as free for who walks the slab */
+    a->id = 0; /* marks the slot as free for who walks the slab */
     slab_give(&s->allocs, turn_alloc_number(s, a));
+    tell_how_many(s);
+}
+
+void turn_alloc_remember(struct turn_server *s, const struct turn_alloc *a, struct turn_now now)
+{
+    bool datagrams = a->tuple.transport == TURN_UDP || a->tuple.transport == TURN_DTLS;
+    uint64_t until_ms = a->created_ms + TURN_ENDED_MS;
+    if (datagrams && until_ms > now.ms)
+        turn_ended_put(&s->ended, &a->tuple, a->tid, until_ms);
 }
 
 void turn_alloc_end(struct turn_server *s, struct turn_alloc *a, enum turn_end end,
@@ -122,7 +140,10 @@ void turn_alloc_end(struct turn_server *s, struct turn_alloc *a, enum turn_end e
         [TURN_END_CLOSED] = TURN_N_CLOSED,
     };
     tell(s, a, TURN_EV_ALLOCATION_ENDED, end, now);
+    if (end != TURN_END_CLOSED && end != TURN_END_SHUTDOWN)
+        turn_alloc_remember(s, a, now);
     turn_count(&s->counters, counters[end], 1);
+    turn_tcp_drop_all(s, a);
     if (a->second != SLAB_NONE)
         turn_place_drop(s, a, turn_second_family(s, a));
     turn_place_close(s, &a->place);
@@ -130,7 +151,8 @@ void turn_alloc_end(struct turn_server *s, struct turn_alloc *a, enum turn_end e
     turn_meter_leave(s, a);
     deadline_clear(&s->wheel, &a->deadline);
     turn_mobility_drop(s, a);
-    turn_alloc_unmap(s, a, &a->tuple);
+    if (!a->adrift)
+        turn_alloc_unmap(s, a, &a->tuple);
     release_slabs(s, a);
 }
 
@@ -143,13 +165,37 @@ static uint32_t lifetime_granted(const struct turn_config *c, uint32_t asked)
     return lifetime < c->lifetime_max ? lifetime : c->lifetime_max;
 }
 
+/* RFC 6062 §5.1: only over a stream, and without what is UDP's. */
+static enum stun_error read_tcp(const struct turn_request *r)
+{
+    if (!turn_tcp_carries(r->tuple) || stun_msg_has(r->msg, STUN_ID_DONT_FRAGMENT) ||
+        stun_msg_has(r->msg, STUN_ID_EVEN_PORT) || stun_msg_has(r->msg, STUN_ID_RESERVATION_TOKEN))
+        return STUN_BAD_REQUEST;
+    return 0;
+}
+
 /* Steps 3 and 4 of RFC 8656 §7.2; DONT-FRAGMENT is served. 0 when in order. */
-static enum stun_error read_transport(const struct stun_msg *m)
+static enum stun_error read_transport(const struct turn_server *s, const struct turn_request *r,
+                                      struct ask *ask)
 {
     uint8_t protocol;
-    if (stun_msg_first_byte(m, STUN_ID_REQUESTED_TRANSPORT, &protocol) != CT_OK)
+    if (stun_msg_first_byte(r->msg, STUN_ID_REQUESTED_TRANSPORT, &protocol) != CT_OK)
         return STUN_BAD_REQUEST;
+    ask->wish.tcp = protocol == PROTOCOL_TCP && s->config->tcp_allocations && !s->config->switched;
+    if (ask->wish.tcp)
+        return read_tcp(r);
     return protocol == PROTOCOL_UDP ? (enum stun_error)0 : STUN_UNSUPPORTED_TRANSPORT;
+}
+
+/*
+ * What asks for both families: ADDITIONAL-ADDRESS-FAMILY, or without it the attribute of the time
+ * before it had a number, which turnutils_uclient sends (docs/decisions).
+ */
+static enum stun_attr_id additional(const struct stun_msg *m)
+{
+    bool draft = stun_msg_has(m, STUN_ID_ADDITIONAL_FAMILY_DRAFT) &&
+                 !stun_msg_has(m, STUN_ID_ADDITIONAL_ADDRESS_FAMILY);
+    return draft ? STUN_ID_ADDITIONAL_FAMILY_DRAFT : STUN_ID_ADDITIONAL_ADDRESS_FAMILY;
 }
 
 /* Step 5: RESERVATION-TOKEN stands alone. */
@@ -159,8 +205,7 @@ static enum stun_error read_token(const struct stun_msg *m, struct ask *ask)
         return 0;
     ask->wish.token = stun_msg_bytes(m, STUN_ID_RESERVATION_TOKEN);
     if (ask->wish.token.len != TURN_TOKEN_SIZE || stun_msg_has(m, STUN_ID_EVEN_PORT) ||
-        stun_msg_has(m, STUN_ID_REQUESTED_ADDRESS_FAMILY) ||
-        stun_msg_has(m, STUN_ID_ADDITIONAL_ADDRESS_FAMILY))
+        stun_msg_has(m, STUN_ID_REQUESTED_ADDRESS_FAMILY) || stun_msg_has(m, additional(m)))
         return STUN_BAD_REQUEST;
     return 0;
 }
@@ -175,7 +220,7 @@ static enum stun_error read_family(const struct stun_msg *m, struct ask *ask)
     enum ct_err err = stun_msg_first_byte(m, STUN_ID_REQUESTED_ADDRESS_FAMILY, &ask->wish.family);
     if (err != CT_OK && err != CT_EMISSING)
         return STUN_BAD_REQUEST;
-    if (err == CT_OK && stun_msg_has(m, STUN_ID_ADDITIONAL_ADDRESS_FAMILY))
+    if (err == CT_OK && stun_msg_has(m, additional(m)))
         return STUN_BAD_REQUEST;
     return 0;
 }
@@ -184,7 +229,7 @@ static enum stun_error read_family(const struct stun_msg *m, struct ask *ask)
 static enum stun_error read_additional(const struct stun_msg *m, struct ask *ask)
 {
     uint8_t family;
-    enum ct_err err = stun_msg_first_byte(m, STUN_ID_ADDITIONAL_ADDRESS_FAMILY, &family);
+    enum ct_err err = stun_msg_first_byte(m, additional(m), &family);
     if (err == CT_EMISSING)
         return 0;
     if (err != CT_OK || family != ADDR_V6 || ask->wish.parity == TURN_EVEN_PORT_AND_NEXT)
@@ -218,12 +263,12 @@ static enum stun_error read_ask(const struct turn_server *s, const struct turn_r
 {
     const struct stun_msg *m = r->msg;
     uint32_t asked;
-    enum stun_error code = read_transport(m);
+    enum stun_error code = read_transport(s, r, ask);
     if (!code)
         code = read_token(m, ask);
     if (!code && !ask->wish.token.data)
         code = read_family(m, ask);
-    if (!code && !ask->wish.token.data && !stun_msg_has(m, STUN_ID_ADDITIONAL_ADDRESS_FAMILY) &&
+    if (!code && !ask->wish.token.data && !stun_msg_has(m, additional(m)) &&
         !turn_relays_family(s, ask->wish.family))
         code = STUN_FAMILY_NOT_SUPPORTED;
     if (!code)
@@ -234,6 +279,8 @@ static enum stun_error read_ask(const struct turn_server *s, const struct turn_r
         code = read_lifetime(m, &asked);
     if (!code)
         code = turn_mobility_wanted(s, m, &ask->ticket);
+    if (!code && ask->ticket && ask->wish.tcp)
+        code = STUN_MOBILITY_FORBIDDEN; /* its connections stay where they are (docs/decisions) */
     if (code)
         return code;
     ask->lifetime = lifetime_granted(s->config, asked);
@@ -333,7 +380,7 @@ static struct turn_alloc *make(struct turn_server *s, const struct turn_request 
     if (number == SLAB_NONE)
         return NULL;
     struct turn_alloc *a = turn_alloc_at(s, number);
-    a->second = a->move = SLAB_NONE;
+    a->second = a->move = a->tcps = SLAB_NONE;
     a->ticket = ask->ticket;
     a->deadline.at = r->now.ms + (uint64_t)ask->lifetime * 1000;
     if (!open_places(s, ask, a))
@@ -353,6 +400,7 @@ static struct turn_alloc *make(struct turn_server *s, const struct turn_request 
     take_token(s, a, r);
     deadline_set(&s->wheel, &a->deadline, a->deadline.at);
     turn_alloc_map(s, a, &a->tuple);
+    tell_how_many(s);
     return a;
 
 out_relay:
@@ -421,6 +469,8 @@ void turn_allocate(struct turn_server *s, struct turn_request *r)
     if (s->config->redirect_count && turn_redirect(s, r))
         return;
     enum stun_error code = read_ask(s, r, &ask);
+    if (turn_ended_has(&s->ended, r->tuple, stun_msg_tid(r->msg), r->now.ms))
+        code = STUN_ALLOCATION_MISMATCH;
     if (!code)
         code = enter(s, r, &user);
     if (code) {

@@ -24,6 +24,12 @@ static inline uint32_t turn_alloc_number(const struct turn_server *s, const stru
     return (uint32_t)((size_t)((const uint8_t *)a - s->allocs.memory) / s->allocs.stride);
 }
 
+/*
+ * Copies of the request that put the allocation on its 5-tuple may still arrive there; they must
+ * not make another one (RFC 8489 §6.3.1). For when it leaves the 5-tuple, or ends.
+ */
+void turn_alloc_remember(struct turn_server *s, const struct turn_alloc *a, struct turn_now now);
+
 struct span turn_alloc_username(const struct turn_server *s, const struct turn_alloc *a);
 
 struct turn_alloc_info turn_alloc_describe(const struct turn_server *s, const struct turn_alloc *a,

@@ -375,6 +375,19 @@ static const char *user_problem(struct turn_server *s, struct turn_request *r)
     return NULL;
 }
 
+/*
+ * One that this client was given; on a data connection also the one of its control connection,
+ * which clients go on with (RFC 6062 §4.3 asks for the same credentials there).
+ */
+static bool nonce_holds(struct turn_server *s, const struct turn_request *r)
+{
+    struct span nonce = stun_msg_bytes(r->msg, STUN_ID_NONCE);
+    if (turn_nonce_fresh(s, r->tuple, nonce, r->now))
+        return true;
+    return r->msg->method == STUN_CONNECTION_BIND && r->alloc &&
+           turn_nonce_fresh(s, &r->alloc->tuple, nonce, r->now);
+}
+
 bool turn_auth_check(struct turn_server *s, struct turn_request *r)
 {
     const struct stun_msg *m = r->msg;
@@ -392,7 +405,7 @@ bool turn_auth_check(struct turn_server *s, struct turn_request *r)
         return refuse_token(s, r);
     if (problem)
         return refuse_user(s, r, problem);
-    if (!turn_nonce_fresh(s, r->tuple, stun_msg_bytes(m, STUN_ID_NONCE), r->now))
+    if (!nonce_holds(s, r))
         return refuse(s, r, STUN_STALE_NONCE, TURN_N_STALE);
     r->auth.protect = true;
     return true;

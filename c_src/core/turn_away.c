@@ -64,13 +64,37 @@ void turn_away_put(struct turn_away *a, const struct turn_tuple *tuple, uint16_t
     e->used_ms = now_ms;
 }
 
+/* What is known and not too old; NULL when there is nothing. */
+static struct entry *find_fresh(const struct turn_away *a, const struct turn_tuple *tuple,
+                                uint64_t now_ms)
+{
+    struct entry *e = a->slab.used ? find(a, tuple) : NULL;
+    return e && now_ms - e->used_ms <= FORGET_MS ? e : NULL;
+}
+
 bool turn_away_find(struct turn_away *a, const struct turn_tuple *tuple, uint64_t now_ms,
                     uint16_t *worker)
 {
-    struct entry *e = a->slab.used ? find(a, tuple) : NULL;
-    if (!e || now_ms - e->used_ms > FORGET_MS)
+    struct entry *e = find_fresh(a, tuple, now_ms);
+    if (!e)
         return false;
     e->used_ms = now_ms;
     *worker = e->worker;
     return true;
+}
+
+bool turn_away_take(struct turn_away *a, const struct turn_tuple *tuple, uint64_t now_ms,
+                    uint16_t *worker)
+{
+    if (!turn_away_find(a, tuple, now_ms, worker))
+        return false;
+    uint32_t n = (uint32_t)((size_t)((uint8_t *)find(a, tuple) - a->slab.memory) / a->slab.stride);
+    map_remove(&a->by_tuple, key_of(a, tuple), n);
+    slab_give(&a->slab, n);
+    return true;
+}
+
+bool turn_away_has(const struct turn_away *a, const struct turn_tuple *tuple, uint64_t now_ms)
+{
+    return find_fresh(a, tuple, now_ms) != NULL;
 }

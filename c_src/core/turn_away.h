@@ -26,4 +26,11 @@ void turn_away_put(struct turn_away *a, const struct turn_tuple *tuple, uint16_t
 bool turn_away_find(struct turn_away *a, const struct turn_tuple *tuple, uint64_t now_ms,
                     uint16_t *worker);
 
+/* The same, and forgets it. */
+bool turn_away_take(struct turn_away *a, const struct turn_tuple *tuple, uint64_t now_ms,
+                    uint16_t *worker);
+
+/* Whether turn_away_find() would find it; asking does not make the hour any longer. */
+bool turn_away_has(const struct turn_away *a, const struct turn_tuple *tuple, uint64_t now_ms);
+
 #endif

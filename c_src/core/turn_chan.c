@@ -182,7 +182,7 @@ void turn_channel_bind(struct turn_server *s, struct turn_request *r)
 {
     uint16_t number;
     struct addr peer;
-    enum stun_error code = check(s, r, &number, &peer);
+    enum stun_error code = turn_alloc_tcp(r->alloc) ? STUN_FORBIDDEN : check(s, r, &number, &peer);
     uint32_t perm = code ? SLAB_NONE : turn_perm_install(s, r->alloc, &peer, r->now);
     if (!code && perm == SLAB_NONE)
         code = STUN_INSUFFICIENT_CAPACITY;

@@ -10,11 +10,14 @@ enum {
     PORT_BITS = 65536,
     WORD_BITS = 64,
     RANDOM_TRIES = 16, /* nine in ten ports taken: one of 16 tries is free four times in five */
+    WORKER_BITS = 6,   /* of an owner's word; the rest is the allocation's number and 1 */
 };
+_Static_assert(TURN_WORKERS_MAX == 1 << WORKER_BITS, "a worker's number must fit");
 
 /* One bit per port. Written under the lock, read by anybody. */
 struct port_set {
     _Atomic uint64_t words[PORT_BITS / WORD_BITS];
+    uint32_t taken; /* how many bits are set */
 };
 
 struct reservation {
@@ -36,9 +39,12 @@ struct turn_commons {
     struct user_count *users; /* open addressing, mask + 1 slots */
     uint32_t user_mask;
     uint32_t reserved;
+    uint64_t probes;          /* looks at the ports for one that is free */
     struct turn_users *known; /* NULL: none */
     struct reservation reservations[TURN_RESERVATIONS_MAX];
-    struct port_set ports[TURN_RELAYS_MAX];
+    struct port_set ports[2][TURN_RELAYS_MAX]; /* UDP's and TCP's */
+    uint32_t tcp_peers, max_tcp_peers;
+    _Atomic uint32_t *owners; /* a word for each UDP port of each relay address; 0: nobody */
 };
 
 struct turn_commons *turn_commons_new(const struct turn_config *config)
@@ -51,17 +57,22 @@ struct turn_commons *turn_commons_new(const struct turn_config *config)
         slots *= 2;
     c->users = malloc(slots * sizeof *c->users);
     c->known = config->userhashes ? turn_users_new(config->userhashes) : NULL;
-    if (!c->users || (config->userhashes && !c->known) ||
+    size_t ports = config->relay_count * ((size_t)config->port_max - config->port_min + 1);
+    c->owners = malloc(ports * sizeof *c->owners);
+    if (!c->users || !c->owners || (config->userhashes && !c->known) ||
         crypto_random(&c->seed, sizeof c->seed) != CT_OK) {
         turn_commons_free(c);
         return NULL;
     }
+    /* written at once, as ports are random: the first thousand would touch all pages anyway */
     memset(c->users, 0, slots * sizeof *c->users);
+    memset((void *)c->owners, 0, ports * sizeof *c->owners);
     c->user_mask = slots - 1;
     c->port_min = config->port_min;
     c->port_max = config->port_max;
     c->relay_count = config->relay_count;
     c->max_allocations = config->max_allocations;
+    c->max_tcp_peers = config->max_tcp_peers;
     return c;
 }
 
@@ -70,6 +81,7 @@ void turn_commons_free(struct turn_commons *c)
     if (!c)
         return;
     turn_users_free(c->known);
+    free(c->owners);
     free(c->users);
     free(c);
 }
@@ -139,6 +151,19 @@ void turn_commons_leave_second(struct turn_commons *c)
     c->allocations--;
 }
 
+enum ct_err turn_commons_enter_tcp(struct turn_commons *c)
+{
+    if (c->tcp_peers == c->max_tcp_peers)
+        return CT_ENOSPACE;
+    c->tcp_peers++;
+    return CT_OK;
+}
+
+void turn_commons_leave_tcp(struct turn_commons *c)
+{
+    c->tcp_peers--;
+}
+
 struct turn_users *turn_commons_users(struct turn_commons *c)
 {
     return c->known;
@@ -146,49 +171,89 @@ struct turn_users *turn_commons_users(struct turn_commons *c)
 
 /* ---- ports ---- */
 
-static bool port_used(const struct turn_commons *c, uint8_t relay, uint32_t port)
+static uint64_t word_at(const struct port_set *set, uint32_t index)
 {
-    uint64_t word =
-        atomic_load_explicit(&c->ports[relay].words[port / WORD_BITS], memory_order_relaxed);
-    return word >> port % WORD_BITS & 1;
+    return atomic_load_explicit(&set->words[index], memory_order_relaxed);
 }
 
-static void port_mark(struct turn_commons *c, uint8_t relay, uint32_t port, bool used)
+static bool port_used(const struct port_set *set, uint32_t port)
 {
-    _Atomic uint64_t *word = &c->ports[relay].words[port / WORD_BITS];
+    return word_at(set, port / WORD_BITS) >> port % WORD_BITS & 1;
+}
+
+static void port_mark(struct port_set *set, uint32_t port, bool used)
+{
+    _Atomic uint64_t *word = &set->words[port / WORD_BITS];
     uint64_t bit = (uint64_t)1 << port % WORD_BITS;
     uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
-    atomic_store_explicit(word, used ? old | bit : old & ~bit, memory_order_relaxed);
+    uint64_t next = used ? old | bit : old & ~bit;
+    if (next != old)
+        set->taken += used ? 1 : UINT32_MAX;
+    atomic_store_explicit(word, next, memory_order_relaxed);
 }
 
-static bool port_fits(const struct turn_commons *c, uint8_t relay, uint32_t port,
+static bool port_fits(const struct turn_commons *c, const struct port_set *set, uint32_t port,
                       enum turn_parity parity)
 {
-    if (port_used(c, relay, port))
+    if (port_used(set, port))
         return false;
     if (parity != TURN_ANY_PORT && port % 2)
         return false;
     if (parity != TURN_EVEN_PORT_AND_NEXT)
         return true;
-    return port < c->port_max && !port_used(c, relay, port + 1);
+    return port < c->port_max && !port_used(set, port + 1);
 }
 
-/* A port that fits: tried at random first, then the range is searched from a random place. */
-static uint32_t find_port(const struct turn_commons *c, uint8_t relay, enum turn_parity parity,
-                          uint64_t random)
+/* The ports of a word that fit, a bit for each; an even port and the next are in one word. */
+static uint64_t word_fits(const struct turn_commons *c, const struct port_set *set, uint32_t index,
+                          enum turn_parity parity)
+{
+    static const uint64_t even = 0x5555555555555555u;
+    uint32_t first = index * WORD_BITS, last = first + WORD_BITS - 1;
+    uint64_t fit = ~word_at(set, index);
+    if (first < c->port_min)
+        fit &= UINT64_MAX << (c->port_min - first);
+    if (last > c->port_max)
+        fit &= UINT64_MAX >> (last - c->port_max);
+    if (parity == TURN_EVEN_PORT_AND_NEXT)
+        fit &= fit >> 1;
+    return parity == TURN_ANY_PORT ? fit : fit & even;
+}
+
+/* The bit that is set, at `from` or after it, round the word; there must be one. */
+static uint32_t next_bit(uint64_t word, uint32_t from)
+{
+    uint32_t bit = from;
+    while (!(word >> bit & 1))
+        bit = (bit + 1) % WORD_BITS;
+    return bit;
+}
+
+/*
+ * A port that fits: tried at random first, then the range is searched word by word from a random
+ * place, so that even the last port of 65536 is found in 1025 looks.
+ */
+static uint32_t find_port(struct turn_commons *c, const struct port_set *set,
+                          enum turn_parity parity, uint64_t random)
 {
     uint32_t span = (uint32_t)c->port_max - c->port_min + 1;
+    if (set->taken == span)
+        return 0;
     for (unsigned i = 0; i < RANDOM_TRIES; i++) {
         random = random * 6364136223846793005u + 1442695040888963407u;
         uint32_t port = c->port_min + (uint32_t)((random >> 32) * span >> 32);
-        if (port_fits(c, relay, port, parity))
+        c->probes++;
+        if (port_fits(c, set, port, parity))
             return port;
     }
-    uint32_t start = (uint32_t)((random >> 32) * span >> 32);
-    for (uint32_t i = 0; i < span; i++) {
-        uint32_t port = c->port_min + (start + i) % span;
-        if (port_fits(c, relay, port, parity))
-            return port;
+    uint32_t first = c->port_min / WORD_BITS, words = c->port_max / WORD_BITS - first + 1;
+    uint32_t start = (uint32_t)((random >> 32) * words >> 32);
+    for (uint32_t i = 0; i < words; i++) {
+        uint32_t index = first + (start + i) % words;
+        uint64_t fit = word_fits(c, set, index, parity);
+        c->probes++;
+        if (fit)
+            return index * WORD_BITS + next_bit(fit, (uint32_t)(random & (WORD_BITS - 1)));
     }
     return 0;
 }
@@ -196,24 +261,76 @@ static uint32_t find_port(const struct turn_commons *c, uint8_t relay, enum turn
 enum ct_err turn_commons_take_port(struct turn_commons *c, uint8_t relay, enum turn_parity parity,
                                    uint64_t random, struct turn_port *out)
 {
-    uint32_t port = find_port(c, relay, parity, random);
+    struct port_set *set = &c->ports[false][relay];
+    uint32_t port = find_port(c, set, parity, random);
     if (!port)
         return CT_ENOSPACE;
-    port_mark(c, relay, port, true);
+    port_mark(set, port, true);
     if (parity == TURN_EVEN_PORT_AND_NEXT)
-        port_mark(c, relay, port + 1, true);
+        port_mark(set, port + 1, true);
     *out = (struct turn_port){.relay = relay, .port = (uint16_t)port};
+    return CT_OK;
+}
+
+enum ct_err turn_commons_take_tcp_port(struct turn_commons *c, uint8_t relay, uint64_t random,
+                                       struct turn_port *out)
+{
+    struct port_set *set = &c->ports[true][relay];
+    uint32_t port = find_port(c, set, TURN_ANY_PORT, random);
+    if (!port)
+        return CT_ENOSPACE;
+    port_mark(set, port, true);
+    *out = (struct turn_port){.relay = relay, .tcp = true, .port = (uint16_t)port};
     return CT_OK;
 }
 
 void turn_commons_give_port(struct turn_commons *c, struct turn_port port)
 {
-    port_mark(c, port.relay, port.port, false);
+    port_mark(&c->ports[port.tcp][port.relay], port.port, false);
+}
+
+uint64_t turn_commons_probes(const struct turn_commons *c)
+{
+    return c->probes;
 }
 
 bool turn_commons_port_used(const struct turn_commons *c, struct turn_port port)
 {
-    return port_used(c, port.relay, port.port);
+    return port_used(&c->ports[port.tcp][port.relay], port.port);
+}
+
+/* ---- owners ---- */
+
+/* NULL for a port that is no relayed one. */
+static _Atomic uint32_t *owner_word(const struct turn_commons *c, struct turn_port port)
+{
+    size_t span = (size_t)c->port_max - c->port_min + 1;
+    if (port.port < c->port_min || port.port > c->port_max)
+        return NULL;
+    return &c->owners[port.relay * span + (port.port - c->port_min)];
+}
+
+/* A word stands for itself: what it names is looked up again by the worker that has it. */
+void turn_commons_bind(struct turn_commons *c, struct turn_port port, struct turn_owner owner)
+{
+    uint32_t word = (owner.alloc + 1) << WORKER_BITS | owner.worker;
+    atomic_store_explicit(owner_word(c, port), word, memory_order_relaxed);
+}
+
+void turn_commons_unbind(struct turn_commons *c, struct turn_port port)
+{
+    atomic_store_explicit(owner_word(c, port), 0, memory_order_relaxed);
+}
+
+bool turn_commons_owner(const struct turn_commons *c, struct turn_port port, struct turn_owner *out)
+{
+    const _Atomic uint32_t *at = owner_word(c, port);
+    uint32_t word = at ? atomic_load_explicit(at, memory_order_relaxed) : 0;
+    if (!word)
+        return false;
+    *out = (struct turn_owner){.worker = word & (TURN_WORKERS_MAX - 1),
+                               .alloc = (word >> WORKER_BITS) - 1};
+    return true;
 }
 
 /* ---- reservations ---- */

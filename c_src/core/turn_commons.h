@@ -2,8 +2,8 @@
  * What the workers of one relay share: relayed ports in use, allocations per user, reservations,
  * usernames that may come as a USERHASH.
  *
- * Touched only when allocations come and go, between the lock and unlock effects; the one
- * exception is turn_commons_port_used(), which any thread may ask at any time.
+ * Touched only when allocations come and go, between the lock and unlock effects; the exceptions
+ * are turn_commons_port_used() and turn_commons_owner(), which any thread may ask at any time.
  */
 #ifndef CT_CORE_TURN_COMMONS_H
 #define CT_CORE_TURN_COMMONS_H
@@ -17,12 +17,14 @@
 
 enum {
     TURN_TOKEN_SIZE = 8,
-    TURN_RESERVATIONS_MAX = 1024
+    TURN_RESERVATIONS_MAX = 1024,
+    TURN_WORKERS_MAX = 64, /* so that an owner fits one word */
 };
 
 /* A port of one of the configuration's relay addresses. */
 struct turn_port {
     uint8_t relay; /* index into turn_config.relays */
+    bool tcp;      /* TCP's port of that number, else UDP's: either can be taken */
     uint16_t port;
 };
 
@@ -46,6 +48,13 @@ void turn_commons_leave(struct turn_commons *c, uint64_t user);
 enum ct_err turn_commons_enter_second(struct turn_commons *c);
 void turn_commons_leave_second(struct turn_commons *c);
 
+/*
+ * Counts one TCP connection with a peer: CT_ENOSPACE when max_tcp_peers are there already. Undone
+ * by _leave_tcp.
+ */
+enum ct_err turn_commons_enter_tcp(struct turn_commons *c);
+void turn_commons_leave_tcp(struct turn_commons *c);
+
 /* The keyed hash of a user id: the same for all workers. */
 uint64_t turn_commons_user(const struct turn_commons *c, const uint8_t *id, size_t len);
 
@@ -58,10 +67,35 @@ struct turn_users *turn_commons_users(struct turn_commons *c);
  */
 enum ct_err turn_commons_take_port(struct turn_commons *c, uint8_t relay, enum turn_parity parity,
                                    uint64_t random, struct turn_port *out);
+/* The same of TCP's ports. */
+enum ct_err turn_commons_take_tcp_port(struct turn_commons *c, uint8_t relay, uint64_t random,
+                                       struct turn_port *out);
 void turn_commons_give_port(struct turn_commons *c, struct turn_port port);
+/* How often the ports were looked at for a free one: some ten times for each that is taken. */
+uint64_t turn_commons_probes(const struct turn_commons *c);
 
 /* Whether a port is taken by an allocation or a reservation, as far as this thread can see now. */
 bool turn_commons_port_used(const struct turn_commons *c, struct turn_port port);
+
+/* Whose relayed transport address a port is: an allocation's number in its worker's engine. */
+struct turn_owner {
+    uint16_t worker; /* below TURN_WORKERS_MAX */
+    uint32_t alloc;  /* below the most that max_allocations may be */
+};
+
+/*
+ * Notes who is bound to a port that the caller has taken, or that nobody is any more; both without
+ * the lock, since a taken port is its taker's alone.
+ */
+void turn_commons_bind(struct turn_commons *c, struct turn_port port, struct turn_owner owner);
+void turn_commons_unbind(struct turn_commons *c, struct turn_port port);
+
+/*
+ * Who is bound to a port, as far as this thread can see now; false for nobody, a port that is only
+ * reserved among them.
+ */
+bool turn_commons_owner(const struct turn_commons *c, struct turn_port port,
+                        struct turn_owner *out);
 
 /*
  * Holds a taken port under a token until a time (RFC 8656 §7.2). CT_ENOSPACE when too many are

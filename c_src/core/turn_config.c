@@ -25,8 +25,12 @@ void turn_config_defaults(struct turn_config *config)
         .max_allocations = 65536,
         .max_permissions = 256,
         .max_channels = 256,
+        .tcp_allocations = true,
+        .max_tcp_peers = 2048,
+        .allocation_tcp_peers = 64,
         .challenge_rate = 200,
         .challenge_burst = 1000,
+        .pair = true,
     };
     turn_policy_defaults(&config->policy);
 }
@@ -128,8 +132,29 @@ static const char *check_limits(const struct turn_config *c)
         return "challenge_rate, challenge_burst: must be at most 1000000";
     if (c->challenge_rate && !c->challenge_burst)
         return "challenge_burst: must be at least 1 when challenge_rate is set";
+    if (c->max_tcp_peers == 0 || c->max_tcp_peers > 1u << 20)
+        return "max_tcp_peers: must be 1 to 1048576";
+    if (c->allocation_tcp_peers == 0 || c->allocation_tcp_peers > 4096)
+        return "allocation_tcp_peers: must be 1 to 4096";
     if (c->userhashes > TURN_USERS_LIMIT)
         return "userhashes: must be at most 1048576";
+    return NULL;
+}
+
+/* In switch mode a port must be of one relay address only: no socket would tell them apart. */
+static const char *check_switch(const struct turn_config *c)
+{
+    if (!c->switched)
+        return NULL;
+    if (!c->pair)
+        return "pair: cannot be turned off in switch mode";
+    for (size_t i = 0; i < c->relay_count; i++)
+        for (size_t k = i + 1; k < c->relay_count; k++) {
+            const struct turn_relay_ip *a = &c->relays[i], *b = &c->relays[k];
+            if (addr_ip_eq(&a->external, &b->external) || addr_ip_eq(&a->external, &b->bind) ||
+                addr_ip_eq(&a->bind, &b->external) || addr_ip_eq(&a->bind, &b->bind))
+                return "relays: must all be different in switch mode";
+        }
     return NULL;
 }
 
@@ -146,5 +171,7 @@ const char *turn_config_check(const struct turn_config *config)
         problem = check_redirect(config);
     if (!problem)
         problem = check_lifetimes(config);
+    if (!problem)
+        problem = check_switch(config);
     return problem ? problem : check_limits(config);
 }

@@ -85,9 +85,19 @@ struct turn_config {
     /* usernames remembered to be found by USERHASH, RFC 8489 §14.4; 0: not served, not announced */
     uint32_t userhashes;
     bool keep_dscp;         /* for the worker: relayed datagrams keep DSCP and ECN, RFC 8656 §14 */
-    bool permission_events; /* each new permission is told, RFC 8656 §21.3.2 */
-    bool classic_stun;      /* Binding requests of RFC 3489 are answered over UDP */
-    bool mobility;          /* RFC 8016; fixed when the engine is made, but for being turned off */
+    bool tcp_allocations;   /* RFC 6062 */
+    uint32_t max_tcp_peers; /* TCP connections with peers, in the whole relay */
+    uint32_t allocation_tcp_peers; /* and per allocation */
+    bool permission_events;        /* each new permission is told, RFC 8656 §21.3.2 */
+    bool classic_stun;             /* Binding requests of RFC 3489 are answered over UDP */
+    bool mobility; /* RFC 8016; fixed when the engine is made, but for being turned off */
+    /* data between two relayed addresses of this relay stays in memory, not over the sockets */
+    bool pair;
+    /*
+     * Relayed addresses are virtual: no socket is opened for any, and only relayed addresses of
+     * this relay can be peers. Fixed when the engine is made; needs `pair`.
+     */
+    bool switched;
 
     struct turn_policy policy;
     struct turn_discovery discovery;

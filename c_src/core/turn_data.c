@@ -32,106 +32,17 @@ static struct addr named_to_bound(const struct turn_server *s, const struct addr
 static struct addr bound_to_named(const struct turn_server *s, const struct addr *peer)
 {
     struct addr name = *peer;
+    struct turn_owner owner;
     for (uint8_t i = 0; i < s->config->relay_count; i++) {
         const struct turn_relay_ip *relay = &s->config->relays[i];
         if (!addr_ip_eq(&relay->bind, peer) || addr_ip_eq(&relay->external, peer))
             continue;
-        if (turn_commons_port_used(s->commons, (struct turn_port){.relay = i, .port = peer->port}))
+        struct turn_port port = {.relay = i, .port = peer->port};
+        if (turn_commons_owner(s->commons, port, &owner))
             memcpy(name.ip, relay->external.ip, sizeof name.ip);
         break;
     }
     return name;
-}
-
-/* ---- client to peer ---- */
-
-static void to_peer(struct turn_server *s, struct turn_alloc *a, const struct turn_place *from,
-                    const struct addr *peer, struct span data, unsigned flags)
-{
-    struct addr at = named_to_bound(s, peer);
-    a->up_packets++;
-    a->up_bytes += data.len;
-    turn_count(&s->counters, TURN_N_UP_PACKETS, 1);
-    turn_count(&s->counters, TURN_N_UP_BYTES, data.len);
-    s->io->ops->to_peer(s->io, from->relay, &at, data, flags);
-}
-
-/*
- * The allocation that data from this 5-tuple is for, which takes it there if it was on the move.
- * NULL when there is none here: the packet is somebody else's then, or dropped.
- */
-static struct turn_alloc *find_for_data(struct turn_server *s, const struct turn_tuple *tuple,
-                                        struct span packet, struct turn_now now)
-{
-    struct turn_alloc *a = turn_alloc_find(s, tuple, now);
-    if (a && a->move != SLAB_NONE)
-        turn_mobility_arrived(s, a, tuple);
-    if (!a && !turn_mobility_forward(s, tuple, packet, now))
-        dropped(s, TURN_N_DROP_NO_ALLOCATION);
-    return a;
-}
-
-void turn_data_channel(struct turn_server *s, const struct turn_tuple *tuple,
-                       struct turn_packet *packet, struct turn_now now)
-{
-    struct turn_channel_data cd;
-    if (turn_channel_data_decode_old(packet->data, packet->len, &cd) != CT_OK) {
-        dropped(s, TURN_N_DROP_MALFORMED);
-        return;
-    }
-    struct turn_alloc *a = find_for_data(s, tuple, span_of(packet->data, packet->len), now);
-    if (!a)
-        return;
-    /* A bound channel is enough: the permission's shorter life guards the way back
-     * (docs/decisions). */
-    const struct turn_chan *c = turn_chan_by_number(s, a, cd.channel, now);
-    if (!c) {
-        dropped(s, TURN_N_DROP_NO_CHANNEL);
-        return;
-    }
-    const struct turn_place *from = turn_place_of(s, a, c->peer.family, now);
-    if (!from || turn_own_refuses(s, turn_perm_at(s, c->perm), &c->peer)) {
-        dropped(s, TURN_N_DROP_NO_PERMISSION);
-        return;
-    }
-    if (turn_meter_allows(s, a, TURN_UP, cd.data.len, now))
-        to_peer(s, a, from, &c->peer, cd.data, 0);
-}
-
-/*
- * From UDP to UDP, DONT-FRAGMENT has a meaning between IPv4 and IPv4 only (RFC 8656 §13, §14); of
- * what comes over a stream it is the only word about fragments, and holds for all (§15).
- */
-static unsigned send_flags(const struct turn_tuple *tuple, const struct addr *peer,
-                           const struct stun_msg *msg)
-{
-    bool v4 = peer->family == ADDR_V4 && tuple->client.family == ADDR_V4;
-    bool stream = tuple->transport == TURN_TCP || tuple->transport == TURN_TLS;
-    bool counts = (v4 || stream) && stun_msg_has(msg, STUN_ID_DONT_FRAGMENT);
-    return counts ? TURN_DONT_FRAGMENT : 0;
-}
-
-void turn_data_send(struct turn_server *s, const struct turn_tuple *tuple,
-                    const struct stun_msg *msg, struct turn_now now)
-{
-    struct addr peer;
-    if (stun_msg_addr(msg, STUN_ID_XOR_PEER_ADDRESS, &peer) != CT_OK ||
-        !stun_msg_has(msg, STUN_ID_DATA) || peer.port == 0) {
-        dropped(s, TURN_N_DROP_MALFORMED);
-        return;
-    }
-    struct turn_alloc *a = find_for_data(s, tuple, span_of(msg->data, msg->len), now);
-    if (!a)
-        return;
-    uint32_t perm = turn_perm_find(s, a, &peer, now);
-    const struct turn_place *from = turn_place_of(s, a, peer.family, now);
-    if (perm == SLAB_NONE || !from || turn_own_refuses(s, turn_perm_at(s, perm), &peer)) {
-        dropped(s, TURN_N_DROP_NO_PERMISSION);
-        return;
-    }
-    struct span data = stun_msg_bytes(msg, STUN_ID_DATA);
-    if (turn_meter_allows(s, a, TURN_UP, data.len, now))
-        to_peer(s, a, from, &peer, data, send_flags(tuple, &peer, msg));
 }
 
 /* ---- peer to client ---- */
@@ -144,6 +55,10 @@ static void to_client(struct turn_server *s, struct turn_alloc *a, const struct 
                            .pad = pad};
     if (head->failed)
         return;
+    if (a->adrift) {
+        dropped(s, TURN_N_DROP_QUEUE);
+        return;
+    }
     a->down_packets++;
     a->down_bytes += packet->len;
     turn_count(&s->counters, TURN_N_DOWN_PACKETS, 1);
@@ -197,19 +112,19 @@ static void as_data_indication(struct turn_server *s, struct turn_alloc *a, cons
     to_client(s, a, &w, packet, (uint8_t)(padded - packet->len));
 }
 
-void turn_server_from_peer(struct turn_server *s, uint32_t alloc, const struct addr *peer,
-                           struct turn_packet *packet, struct turn_now now)
+/* To the client of an allocation, if it permits; `from` as the client names it. */
+static void deliver(struct turn_server *s, uint32_t alloc, const struct addr *from,
+                    const struct turn_packet *packet, struct turn_now now)
 {
     struct turn_alloc *a = turn_alloc_at(s, alloc);
-    struct addr from = bound_to_named(s, peer);
     /* No UDP datagram is longer than a ChannelData message can be. */
-    if (!turn_alloc_live(a, now) || !turn_place_of(s, a, peer->family, now) ||
+    if (!turn_alloc_live(a, now) || !turn_place_of(s, a, from->family, now) ||
         packet->len > UINT16_MAX) {
         dropped(s, TURN_N_DROP_NO_ALLOCATION);
         return;
     }
-    const struct turn_chan *c = turn_chan_by_peer(s, a, &from, now);
-    uint32_t perm = c ? c->perm : turn_perm_find(s, a, &from, now);
+    const struct turn_chan *c = turn_chan_by_peer(s, a, from, now);
+    uint32_t perm = c ? c->perm : turn_perm_find(s, a, from, now);
     if (perm == SLAB_NONE || turn_perm_at(s, perm)->expires_ms <= now.ms)
         dropped(s, TURN_N_DROP_NO_PERMISSION);
     else if (!turn_meter_allows(s, a, TURN_DOWN, packet->len, now))
@@ -217,7 +132,181 @@ void turn_server_from_peer(struct turn_server *s, uint32_t alloc, const struct a
     else if (c)
         as_channel_data(s, a, c->number, packet);
     else
-        as_data_indication(s, a, &from, packet);
+        as_data_indication(s, a, from, packet);
+}
+
+void turn_server_from_peer(struct turn_server *s, uint32_t alloc, const struct addr *peer,
+                           struct turn_packet *packet, struct turn_now now)
+{
+    struct addr from = bound_to_named(s, peer);
+    deliver(s, alloc, &from, packet, now);
+}
+
+/* ---- client to peer ---- */
+
+/* Data on its way from a client to a peer. */
+struct outgoing {
+    struct turn_alloc *alloc;
+    const struct turn_place *from; /* NULL: none of the peer's family */
+    const struct turn_perm *perm;  /* for the peer's IP */
+    const struct addr *peer;       /* as the client names it */
+    struct span data;
+    unsigned flags; /* of to_peer */
+};
+
+enum way {
+    WAY_NONE,
+    WAY_SOCKET,
+    WAY_PAIR /* another allocation of this relay, or the same: never leaves memory */
+};
+
+static enum way way_of(const struct turn_server *s, const struct outgoing *o,
+                       struct turn_port *port, struct turn_owner *owner)
+{
+    if (!o->from)
+        return WAY_NONE;
+    if (!o->perm->ours)
+        return s->config->switched ? WAY_NONE : WAY_SOCKET;
+    if (!turn_own_bound(s, o->peer, port, owner))
+        return o->perm->own ? WAY_NONE : WAY_SOCKET;
+    return s->config->pair ? WAY_PAIR : WAY_SOCKET;
+}
+
+/* What arrives is judged by who gets it, just as a datagram from a relay socket would be. */
+static void to_pair(struct turn_server *s, const struct outgoing *o, struct turn_port port,
+                    struct turn_owner owner, struct turn_now now)
+{
+    struct turn_packet packet = {.data = o->data.data, .len = o->data.len};
+    turn_count(&s->counters, TURN_N_PAIRED, 1);
+    if (owner.worker == s->worker) {
+        deliver(s, owner.alloc, &o->from->relayed, &packet, now);
+        return;
+    }
+    struct turn_pair pair = {.from = o->from->relayed,
+                             .alloc = owner.alloc,
+                             .port = port.port,
+                             .relay = port.relay,
+                             .data = o->data};
+    s->io->ops->pair_over(s->io, owner.worker, &pair);
+}
+
+static void to_peer(struct turn_server *s, const struct outgoing *o, struct turn_now now)
+{
+    struct turn_port port;
+    struct turn_owner owner;
+    enum way way = way_of(s, o, &port, &owner);
+    if (way == WAY_NONE) {
+        dropped(s, TURN_N_DROP_NO_PERMISSION);
+        return;
+    }
+    if (!turn_meter_allows(s, o->alloc, TURN_UP, o->data.len, now))
+        return;
+    o->alloc->up_packets++;
+    o->alloc->up_bytes += o->data.len;
+    turn_count(&s->counters, TURN_N_UP_PACKETS, 1);
+    turn_count(&s->counters, TURN_N_UP_BYTES, o->data.len);
+    if (way == WAY_PAIR) {
+        to_pair(s, o, port, owner, now);
+        return;
+    }
+    struct addr at = named_to_bound(s, o->peer);
+    s->io->ops->to_peer(s->io, o->from->relay, &at, o->data, o->flags);
+}
+
+void turn_server_paired(struct turn_server *s, const struct turn_pair *pair, struct turn_now now)
+{
+    struct turn_port port = {.relay = pair->relay, .port = pair->port};
+    struct turn_packet packet = {.data = pair->data.data, .len = pair->data.len};
+    struct turn_owner owner;
+    if (turn_commons_owner(s->commons, port, &owner) && owner.worker == s->worker &&
+        owner.alloc == pair->alloc)
+        deliver(s, pair->alloc, &pair->from, &packet, now);
+    else
+        dropped(s, TURN_N_DROP_NO_ALLOCATION);
+}
+
+/*
+ * The allocation that data from this 5-tuple is for, which takes it there if it was on the move.
+ * NULL when there is none here: the packet is somebody else's then, or dropped.
+ */
+static struct turn_alloc *find_for_data(struct turn_server *s, const struct turn_tuple *tuple,
+                                        struct span packet, struct turn_now now)
+{
+    struct turn_alloc *a = turn_alloc_find(s, tuple, now);
+    if (a && turn_alloc_tcp(a)) { /* has neither datagrams nor a socket for them */
+        dropped(s, TURN_N_DROP_UNEXPECTED);
+        return NULL;
+    }
+    if (a && a->move != SLAB_NONE)
+        turn_mobility_arrived(s, a, tuple, now);
+    if (!a && !turn_mobility_forward(s, tuple, packet, now))
+        dropped(s, TURN_N_DROP_NO_ALLOCATION);
+    return a;
+}
+
+void turn_data_channel(struct turn_server *s, const struct turn_tuple *tuple,
+                       struct turn_packet *packet, struct turn_now now)
+{
+    struct turn_channel_data cd;
+    if (turn_channel_data_decode_old(packet->data, packet->len, &cd) != CT_OK) {
+        dropped(s, TURN_N_DROP_MALFORMED);
+        return;
+    }
+    struct turn_alloc *a = find_for_data(s, tuple, span_of(packet->data, packet->len), now);
+    if (!a)
+        return;
+    /* A bound channel is enough: the permission's shorter life guards the way back
+     * (docs/decisions). */
+    const struct turn_chan *c = turn_chan_by_number(s, a, cd.channel, now);
+    if (!c) {
+        dropped(s, TURN_N_DROP_NO_CHANNEL);
+        return;
+    }
+    struct outgoing o = {.alloc = a,
+                         .from = turn_place_of(s, a, c->peer.family, now),
+                         .perm = turn_perm_at(s, c->perm),
+                         .peer = &c->peer,
+                         .data = cd.data};
+    to_peer(s, &o, now);
+}
+
+/*
+ * From UDP to UDP, DONT-FRAGMENT has a meaning between IPv4 and IPv4 only (RFC 8656 §13, §14); of
+ * what comes over a stream it is the only word about fragments, and holds for all (§15).
+ */
+static unsigned send_flags(const struct turn_tuple *tuple, const struct addr *peer,
+                           const struct stun_msg *msg)
+{
+    bool v4 = peer->family == ADDR_V4 && tuple->client.family == ADDR_V4;
+    bool stream = tuple->transport == TURN_TCP || tuple->transport == TURN_TLS;
+    bool counts = (v4 || stream) && stun_msg_has(msg, STUN_ID_DONT_FRAGMENT);
+    return counts ? TURN_DONT_FRAGMENT : 0;
+}
+
+void turn_data_send(struct turn_server *s, const struct turn_tuple *tuple,
+                    const struct stun_msg *msg, struct turn_now now)
+{
+    struct addr peer;
+    if (stun_msg_addr(msg, STUN_ID_XOR_PEER_ADDRESS, &peer) != CT_OK ||
+        !stun_msg_has(msg, STUN_ID_DATA) || peer.port == 0) {
+        dropped(s, TURN_N_DROP_MALFORMED);
+        return;
+    }
+    struct turn_alloc *a = find_for_data(s, tuple, span_of(msg->data, msg->len), now);
+    if (!a)
+        return;
+    uint32_t perm = turn_perm_find(s, a, &peer, now);
+    if (perm == SLAB_NONE) {
+        dropped(s, TURN_N_DROP_NO_PERMISSION);
+        return;
+    }
+    struct outgoing o = {.alloc = a,
+                         .from = turn_place_of(s, a, peer.family, now),
+                         .perm = turn_perm_at(s, perm),
+                         .peer = &peer,
+                         .data = stun_msg_bytes(msg, STUN_ID_DATA),
+                         .flags = send_flags(tuple, &peer, msg)};
+    to_peer(s, &o, now);
 }
 
 /* ---- errors on the way to a peer ---- */
@@ -280,7 +369,7 @@ void turn_server_icmp(struct turn_server *s, uint32_t alloc, const struct addr *
         dropped(s, TURN_N_DROP_NO_PERMISSION);
         return;
     }
-    if (!may_tell(a, now)) {
+    if (a->adrift || !may_tell(a, now)) {
         dropped(s, TURN_N_DROP_RATE);
         return;
     }

@@ -10,6 +10,8 @@
 #include "core/buf.h"
 #include "core/err.h"
 
+#include <stdbool.h>
+
 /* Two clocks, read once per batch of packets by whoever calls the engine. */
 struct turn_now {
     uint64_t ms;     /* monotonic, milliseconds */
@@ -29,7 +31,8 @@ struct turn_tuple {
     struct addr server; /* local address and port the bytes came to */
     uint32_t link;      /* the worker's own number of the socket or connection */
     uint8_t transport;  /* enum turn_transport */
-    uint8_t zero[3];    /* always 0: tuples are compared as bytes */
+    uint8_t worker;     /* whose connection it is; 0 for UDP, where any worker can answer */
+    uint8_t zero[2];    /* always 0: tuples are compared as bytes */
 };
 
 /* One received datagram or frame. It is only read: its neighbours may be other ones. */
@@ -71,10 +74,26 @@ enum {
     TURN_DONT_FRAGMENT = 1
 };
 
+/*
+ * A datagram from one relayed transport address of this relay to another one, whose allocation is
+ * with another worker.
+ */
+struct turn_pair {
+    struct addr from; /* the sender's relayed address, as clients know it */
+    uint32_t alloc;   /* that was bound to the port when it was sent, */
+    uint16_t port;    /* the port, */
+    uint8_t relay;    /* and the index of its relay address in the configuration */
+    struct span data;
+};
+
 /* A socket bound to a relayed transport address; defined by who implements turn_io. */
 struct turn_relay;
 struct turn_event;
 struct turn_io;
+
+/* RFC 6062: a socket that listens on a relayed transport address, a TCP connection with a peer. */
+struct turn_acceptor;
+struct turn_pipe;
 
 struct turn_io_ops {
     /*
@@ -84,8 +103,9 @@ struct turn_io_ops {
     uint8_t *(*reserve)(struct turn_io *io, size_t size);
 
     /*
-     * Sends one datagram or frame to a client. It must be sent or copied before the packet's buffer
-     * or reserved memory is used again. Never fails: what cannot be sent is counted by the worker.
+     * Sends one datagram or frame to a client, over another worker's connection too. It must be
+     * sent or copied before the packet's buffer or reserved memory is used again. Never fails: what
+     * cannot be sent is counted by the worker.
      */
     void (*to_client)(struct turn_io *io, const struct turn_tuple *to, const struct turn_out *out);
 
@@ -97,6 +117,7 @@ struct turn_io_ops {
      * Opens a relayed transport address at exactly this IP and port for allocation number `alloc`,
      * which the worker passes back with every datagram that arrives there. CT_EINUSE when somebody
      * else has the port; CT_ESYS for anything else (no descriptors left, address not ours).
+     * Not called in switch mode, where relayed addresses are virtual.
      */
     enum ct_err (*relay_open)(struct turn_io *io, const struct addr *at, uint32_t alloc,
                               struct turn_relay **out);
@@ -107,11 +128,19 @@ struct turn_io_ops {
     void (*random)(struct turn_io *io, void *out, size_t n);
 
     /*
-     * Gives a copy of a client's UDP packet to the engine of another worker, which gets it by
+     * Gives a copy of a client's packet to the engine of another worker, which gets it by
      * turn_server_handed() some time later. It may be lost as any datagram.
      */
     void (*hand_over)(struct turn_io *io, unsigned worker, const struct turn_tuple *tuple,
                       struct span packet);
+    /* Tells it that the connection is gone that such packets came over: turn_server_handed_gone. */
+    void (*hand_over_gone)(struct turn_io *io, unsigned worker, const struct turn_tuple *tuple);
+
+    /*
+     * Gives a copy of a datagram to the engine of another worker, which gets it by
+     * turn_server_paired() some time later. What cannot be given is counted by the worker.
+     */
+    void (*pair_over)(struct turn_io *io, unsigned worker, const struct turn_pair *pair);
 
     /* Something worth telling; the event's pointers are valid during the call only. */
     void (*event)(struct turn_io *io, const struct turn_event *event);
@@ -119,6 +148,42 @@ struct turn_io_ops {
     /* Brackets access to what workers share (turn_commons): never held across another effect. */
     void (*lock)(struct turn_io *io);
     void (*unlock)(struct turn_io *io);
+
+    /* ---- TCP allocations (RFC 6062) ---- */
+
+    /*
+     * Listens at exactly this IP and port for allocation number `alloc`: what is accepted there
+     * comes to turn_server_accepted(). Errors as of relay_open.
+     */
+    enum ct_err (*tcp_listen)(struct turn_io *io, const struct addr *at, uint32_t alloc,
+                              struct turn_acceptor **out);
+    /* Closes it at once, but not what was accepted there or connected from there. */
+    void (*tcp_unlisten)(struct turn_io *io, struct turn_acceptor *acceptor);
+
+    /*
+     * Begins to connect to a peer, from the acceptor's address. How it ends is told later, never
+     * from within, by turn_server_connected() with the number `tcp`. CT_ENOSPACE without memory or
+     * descriptors; CT_ESYS when there is no way to the peer.
+     */
+    enum ct_err (*tcp_connect)(struct turn_io *io, struct turn_acceptor *from,
+                               const struct addr *to, uint32_t tcp, struct turn_pipe **out);
+
+    /*
+     * From now on what comes from this client's connection, a TURN_TCP or TURN_TLS one, goes to the
+     * peer as it is, beginning with the byte behind the request at hand, and the other way round.
+     * What to_client was given before goes first. The end is told by turn_server_tcp_gone().
+     */
+    void (*tcp_join)(struct turn_io *io, struct turn_pipe *pipe, const struct turn_tuple *client);
+
+    /* Closes it at once, and the client's connection that it is joined to. Nothing is told. */
+    void (*tcp_close)(struct turn_io *io, struct turn_pipe *pipe);
+
+    /*
+     * Gives the client's connection that the request at hand came over to another worker, whose
+     * engine gets that request as if it had come there. False when that cannot be done: there is no
+     * such worker, or the connection has been given away once.
+     */
+    bool (*tcp_hand_over)(struct turn_io *io, unsigned worker, const struct turn_tuple *client);
 };
 
 /* Embedded by the implementor, who finds itself again by container-of. */

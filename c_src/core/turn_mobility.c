@@ -1,82 +1,117 @@
 #include "core/turn_mobility.h"
 
+#include "core/base64.h"
 #include "core/turn_alloc.h"
 
+/*
+ * A ticket is text, as turnutils_uclient keeps and sends back no other, and none that is longer:
+ *
+ *     base64url( tag (16 bytes) | content XOR key stream (8 bytes) )
+ *     tag        = HMAC-SHA-256(K1, content), its first 16 bytes
+ *     key stream = HMAC-SHA-256(K2, tag), its first 8 bytes
+ *     content    = worker (8 bits) | number (24) | id (16) | serial (16)
+ */
 enum {
-    PLAIN = 2 + 4 + 8 + 4,
-    SEALED = CRYPTO_IV_SIZE + PLAIN + CRYPTO_TAG_SIZE,
+    CONTENT = 1 + 3 + 2 + 2,
+    TAG = 16,
+    SEALED = TAG + CONTENT,
+    TEXT = SEALED / 3 * 4,
 };
 
-/* What a ticket says. */
+_Static_assert(TEXT == 32, "the longest ticket that turnutils_uclient takes");
+
+/* What a ticket says. Of id and serial it has the lower bits: they tell neighbours apart. */
 struct ticket {
-    uint16_t worker;
-    uint32_t number; /* of the allocation */
-    uint64_t id;     /* of the same, never used again */
-    uint32_t serial; /* 1 with the Allocate response, one more with each move */
+    uint8_t worker;
+    uint32_t number; /* of the allocation, below 1 << 24 (turn_config_check) */
+    uint16_t id;     /* of the same, which goes up with each that is made */
+    uint16_t serial; /* 1 with the Allocate response, one more with each move */
 };
 
 /* ---- tickets ---- */
 
-/* Keys of this boot, one per purpose. */
-static enum ct_err derive(struct turn_server *s, const char *label, struct span data,
-                          uint8_t out[CRYPTO_SHA256_SIZE])
+static enum ct_err mac(struct turn_server *s, struct span key, struct span data,
+                       uint8_t out[CRYPTO_SHA256_SIZE])
 {
-    const struct span parts[] = {span_str(label), data};
-    struct span key = span_of(s->config->nonce_key, sizeof s->config->nonce_key);
-    return crypto_hmac(s->crypto, CRYPTO_SHA256, key, parts, 2, out);
+    return crypto_hmac(s->crypto, CRYPTO_SHA256, key, &data, 1, out);
 }
 
-/*
- * The IV is a MAC of what is encrypted: no two tickets share one, and the same ticket is written
- * the same way again, for a retransmission (§3.2.2).
- */
-static enum ct_err seal(struct turn_server *s, const struct ticket *t, uint8_t out[SEALED])
+/* HMAC under the key of this name; there is one of each for a start of the relay. */
+static enum ct_err named_mac(struct turn_server *s, const char *name, struct span data,
+                             uint8_t out[CRYPTO_SHA256_SIZE])
 {
-    uint8_t plain[PLAIN], key[CRYPTO_SHA256_SIZE], mac[CRYPTO_SHA256_SIZE] = {0};
-    struct wbuf w = wbuf_of(plain, sizeof plain);
-    wbuf_u16(&w, t->worker);
-    wbuf_u32(&w, t->number);
-    wbuf_u64(&w, t->id);
-    wbuf_u32(&w, t->serial);
-    enum ct_err err = derive(s, "ticket key", span_of(NULL, 0), key);
+    uint8_t key[CRYPTO_SHA256_SIZE];
+    enum ct_err err =
+        mac(s, span_of(s->config->nonce_key, sizeof s->config->nonce_key), span_str(name), key);
     if (err == CT_OK)
-        err = derive(s, "ticket iv", span_of(plain, sizeof plain), mac);
-    memcpy(out, mac, CRYPTO_IV_SIZE);
-    const struct crypto_gcm gcm = {.key = span_of(key, sizeof key), .iv = out};
-    if (err == CT_OK)
-        err = crypto_seal(s->crypto, &gcm, span_of(plain, sizeof plain), out + CRYPTO_IV_SIZE);
+        err = mac(s, span_of(key, sizeof key), data, out);
     crypto_wipe(key, sizeof key);
     return err;
 }
 
-static enum ct_err unseal(struct turn_server *s, struct span sealed, struct ticket *out)
+static enum ct_err make_tag(struct turn_server *s, const uint8_t content[CONTENT],
+                            uint8_t out[CRYPTO_SHA256_SIZE])
 {
-    uint8_t plain[PLAIN] = {0}, key[CRYPTO_SHA256_SIZE];
-    struct rbuf in = rbuf_of(sealed.data, sealed.len);
-    const uint8_t *iv = rbuf_take(&in, CRYPTO_IV_SIZE);
-    const uint8_t *rest = rbuf_take(&in, PLAIN + CRYPTO_TAG_SIZE);
-    if (!rest || rbuf_left(&in))
+    return named_mac(s, "mobility ticket tag", span_of(content, CONTENT), out);
+}
+
+/* Encrypts, or decrypts, under the key stream that belongs to the tag. */
+static enum ct_err cover(struct turn_server *s, const uint8_t tag[TAG], const uint8_t in[CONTENT],
+                         uint8_t out[CONTENT])
+{
+    uint8_t stream[CRYPTO_SHA256_SIZE] = {0};
+    enum ct_err err = named_mac(s, "mobility ticket stream", span_of(tag, TAG), stream);
+    for (size_t i = 0; i < CONTENT; i++)
+        out[i] = in[i] ^ stream[i];
+    crypto_wipe(stream, sizeof stream);
+    return err;
+}
+
+static enum ct_err seal(struct turn_server *s, const struct ticket *t, uint8_t out[TEXT])
+{
+    uint8_t content[CONTENT], tag[CRYPTO_SHA256_SIZE] = {0}, sealed[SEALED];
+    struct wbuf w = wbuf_of(content, sizeof content);
+    wbuf_u32(&w, (uint32_t)t->worker << 24 | t->number);
+    wbuf_u16(&w, t->id);
+    wbuf_u16(&w, t->serial);
+    enum ct_err err = make_tag(s, content, tag);
+    memcpy(sealed, tag, TAG);
+    if (err == CT_OK)
+        err = cover(s, sealed, content, sealed + TAG);
+    base64url_encode(sealed, sizeof sealed, out);
+    return err;
+}
+
+static enum ct_err unseal(struct turn_server *s, struct span text, struct ticket *out)
+{
+    uint8_t sealed[SEALED], content[CONTENT], tag[CRYPTO_SHA256_SIZE];
+    if (text.len != TEXT || !base64url_decode(text.data, text.len, sealed))
         return CT_EVALUE;
-    const struct crypto_gcm gcm = {.key = span_of(key, sizeof key), .iv = iv};
-    enum ct_err err = derive(s, "ticket key", span_of(NULL, 0), key);
+    enum ct_err err = cover(s, sealed, sealed + TAG, content);
     if (err == CT_OK)
-        err = crypto_open(s->crypto, &gcm, span_of(rest, PLAIN + CRYPTO_TAG_SIZE), plain);
-    crypto_wipe(key, sizeof key);
-    struct rbuf r = rbuf_of(plain, sizeof plain);
-    out->worker = rbuf_u16(&r);
-    out->number = rbuf_u32(&r);
-    out->id = rbuf_u64(&r);
-    out->serial = rbuf_u32(&r);
-    return err;
+        err = make_tag(s, content, tag);
+    if (err != CT_OK)
+        return err;
+    if (!crypto_equal(tag, sealed, TAG))
+        return CT_EINTEGRITY;
+    struct rbuf r = rbuf_of(content, sizeof content);
+    uint32_t place = rbuf_u32(&r);
+    out->worker = (uint8_t)(place >> 24);
+    out->number = place & 0xFFFFFF;
+    out->id = rbuf_u16(&r);
+    out->serial = rbuf_u16(&r);
+    return CT_OK;
 }
 
 void turn_mobility_put(struct turn_server *s, const struct turn_alloc *a, struct wbuf *w)
 {
-    uint8_t bytes[SEALED];
-    struct ticket t = {
-        .worker = s->worker, .number = turn_alloc_number(s, a), .id = a->id, .serial = a->ticket};
-    if (seal(s, &t, bytes) == CT_OK)
-        stun_put(w, STUN_ATTR_MOBILITY_TICKET, bytes, sizeof bytes);
+    uint8_t text[TEXT];
+    struct ticket t = {.worker = (uint8_t)s->worker,
+                       .number = turn_alloc_number(s, a),
+                       .id = (uint16_t)a->id,
+                       .serial = (uint16_t)a->ticket};
+    if (seal(s, &t, text) == CT_OK)
+        stun_put(w, STUN_ATTR_MOBILITY_TICKET, text, sizeof text);
     else
         w->failed = true;
 }
@@ -107,7 +142,7 @@ static bool same_tuple(const struct turn_tuple *a, const struct turn_tuple *b)
 bool turn_mobility_on(const struct turn_server *s, const struct turn_alloc *a,
                       const struct turn_tuple *tuple)
 {
-    return same_tuple(&a->tuple, tuple) ||
+    return (!a->adrift && same_tuple(&a->tuple, tuple)) ||
            (a->move != SLAB_NONE && same_tuple(&move_at(s, a->move)->tuple, tuple));
 }
 
@@ -116,7 +151,8 @@ static struct turn_alloc *named(const struct turn_server *s, const struct ticket
                                 struct turn_now now)
 {
     struct turn_alloc *a = t->number < s->allocs.fresh ? turn_alloc_at(s, t->number) : NULL;
-    return a && a->place.relay && a->id == t->id && turn_alloc_live(a, now) ? a : NULL;
+    bool same = a && a->id && a->ticket && (uint16_t)a->id == t->id;
+    return same && turn_alloc_live(a, now) ? a : NULL;
 }
 
 /* The request that made the last move, sent again: with the ticket before the newest. */
@@ -126,7 +162,8 @@ static bool is_again(const struct turn_server *s, const struct turn_request *r,
     const struct turn_move *m = a->move == SLAB_NONE ? NULL : move_at(s, a->move);
     const struct turn_tuple *to = m ? &m->tuple : &a->tuple;
     const uint8_t *tid = m ? m->tid : a->tid;
-    return t->serial + 1 == a->ticket && same_tuple(to, r->tuple) &&
+    bool on = (m || !a->adrift) && same_tuple(to, r->tuple);
+    return on && t->serial == (uint16_t)(a->ticket - 1) &&
            memcmp(tid, stun_msg_tid(r->msg), STUN_TID_SIZE) == 0;
 }
 
@@ -134,7 +171,7 @@ static bool is_again(const struct turn_server *s, const struct turn_request *r,
 static bool stays(const struct turn_server *s, const struct turn_request *r,
                   const struct turn_alloc *a)
 {
-    return addr_eq(&r->tuple->client, &a->tuple.client) ||
+    return (!a->adrift && addr_eq(&r->tuple->client, &a->tuple.client)) ||
            (a->move != SLAB_NONE && addr_eq(&r->tuple->client, &move_at(s, a->move)->tuple.client));
 }
 
@@ -149,7 +186,7 @@ static enum stun_error check(struct turn_server *s, struct turn_request *r, cons
         r->ticket = TURN_TICKET_AGAIN;
         return 0;
     }
-    if (t->serial != r->alloc->ticket || stays(s, r, r->alloc))
+    if (t->serial != (uint16_t)r->alloc->ticket || stays(s, r, r->alloc))
         return STUN_BAD_REQUEST;
     r->ticket = TURN_TICKET_MOVES;
     return here ? STUN_ALLOCATION_MISMATCH : (enum stun_error)0;
@@ -158,7 +195,7 @@ static enum stun_error check(struct turn_server *s, struct turn_request *r, cons
 /* To the worker that has the allocation, and what comes from this 5-tuple later too. */
 static bool hand_over(struct turn_server *s, const struct turn_request *r, uint16_t worker)
 {
-    if (r->tuple->transport != TURN_UDP || s->handed)
+    if (s->handed)
         return false;
     turn_away_put(&s->away, r->tuple, worker, r->now.ms);
     s->io->ops->hand_over(s->io, worker, r->tuple, span_of(r->msg->data, r->msg->len));
@@ -193,6 +230,21 @@ void turn_mobility_drop(struct turn_server *s, struct turn_alloc *a)
     a->move = SLAB_NONE;
 }
 
+/* Only the new 5-tuple is left. */
+static void complete(struct turn_server *s, struct turn_alloc *a, struct turn_now now)
+{
+    const struct turn_move *m = move_at(s, a->move);
+    if (!a->adrift)
+        turn_alloc_unmap(s, a, &a->tuple);
+    turn_alloc_remember(s, a, now);
+    a->adrift = false;
+    a->tuple = m->tuple;
+    memcpy(a->tid, m->tid, sizeof a->tid); /* that of Allocate has had its time */
+    slab_give(&s->moves, a->move);         /* its 5-tuple stays in the map */
+    a->move = SLAB_NONE;
+    turn_count(&s->counters, TURN_N_MOVED, 1);
+}
+
 enum stun_error turn_mobility_move(struct turn_server *s, struct turn_request *r)
 {
     struct turn_alloc *a = r->alloc;
@@ -208,36 +260,31 @@ enum stun_error turn_mobility_move(struct turn_server *s, struct turn_request *r
     a->move = n;
     a->ticket++;
     turn_alloc_map(s, a, &m->tuple);
+    if (a->adrift)
+        complete(s, a, r->now);
     return 0;
 }
 
-/* Only the new 5-tuple is left. */
-static void complete(struct turn_server *s, struct turn_alloc *a)
-{
-    const struct turn_move *m = move_at(s, a->move);
-    turn_alloc_unmap(s, a, &a->tuple);
-    a->tuple = m->tuple;
-    memcpy(a->tid, m->tid, sizeof a->tid); /* that of Allocate has had its time */
-    slab_give(&s->moves, a->move);         /* its 5-tuple stays in the map */
-    a->move = SLAB_NONE;
-    turn_count(&s->counters, TURN_N_MOVED, 1);
-}
-
 void turn_mobility_arrived(struct turn_server *s, struct turn_alloc *a,
-                           const struct turn_tuple *tuple)
+                           const struct turn_tuple *tuple, struct turn_now now)
 {
     if (same_tuple(&move_at(s, a->move)->tuple, tuple))
-        complete(s, a);
+        complete(s, a, now);
 }
 
-bool turn_mobility_gone(struct turn_server *s, struct turn_alloc *a, const struct turn_tuple *tuple)
+bool turn_mobility_gone(struct turn_server *s, struct turn_alloc *a, const struct turn_tuple *tuple,
+                        struct turn_now now)
 {
-    if (a->move == SLAB_NONE)
-        return false;
-    if (same_tuple(&a->tuple, tuple))
-        complete(s, a);
-    else
+    if (a->move != SLAB_NONE && same_tuple(&a->tuple, tuple)) {
+        complete(s, a, now);
+    } else if (a->move != SLAB_NONE) {
         turn_mobility_drop(s, a);
+    } else {
+        if (!a->ticket || !s->config->mobility)
+            return false;
+        turn_alloc_unmap(s, a, tuple);
+        a->adrift = true;
+    }
     return true;
 }
 
@@ -251,4 +298,12 @@ bool turn_mobility_forward(struct turn_server *s, const struct turn_tuple *tuple
         return false;
     s->io->ops->hand_over(s->io, worker, tuple, packet);
     return true;
+}
+
+void turn_mobility_forward_gone(struct turn_server *s, const struct turn_tuple *tuple,
+                                struct turn_now now)
+{
+    uint16_t worker;
+    if (turn_away_take(&s->away, tuple, now.ms, &worker))
+        s->io->ops->hand_over_gone(s->io, worker, tuple);
 }

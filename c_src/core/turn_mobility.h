@@ -34,14 +34,16 @@ void turn_mobility_put(struct turn_server *s, const struct turn_alloc *a, struct
 
 /* Data came from this 5-tuple: when it is the new one, the old one is dropped. */
 void turn_mobility_arrived(struct turn_server *s, struct turn_alloc *a,
-                           const struct turn_tuple *tuple);
+                           const struct turn_tuple *tuple, struct turn_now now);
 
 /*
  * This 5-tuple of the allocation is gone with its connection: a move is completed when it was the
- * old one, and undone when it was the new one. False when there is no other.
+ * old one, and undone when it was the new one. Without another the allocation is adrift: until it
+ * expires a ticket may bring one ("break before make", RFC 8016 §3.2.2). False when nobody has a
+ * ticket for it: then it ends.
  */
-bool turn_mobility_gone(struct turn_server *s, struct turn_alloc *a,
-                        const struct turn_tuple *tuple);
+bool turn_mobility_gone(struct turn_server *s, struct turn_alloc *a, const struct turn_tuple *tuple,
+                        struct turn_now now);
 
 /* Whether the allocation is found by this 5-tuple, the old or the new one. */
 bool turn_mobility_on(const struct turn_server *s, const struct turn_alloc *a,
@@ -52,9 +54,13 @@ void turn_mobility_drop(struct turn_server *s, struct turn_alloc *a);
 
 /*
  * Hands a packet from a 5-tuple without an allocation here to the worker that has it; false when
- * there is none. UDP only: another worker cannot write to a connection.
+ * there is none.
  */
 bool turn_mobility_forward(struct turn_server *s, const struct turn_tuple *tuple,
                            struct span packet, struct turn_now now);
+
+/* The same for the end of the 5-tuple, of which no more is known here afterwards. */
+void turn_mobility_forward_gone(struct turn_server *s, const struct turn_tuple *tuple,
+                                struct turn_now now);
 
 #endif

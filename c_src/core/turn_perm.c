@@ -4,6 +4,7 @@
 #include "core/turn_chan.h"
 #include "core/turn_place.h"
 #include "core/turn_reply.h"
+#include "core/turn_tcp.h"
 
 static uint32_t *bucket(const struct turn_server *s, struct turn_alloc *a, const struct addr *peer)
 {
@@ -30,36 +31,41 @@ uint32_t turn_perm_find(const struct turn_server *s, const struct turn_alloc *a,
 
 /* ---- our own addresses ---- */
 
-int turn_own_relay(const struct turn_server *s, const struct addr *peer)
+bool turn_own_ip(const struct turn_server *s, const struct addr *peer)
 {
-    for (int i = 0; i < s->config->relay_count; i++) {
+    for (size_t i = 0; i < s->config->relay_count; i++) {
         const struct turn_relay_ip *relay = &s->config->relays[i];
         if (addr_ip_eq(&relay->external, peer) || addr_ip_eq(&relay->bind, peer))
-            return i;
+            return true;
     }
-    return -1;
+    return false;
 }
 
-bool turn_own_refuses(const struct turn_server *s, const struct turn_perm *perm,
-                      const struct addr *peer)
+/* Several relay IPs may be announced as one: then it is the one where somebody is bound. */
+bool turn_own_bound(const struct turn_server *s, const struct addr *peer, struct turn_port *port,
+                    struct turn_owner *owner)
 {
-    if (!perm->own)
-        return false;
-    int relay = turn_own_relay(s, peer);
-    return relay < 0 ||
-           !turn_commons_port_used(s->commons,
-                                   (struct turn_port){.relay = (uint8_t)relay, .port = peer->port});
+    for (uint8_t i = 0; i < s->config->relay_count; i++) {
+        const struct turn_relay_ip *relay = &s->config->relays[i];
+        if (!addr_ip_eq(&relay->external, peer) && !addr_ip_eq(&relay->bind, peer))
+            continue;
+        *port = (struct turn_port){.relay = i, .port = peer->port};
+        if (turn_commons_owner(s->commons, *port, owner))
+            return true;
+    }
+    return false;
 }
 
 /*
  * One of our own relay IPs can always be a peer, since two of our clients may be each other's
  * peers, but then only on relayed ports. When the operator allows it by prefix it is like any
- * other.
+ * other, but not in switch mode, where nothing else is.
  */
 static bool only_own_ports(const struct turn_server *s, const struct addr *peer)
 {
     const struct turn_rule *rule = turn_policy_match(&s->config->policy, peer);
-    return turn_own_relay(s, peer) >= 0 && !(rule && rule->kind == TURN_RULE_ALLOW);
+    return turn_own_ip(s, peer) &&
+           (s->config->switched || !(rule && rule->kind == TURN_RULE_ALLOW));
 }
 
 /* An IP of the relay itself, also by way of a NAT64 (RFC 8656 §21.1.4). */
@@ -79,6 +85,18 @@ static bool refuses(const struct turn_server *s, const struct addr *peer,
     return rule ? !turn_rule_allows(rule) : is_own(s, peer);
 }
 
+static bool allowed(const struct turn_server *s, const struct addr *peer,
+                    const struct turn_rule *rule)
+{
+    return only_own_ports(s, peer) || (!s->config->switched && !refuses(s, peer, rule));
+}
+
+/* None of our relay IPs, where nobody else can be a peer. */
+static bool foreign(const struct turn_server *s, const struct addr *peer)
+{
+    return s->config->switched && !turn_own_ip(s, peer);
+}
+
 /* 403, told to the operator with the rule that refuses. */
 static enum stun_error forbid(struct turn_server *s, const struct turn_request *r,
                               const struct addr *peer, const struct turn_rule *rule)
@@ -91,6 +109,9 @@ static enum stun_error forbid(struct turn_server *s, const struct turn_request *
         .username = info.username,
         .peer = peer,
         .rule = rule,
+        .reason = rule               ? NULL
+                  : foreign(s, peer) ? "switch_mode"
+                                     : "own_address",
     };
     s->io->ops->event(s->io, &event);
     return STUN_FORBIDDEN;
@@ -102,9 +123,9 @@ enum stun_error turn_peer_check(struct turn_server *s, const struct turn_request
     if (!turn_place_of(s, r->alloc, peer->family, r->now))
         return STUN_PEER_FAMILY_MISMATCH;
     const struct turn_rule *rule = turn_policy_match(&s->config->policy, peer);
-    if (!refuses(s, peer, rule) || only_own_ports(s, peer))
+    if (allowed(s, peer, rule))
         return 0;
-    return forbid(s, r, peer, rule);
+    return forbid(s, r, peer, turn_rule_allows(rule) ? NULL : rule);
 }
 
 enum stun_error turn_peer_port_check(struct turn_server *s, const struct turn_request *r,
@@ -113,8 +134,21 @@ enum stun_error turn_peer_port_check(struct turn_server *s, const struct turn_re
     enum stun_error code = turn_peer_check(s, r, peer);
     if (code || !only_own_ports(s, peer))
         return code;
-    struct turn_port port = {.relay = (uint8_t)turn_own_relay(s, peer), .port = peer->port};
-    return turn_commons_port_used(s->commons, port) ? 0 : forbid(s, r, peer, NULL);
+    struct turn_port port;
+    struct turn_owner owner;
+    return turn_own_bound(s, peer, &port, &owner) ? 0 : forbid(s, r, peer, NULL);
+}
+
+enum stun_error turn_peer_tcp_check(struct turn_server *s, const struct turn_request *r,
+                                    const struct addr *peer)
+{
+    enum stun_error code = turn_peer_check(s, r, peer);
+    const struct turn_place *from = turn_place_of(s, r->alloc, peer->family, r->now);
+    if (!code && turn_tcp_is(s, from->port, peer)) /* it would be connected with itself */
+        return forbid(s, r, peer, NULL);
+    if (code || !only_own_ports(s, peer))
+        return code;
+    return turn_tcp_relayed(s, peer) ? 0 : forbid(s, r, peer, NULL);
 }
 
 /* ---- installing and dropping ---- */
@@ -155,11 +189,11 @@ void turn_perm_enforce(struct turn_server *s, struct turn_alloc *a)
             struct turn_perm *p = turn_perm_at(s, n);
             next = p->next;
             p->own = only_own_ports(s, &p->peer);
-            const struct turn_rule *rule = turn_policy_match(&s->config->policy, &p->peer);
-            if (!p->own && refuses(s, &p->peer, rule))
+            if (!allowed(s, &p->peer, turn_policy_match(&s->config->policy, &p->peer)))
                 unlink_perm(s, a, n);
         }
     }
+    turn_tcp_enforce(s, a);
 }
 
 /* Forgets what has expired and carries no channel that is bound or in quarantine. */
@@ -206,6 +240,7 @@ uint32_t turn_perm_install(struct turn_server *s, struct turn_alloc *a, const st
         uint32_t *head = bucket(s, a, peer);
         fresh->peer = *peer;
         fresh->peer.port = 0;
+        fresh->ours = turn_own_ip(s, peer);
         fresh->own = only_own_ports(s, peer);
         fresh->next = *head;
         *head = n;

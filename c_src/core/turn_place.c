@@ -1,6 +1,7 @@
 #include "core/turn_place.h"
 
 #include "core/turn_perm.h"
+#include "core/turn_tcp.h"
 
 enum {
     BIND_TRIES = 32, /* ports that others may hold before we give up */
@@ -28,8 +29,10 @@ static enum ct_err take_port(struct turn_server *s, const struct turn_wish *wish
         err = turn_commons_redeem(s->commons, wish->token.data, out);
     for (size_t i = 0; !wish->token.data && err != CT_OK && i < s->config->relay_count; i++) {
         uint8_t relay = (uint8_t)((i + (random >> 8)) % s->config->relay_count);
-        if (s->config->relays[relay].bind.family == wish->family)
-            err = turn_commons_take_port(s->commons, relay, wish->parity, random, out);
+        if (s->config->relays[relay].bind.family != wish->family)
+            continue;
+        err = wish->tcp ? turn_commons_take_tcp_port(s->commons, relay, random, out)
+                        : turn_commons_take_port(s->commons, relay, wish->parity, random, out);
     }
     s->io->ops->unlock(s->io);
     return err;
@@ -54,6 +57,18 @@ static struct addr announced(const struct turn_server *s, struct turn_port port)
     return a;
 }
 
+/* In switch mode nothing is opened, and TCP is not relayed. */
+static enum ct_err open_socket(struct turn_server *s, uint32_t alloc, struct turn_place *place)
+{
+    struct addr at = s->config->relays[place->port.relay].bind;
+    place->relay = NULL;
+    if (s->config->switched)
+        return CT_OK;
+    at.port = place->port.port;
+    return place->port.tcp ? s->io->ops->tcp_listen(s->io, &at, alloc, &place->acceptor)
+                           : s->io->ops->relay_open(s->io, &at, alloc, &place->relay);
+}
+
 /* Ports that somebody else holds are passed over. */
 enum stun_error turn_place_open(struct turn_server *s, const struct turn_wish *wish, uint32_t alloc,
                                 struct turn_place *out)
@@ -64,12 +79,14 @@ enum stun_error turn_place_open(struct turn_server *s, const struct turn_wish *w
     for (unsigned i = 0; i < BIND_TRIES; i++) {
         if (take_port(s, wish, &out->port) != CT_OK)
             break;
-        struct addr at = s->config->relays[out->port.relay].bind;
-        at.port = out->port.port;
-        enum ct_err err = s->io->ops->relay_open(s->io, &at, alloc, &out->relay);
+        enum ct_err err = open_socket(s, alloc, out);
         out->relayed = announced(s, out->port);
-        if (err == CT_OK)
+        if (err == CT_OK) {
+            struct turn_owner owner = {.worker = s->worker, .alloc = alloc};
+            if (!wish->tcp) /* data from our own clients is for UDP ports only */
+                turn_commons_bind(s->commons, out->port, owner);
             return 0;
+        }
         give_ports(s, out->port, next);
         if (err != CT_EINUSE || wish->token.data)
             break;
@@ -77,9 +94,19 @@ enum stun_error turn_place_open(struct turn_server *s, const struct turn_wish *w
     return STUN_INSUFFICIENT_CAPACITY;
 }
 
+static void close_relay(struct turn_server *s, const struct turn_place *place)
+{
+    turn_commons_unbind(s->commons, place->port);
+    if (place->relay)
+        s->io->ops->relay_close(s->io, place->relay);
+}
+
 void turn_place_close(struct turn_server *s, struct turn_place *place)
 {
-    s->io->ops->relay_close(s->io, place->relay);
+    if (place->port.tcp)
+        s->io->ops->tcp_unlisten(s->io, place->acceptor);
+    else
+        close_relay(s, place);
     place->relay = NULL;
     give_ports(s, place->port, false);
 }
@@ -167,6 +194,7 @@ void turn_place_drop(struct turn_server *s, struct turn_alloc *a, uint8_t family
     if (a->place.relayed.family == family)
         swap(s, a, second);
     turn_perm_drop_family(s, a, family);
+    turn_tcp_drop_family(s, a, family);
     deadline_clear(&s->wheel, &second->deadline);
     turn_place_close(s, &second->place);
     leave(s);

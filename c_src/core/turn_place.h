@@ -12,6 +12,7 @@
 /* What is wanted of a relayed address. */
 struct turn_wish {
     uint8_t family; /* enum addr_family; not looked at with a token */
+    bool tcp;       /* RFC 6062: neither parity nor token then */
     enum turn_parity parity;
     struct span token; /* of a reservation; data NULL: none */
 };

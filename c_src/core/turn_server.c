@@ -13,6 +13,7 @@
 #include "core/turn_place.h"
 #include "core/turn_reply.h"
 #include "core/turn_state.h"
+#include "core/turn_tcp.h"
 
 #include <stdlib.h>
 
@@ -57,9 +58,12 @@ static bool init_tables(struct turn_server *s)
                      pool_size(n, CHANS_PER_ALLOC, c->max_channels)) &&
            slab_init(&s->seconds, sizeof(struct turn_second), n) &&
            slab_init(&s->moves, sizeof(struct turn_move), moves) &&
+           slab_init(&s->tcps, sizeof(struct turn_tcp), c->max_tcp_peers) &&
+           map_init(&s->tcp_by_id, c->max_tcp_peers) &&
            slab_init(&s->meters, sizeof(struct turn_meter), c->user_bandwidth ? n : 0) &&
            map_init(&s->meter_by_user, c->user_bandwidth ? n : 1) &&
            turn_away_init(&s->away, c->mobility ? TURN_AWAY_MAX : 1) &&
+           turn_ended_init(&s->ended, n < TURN_ENDED_MAX ? n : TURN_ENDED_MAX) &&
            slab_init(&s->names, STUN_USERNAME_MAX, n) && map_init(&s->by_tuple, n + moves) &&
            turn_keys_init(&s->keys, s->crypto, c);
 }
@@ -69,9 +73,12 @@ static void free_tables(struct turn_server *s)
     slab_free(&s->allocs);
     slab_free(&s->seconds);
     slab_free(&s->moves);
+    slab_free(&s->tcps);
+    map_free(&s->tcp_by_id);
     slab_free(&s->meters);
     map_free(&s->meter_by_user);
     turn_away_free(&s->away);
+    turn_ended_free(&s->ended);
     slab_free(&s->perms);
     slab_free(&s->chans);
     slab_free(&s->names);
@@ -95,6 +102,7 @@ struct turn_server *turn_server_new(const struct turn_server_setup *setup, struc
     s->io->ops->random(s->io, &s->refusals.seed, sizeof s->refusals.seed);
     s->io->ops->random(s->io, &s->keys.seed, sizeof s->keys.seed);
     s->io->ops->random(s->io, &s->away.seed, sizeof s->away.seed);
+    s->io->ops->random(s->io, &s->ended.seed, sizeof s->ended.seed);
     s->io->ops->random(s->io, &s->random_state, sizeof s->random_state);
     deadline_init(&s->wheel, now.ms);
     if (!init_tables(s)) {
@@ -109,7 +117,7 @@ static struct turn_alloc *next_alloc(const struct turn_server *s, uint32_t *n)
 {
     while (*n < s->allocs.fresh) {
         struct turn_alloc *a = turn_alloc_at(s, (*n)++);
-        if (a->place.relay)
+        if (a->id)
             return a;
     }
     return NULL;
@@ -139,6 +147,8 @@ static const struct method {
     {STUN_REFRESH, true, true, turn_refresh},
     {STUN_CREATE_PERMISSION, true, true, turn_create_permission},
     {STUN_CHANNEL_BIND, true, true, turn_channel_bind},
+    {STUN_CONNECT, true, true, turn_connect},
+    {STUN_CONNECTION_BIND, true, false, turn_connection_bind},
 };
 
 static const struct method *find_method(uint16_t method)
@@ -183,7 +193,8 @@ static void handle_request(struct turn_server *s, struct turn_request *r)
     turn_count(&s->counters, TURN_N_REQUESTS, 1);
     if (method->authenticated) {
         r->alloc = turn_alloc_find(s, r->tuple, r->now);
-        if (turn_mobility_find(s, r) || (!r->alloc && !r->ticket_error && forward(s, r)))
+        if (turn_mobility_find(s, r) || (!r->alloc && !r->ticket_error && forward(s, r)) ||
+            turn_tcp_find(s, r))
             return;
         if (!turn_auth_check(s, r))
             return;
@@ -244,17 +255,24 @@ void turn_server_handed(struct turn_server *s, const struct turn_tuple *tuple,
 
 /* ---- connections ---- */
 
-void turn_server_gone(struct turn_server *s, const struct turn_tuple *tuple, struct turn_now now)
+void turn_server_handed_gone(struct turn_server *s, const struct turn_tuple *tuple,
+                             struct turn_now now)
 {
     struct turn_alloc *a = turn_alloc_find(s, tuple, now);
-    if (a && !turn_mobility_gone(s, a, tuple))
+    if (a && !turn_mobility_gone(s, a, tuple, now))
         turn_alloc_end(s, a, TURN_END_CLOSED, now);
+}
+
+void turn_server_gone(struct turn_server *s, const struct turn_tuple *tuple, struct turn_now now)
+{
+    turn_mobility_forward_gone(s, tuple, now);
+    turn_server_handed_gone(s, tuple, now);
 }
 
 bool turn_server_holds(const struct turn_server *s, const struct turn_tuple *tuple,
                        struct turn_now now)
 {
-    return turn_alloc_find(s, tuple, now) != NULL;
+    return turn_alloc_find(s, tuple, now) || turn_away_has(&s->away, tuple, now.ms);
 }
 
 /* ---- time ---- */
@@ -264,6 +282,8 @@ void turn_server_expire(struct turn_server *s, struct turn_now now)
     struct deadline *d;
     while ((d = deadline_due(&s->wheel, now.ms))) {
         struct turn_alloc *dual = turn_second_owner(s, d);
+        if (turn_tcp_due(s, d, now))
+            continue;
         if (dual)
             turn_place_drop(s, dual, turn_second_family(s, dual));
         else
@@ -331,7 +351,7 @@ uint32_t turn_server_kill(struct turn_server *s, const struct turn_selector *whi
 
 uint32_t turn_server_allocations(const struct turn_server *s)
 {
-    return s->allocs.used;
+    return atomic_load_explicit(&s->allocations, memory_order_relaxed);
 }
 
 struct turn_counters *turn_server_counters(struct turn_server *s)

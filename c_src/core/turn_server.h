@@ -15,43 +15,52 @@
 #include <stdint.h>
 
 /* X(enumerator, name): one 64-bit counter each, per worker, summed by the reader. */
-#define TURN_COUNTERS(X)                                                                        \
-    X(TURN_N_UP_PACKETS, "up_packets")     /* client to peer, relayed */                        \
-    X(TURN_N_UP_BYTES, "up_bytes")         /* payload bytes of those */                         \
-    X(TURN_N_DOWN_PACKETS, "down_packets") /* peer to client, relayed */                        \
-    X(TURN_N_DOWN_BYTES, "down_bytes")                                                          \
-    X(TURN_N_ICMP, "icmp_errors")  /* told to clients in Data indications */                    \
-    X(TURN_N_REQUESTS, "requests") /* STUN requests understood, Binding included */             \
-    X(TURN_N_BINDINGS, "bindings")                                                              \
-    X(TURN_N_CREATED, "allocations_created")                                                    \
-    X(TURN_N_RELEASED, "allocations_released") /* by Refresh with lifetime 0 */                 \
-    X(TURN_N_EXPIRED, "allocations_expired")                                                    \
-    X(TURN_N_KILLED, "allocations_killed")                                                      \
-    X(TURN_N_MOVED, "allocations_moved") /* to another 5-tuple, RFC 8016 */                     \
-    X(TURN_N_REFRESHES, "refreshes")                                                            \
-    X(TURN_N_PERMISSIONS, "permissions")         /* permissions installed or refreshed */       \
-    X(TURN_N_CHANNELS, "channels")               /* channels bound or refreshed */              \
-    X(TURN_N_CHALLENGES, "challenges")           /* 401 without credentials in the request */   \
-    X(TURN_N_UNAUTHENTICATED, "unauthenticated") /* 401 for credentials that do not hold */     \
-    X(TURN_N_STALE, "stale_nonces")                                                             \
-    X(TURN_N_ERRORS, "errors")       /* all other error responses */                            \
-    X(TURN_N_FORBIDDEN, "forbidden") /* 403 among them */                                       \
-    X(TURN_N_DROP_MALFORMED, "drop_malformed")                                                  \
-    X(TURN_N_DROP_UNEXPECTED, "drop_unexpected") /* method or class not served, responses */    \
-    X(TURN_N_DROP_NO_ALLOCATION, "drop_no_allocation")                                          \
-    X(TURN_N_DROP_NO_PERMISSION, "drop_no_permission")                                          \
-    X(TURN_N_DROP_NO_CHANNEL, "drop_no_channel")                                                \
-    X(TURN_N_DROP_RATE, "drop_rate_limited")                                                    \
-    X(TURN_N_DROP_SEND, "drop_send")       /* the kernel refused the datagram (the worker's) */ \
-    X(TURN_N_DROP_RECEIVE, "drop_receive") /* datagram cut off by the buffer (the worker's) */  \
-    X(TURN_N_CLOSED, "allocations_closed") /* ended with their client's connection */           \
-    X(TURN_N_CONNECTIONS, "connections")   /* accepted (these are the worker's) */              \
-    X(TURN_N_CONN_REFUSED, "connections_refused") /* too many */                                \
-    X(TURN_N_CONN_IDLE, "connections_idle")       /* closed: silent too long */                 \
-    X(TURN_N_CONN_BROKEN, "connections_broken")   /* closed: bytes that make no sense */        \
-    X(TURN_N_HANDSHAKES, "handshakes")            /* of TLS, completed */                       \
-    X(TURN_N_DROP_QUEUE, "drop_queue")            /* frame to a client that does not read */    \
-    X(TURN_N_DROP_BANDWIDTH, "drop_bandwidth")    /* above what the user may relay */
+#define TURN_COUNTERS(X)                                                                          \
+    X(TURN_N_UP_PACKETS, "up_packets")     /* client to peer, relayed */                          \
+    X(TURN_N_UP_BYTES, "up_bytes")         /* payload bytes of those */                           \
+    X(TURN_N_DOWN_PACKETS, "down_packets") /* peer to client, relayed */                          \
+    X(TURN_N_DOWN_BYTES, "down_bytes")                                                            \
+    X(TURN_N_ICMP, "icmp_errors")  /* told to clients in Data indications */                      \
+    X(TURN_N_REQUESTS, "requests") /* STUN requests understood, Binding included */               \
+    X(TURN_N_BINDINGS, "bindings")                                                                \
+    X(TURN_N_CREATED, "allocations_created")                                                      \
+    X(TURN_N_RELEASED, "allocations_released") /* by Refresh with lifetime 0 */                   \
+    X(TURN_N_EXPIRED, "allocations_expired")                                                      \
+    X(TURN_N_KILLED, "allocations_killed")                                                        \
+    X(TURN_N_MOVED, "allocations_moved") /* to another 5-tuple, RFC 8016 */                       \
+    X(TURN_N_REFRESHES, "refreshes")                                                              \
+    X(TURN_N_PERMISSIONS, "permissions")         /* permissions installed or refreshed */         \
+    X(TURN_N_CHANNELS, "channels")               /* channels bound or refreshed */                \
+    X(TURN_N_CHALLENGES, "challenges")           /* 401 without credentials in the request */     \
+    X(TURN_N_UNAUTHENTICATED, "unauthenticated") /* 401 for credentials that do not hold */       \
+    X(TURN_N_STALE, "stale_nonces")                                                               \
+    X(TURN_N_ERRORS, "errors")       /* all other error responses */                              \
+    X(TURN_N_FORBIDDEN, "forbidden") /* 403 among them */                                         \
+    X(TURN_N_DROP_MALFORMED, "drop_malformed")                                                    \
+    X(TURN_N_DROP_UNEXPECTED, "drop_unexpected") /* method or class not served, responses */      \
+    X(TURN_N_DROP_NO_ALLOCATION, "drop_no_allocation")                                            \
+    X(TURN_N_DROP_NO_PERMISSION, "drop_no_permission")                                            \
+    X(TURN_N_DROP_NO_CHANNEL, "drop_no_channel")                                                  \
+    X(TURN_N_DROP_RATE, "drop_rate_limited")                                                      \
+    X(TURN_N_DROP_SEND, "drop_send")       /* the kernel refused the datagram (the worker's) */   \
+    X(TURN_N_DROP_RECEIVE, "drop_receive") /* datagram cut off by the buffer (the worker's) */    \
+    X(TURN_N_CLOSED, "allocations_closed") /* ended with their client's connection */             \
+    X(TURN_N_CONNECTIONS, "connections")   /* accepted (these are the worker's) */                \
+    X(TURN_N_CONN_REFUSED, "connections_refused") /* too many */                                  \
+    X(TURN_N_CONN_IDLE, "connections_idle")       /* closed: silent too long */                   \
+    X(TURN_N_CONN_BROKEN, "connections_broken")   /* closed: bytes that make no sense */          \
+    X(TURN_N_HANDSHAKES, "handshakes")            /* of TLS, completed */                         \
+    X(TURN_N_DROP_QUEUE, "drop_queue")            /* client does not read, worker is full */      \
+    X(TURN_N_PAIRED, "pair_packets")           /* of up_packets: to a relayed address of ours */  \
+    X(TURN_N_DROP_RING, "drop_ring")           /* of those: the other worker is too far behind */ \
+    X(TURN_N_DROP_BANDWIDTH, "drop_bandwidth") /* above what the user may relay */                \
+    X(TURN_N_TCP_CONNECTED, "tcp_connected")   /* to peers, by Connect (RFC 6062) */              \
+    X(TURN_N_TCP_FAILED, "tcp_failed")         /* 447 */                                          \
+    X(TURN_N_TCP_ACCEPTED, "tcp_accepted")     /* from peers, told to the client */               \
+    X(TURN_N_TCP_REFUSED, "tcp_refused")       /* from peers: no permission, no room */           \
+    X(TURN_N_TCP_BOUND, "tcp_bound")           /* to a client's data connection */                \
+    X(TURN_N_TCP_UNBOUND, "tcp_unbound")       /* closed, as none came in time */                 \
+    X(TURN_N_TCP_CUT, "tcp_cut") /* data lost: no buffers, or nobody took it (the worker's) */
 
 enum turn_counter {
 #define TURN_COUNTER_ENUM(sym, name) sym,
@@ -86,7 +95,10 @@ enum turn_end {
 enum turn_event_kind {
     TURN_EV_ALLOCATION_CREATED,
     TURN_EV_ALLOCATION_ENDED, /* `end` says why; the byte counts are final */
-    /* `peer` and the `rule` that refused it; rule NULL: our own IP, but not a relayed port of it */
+    /*
+     * `peer` and the `rule` that refused it. Rule NULL: `reason` is "own_address", our own IP but
+     * not a relayed port of it, or "switch_mode", where it is none of our IPs.
+     */
     TURN_EV_PEER_FORBIDDEN,
     TURN_EV_PERMISSION_CREATED, /* `peer` may be reached; where the configuration asks for it */
     TURN_EV_AUTH_FAILED,        /* credentials that do not hold; `reason` a closed word */
@@ -103,6 +115,8 @@ struct turn_alloc_info {
     uint64_t expires_in_ms;
     uint64_t up_packets, up_bytes, down_packets, down_bytes;
     uint32_t permissions, channels;
+    bool tcp;           /* relays TCP (RFC 6062), not UDP */
+    uint32_t tcp_peers; /* connections with peers: under way, waiting for the client, joined */
 };
 
 struct turn_event {
@@ -158,6 +172,12 @@ void turn_server_from_client(struct turn_server *s, const struct turn_tuple *tup
 void turn_server_handed(struct turn_server *s, const struct turn_tuple *tuple,
                         struct turn_packet *packet, struct turn_now now);
 
+/*
+ * A datagram that another worker's engine gave to this one by pair_over(). It is dropped when its
+ * port is no longer bound to the allocation that it names.
+ */
+void turn_server_paired(struct turn_server *s, const struct turn_pair *pair, struct turn_now now);
+
 /* A datagram from a peer, arrived at the relayed transport address of allocation number `alloc`. */
 void turn_server_from_peer(struct turn_server *s, uint32_t alloc, const struct addr *peer,
                            struct turn_packet *packet, struct turn_now now);
@@ -176,14 +196,39 @@ struct turn_icmp {
 void turn_server_icmp(struct turn_server *s, uint32_t alloc, const struct addr *peer,
                       const struct turn_icmp *icmp, struct turn_now now);
 
+#define TURN_TCP_NONE UINT32_MAX
+
+/*
+ * A peer has connected to the acceptor of allocation number `alloc`. The connection's number, by
+ * which the worker speaks of it from then on; or TURN_TCP_NONE: it is to be closed at once (RFC
+ * 6062 §5.3). None of its data is to be read before tcp_join.
+ */
+uint32_t turn_server_accepted(struct turn_server *s, uint32_t alloc, const struct addr *peer,
+                              struct turn_pipe *pipe, struct turn_now now);
+
+/* How tcp_connect ended. When it failed the pipe is gone already. */
+void turn_server_connected(struct turn_server *s, uint32_t tcp, bool connected,
+                           struct turn_now now);
+
+/* So much has been relayed, up to the peer and down to the client. */
+void turn_server_tcp_moved(struct turn_server *s, uint32_t tcp, uint64_t up, uint64_t down);
+
+/* A joined connection has ended on both sides; the pipe is gone. Never from within an effect. */
+void turn_server_tcp_gone(struct turn_server *s, uint32_t tcp);
+
 /*
  * A client's connection is closed: its allocation, if any, ends with it (TURN_END_CLOSED), since
  * nobody can come to that 5-tuple again (RFC 8656 §3.2). One that is moving goes on with the other
- * of its two (RFC 8016 §3.2.2). Never to be called from within an effect.
+ * of its two, and one with a ticket waits for another until it expires (RFC 8016 §3.2.2). Never to
+ * be called from within an effect.
  */
 void turn_server_gone(struct turn_server *s, const struct turn_tuple *tuple, struct turn_now now);
 
-/* Whether there is an allocation on this 5-tuple. */
+/* The same of another worker's connection, whose packets were handed over. */
+void turn_server_handed_gone(struct turn_server *s, const struct turn_tuple *tuple,
+                             struct turn_now now);
+
+/* Whether there is an allocation on this 5-tuple, or another worker may have it. */
 bool turn_server_holds(const struct turn_server *s, const struct turn_tuple *tuple,
                        struct turn_now now);
 
@@ -221,9 +266,12 @@ struct turn_selector {
 uint32_t turn_server_kill(struct turn_server *s, const struct turn_selector *which,
                           struct turn_now now);
 
+/* How many there are; any thread may ask. */
 uint32_t turn_server_allocations(const struct turn_server *s);
 
-/* Valid as long as the engine; also counts what the worker itself drops. */
+/*
+ * Valid as long as the engine; also counts what the worker itself drops. Any thread may read them.
+ */
 struct turn_counters *turn_server_counters(struct turn_server *s);
 
 #endif

@@ -122,38 +122,39 @@ static void put_counters(struct term_out *out, const uint64_t counters[TURN_N_CO
     }
 }
 
-static void put_workers(struct term_out *out, const struct command *c)
+static void put_workers(struct term_out *out, const struct worker_counted *each, unsigned count)
 {
-    term_put_list(out, c->jobs_count);
-    for (unsigned i = 0; i < c->jobs_count; i++) {
+    term_put_list(out, count);
+    for (unsigned i = 0; i < count; i++) {
         term_put_map(out, 2);
         term_put_atom(out, "allocations");
-        term_put_uint(out, c->jobs[i].count);
+        term_put_uint(out, each[i].allocations);
         term_put_atom(out, "counters");
-        put_counters(out, c->jobs[i].counters);
+        put_counters(out, each[i].counters);
     }
     term_put_nil(out);
 }
 
-static void join_stats(struct daemon *d, struct command *c, struct term_out *out)
+static void put_stats(struct daemon *d, struct term_out *out)
 {
-    uint64_t allocations = 0, sums[TURN_N_COUNT] = {0};
+    struct worker_counted sum = {0}, each[WORKERS_MAX];
 
-    for (unsigned i = 0; i < c->jobs_count; i++) {
-        allocations += c->jobs[i].count;
+    for (unsigned i = 0; i < d->worker_count; i++) {
+        worker_counted(d->workers[i], &each[i]);
+        sum.allocations += each[i].allocations;
         for (size_t n = 0; n < TURN_N_COUNT; n++)
-            sums[n] += c->jobs[i].counters[n];
+            sum.counters[n] += each[i].counters[n];
     }
     put_pair(out, "ok");
     term_put_map(out, 5);
     term_put_atom(out, "allocations");
-    term_put_uint(out, allocations);
+    term_put_uint(out, sum.allocations);
     term_put_atom(out, "uptime_ms");
     term_put_uint(out, uv_now(&d->loop) - d->ready_ms);
     term_put_atom(out, "counters");
-    put_counters(out, sums);
+    put_counters(out, sum.counters);
     term_put_atom(out, "workers");
-    put_workers(out, c);
+    put_workers(out, each, d->worker_count);
     term_put_atom(out, "events_dropped");
     term_put_uint(out, atomic_load_explicit(&d->credit.dropped, memory_order_relaxed));
 }
@@ -193,7 +194,7 @@ static void join_list(struct daemon *d, struct command *c, struct term_out *out)
 }
 
 static void (*const joins[JOB_KINDS])(struct daemon *d, struct command *c, struct term_out *out) = {
-    [JOB_CONFIGURE] = join_configure, [JOB_STATS] = join_stats, [JOB_LIST] = join_list,
+    [JOB_CONFIGURE] = join_configure, [JOB_PING] = join_ok,  [JOB_LIST] = join_list,
     [JOB_KILL] = join_kill,           [JOB_DRAIN] = join_ok,
 };
 
@@ -312,9 +313,23 @@ static bool frame_configure(struct daemon *d, struct term_in *in)
     return true;
 }
 
+/* No worker is asked: one that is busy, or stuck, keeps nobody from looking. */
 static bool frame_stats(struct daemon *d, struct term_in *in)
 {
-    const struct job_request request = {.kind = JOB_STATS};
+    struct term_out frame;
+    uint64_t ref;
+
+    if (!term_uint(in, REF_MAX, &ref))
+        return false;
+    reply_init(&frame, ref);
+    put_stats(d, &frame);
+    control_send(&d->control, &frame);
+    return true;
+}
+
+static bool frame_ping(struct daemon *d, struct term_in *in)
+{
+    const struct job_request request = {.kind = JOB_PING};
     uint64_t ref;
 
     if (!term_uint(in, REF_MAX, &ref))
@@ -490,6 +505,7 @@ static const struct {
     {"configure", 3, FROM(STAGE_CONFIGURE) | FROM(STAGE_RUNNING), frame_configure,
      "{configure, Ref, Config}"},
     {"stats", 2, FROM(STAGE_RUNNING), frame_stats, "{stats, Ref}"},
+    {"ping", 2, FROM(STAGE_RUNNING), frame_ping, "{ping, Ref}"},
     {"list", 3, FROM(STAGE_RUNNING), frame_list, "{list, Ref, Limit}"},
     {"kill", 3, FROM(STAGE_RUNNING), frame_kill,
      "{kill, Ref, all | {id, Binary} | {username, Binary} | {user, Binary}}"},

@@ -48,6 +48,18 @@ static bool read_bool(struct reader *r, const struct key *key)
     return term_bool(&r->in, (bool *)((char *)r->config + key->offset));
 }
 
+/* open or switch. */
+static bool read_mode(struct reader *r, const struct key *key)
+{
+    char mode[TERM_ATOM_MAX];
+
+    (void)key;
+    if (!term_atom(&r->in, mode))
+        return false;
+    r->config->turn.switched = strcmp(mode, "switch") == 0;
+    return r->config->turn.switched || strcmp(mode, "open") == 0;
+}
+
 /* The next binary, as a C string of one line of min to max bytes. */
 static bool read_line(struct reader *r, const struct key *key)
 {
@@ -456,6 +468,14 @@ static const struct key keys[] = {
      .read = read_bool,
      .offset = TURN_OFFSET(mobility),
      .right = "true or false"},
+    {.name = "tcp_allocations",
+     .read = read_bool,
+     .offset = TURN_OFFSET(tcp_allocations),
+     .right = "true or false"},
+    NUMBER(max_tcp_peers, 1, 1u << 20),
+    NUMBER(allocation_tcp_peers, 1, 4096),
+    {.name = "mode", .read = read_mode, .right = "open or switch"},
+    {.name = "pair", .read = read_bool, .offset = TURN_OFFSET(pair), .right = "true or false"},
     NUMBER(max_allocations, 1, 1u << 24),
     NUMBER(user_quota, 0, UINT32_MAX),
     NUMBER(user_bandwidth, 0, UINT32_MAX),
@@ -606,6 +626,7 @@ struct relay_config *config_read(struct term_in *in, char why[CONFIG_WHY_MAX])
     }
     c->asked_allocations = c->turn.max_allocations;
     c->asked_connections = c->stream.max_connections;
+    c->asked_tcp_peers = c->turn.max_tcp_peers;
     own_note(c);
     *in = r.in;
     return c;
@@ -637,9 +658,11 @@ bool config_may_follow(const struct relay_config *old, const struct relay_config
         {"max_allocations", old->asked_allocations == next->asked_allocations},
         {"userhashes", a->userhashes == b->userhashes},
         {"mobility", a->mobility == b->mobility},
+        {"mode", a->switched == b->switched},
         {"user_bandwidth", !a->user_bandwidth == !b->user_bandwidth},
         {"keep_dscp", a->keep_dscp == b->keep_dscp},
         {"alternate", memcmp(&old->alternate, &next->alternate, sizeof old->alternate) == 0},
+        {"max_tcp_peers", old->asked_tcp_peers == next->asked_tcp_peers},
         {"max_connections", old->asked_connections == next->asked_connections},
     };
 

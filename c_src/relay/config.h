@@ -19,13 +19,14 @@ struct relay_listener {
 
 struct relay_config {
     struct turn_config turn; /* max_allocations may be lowered afterwards, see asked_allocations */
-    struct stream_config stream; /* and max_connections */
+    struct stream_config stream; /* and max_connections, max_tcp_peers */
     struct relay_listener listen[UDP_LISTENERS_MAX];
     uint32_t listen_count;
     uint32_t workers;
     struct addr alternate;      /* of RFC 5780; family ADDR_NONE: none */
     uint32_t asked_allocations; /* max_allocations as it was configured */
     uint32_t asked_connections;
+    uint32_t asked_tcp_peers;
 };
 
 /* "udp", "tcp", "tls", "dtls": how a listener of this transport is written in the configuration. */

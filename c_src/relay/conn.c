@@ -5,8 +5,10 @@
 #include "core/turn_frame.h"
 #include "relay/now.h"
 #include "relay/owner.h"
+#include "relay/pipe.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -44,12 +46,23 @@ static void hang_up(struct conn *c)
 
 /* ---- out ---- */
 
+static void watch(struct conn *c)
+{
+    int events = (c->deaf ? 0 : UV_READABLE) | (c->blocked ? UV_WRITABLE : 0);
+
+    if (c->events == events)
+        return;
+    c->events = events;
+    if (events)
+        uv_poll_start(&c->poll, events, on_poll);
+    else
+        uv_poll_stop(&c->poll);
+}
+
 static void want(struct conn *c, bool blocked)
 {
-    if (c->blocked == blocked)
-        return;
     c->blocked = blocked;
-    uv_poll_start(&c->poll, UV_READABLE | (blocked ? UV_WRITABLE : 0), on_poll);
+    watch(c);
 }
 
 /* Hands bytes to the kernel; how many it took. */
@@ -188,7 +201,7 @@ static size_t take_frames(struct conn *c, uint8_t *data, size_t len, struct turn
 {
     size_t at = 0, size;
 
-    while (!c->doomed) {
+    while (!c->doomed && !c->pipe) {
         if (turn_frame_size(data + at, len - at, &size) != CT_OK || !may_send(c, size, now)) {
             conn_doom(c, TURN_N_CONN_BROKEN);
             break;
@@ -197,21 +210,41 @@ static size_t take_frames(struct conn *c, uint8_t *data, size_t len, struct turn
             break;
         struct turn_packet packet = {.data = data + at, .len = size};
         turn_server_from_client(c->s->server, &c->tuple, &packet, now);
+        if (c->moving)
+            break;
         c->heard_ms = now.ms;
         at += size;
     }
     return at;
 }
 
+/* Packs what the other worker is to get, the request first; until it goes nothing more is read. */
+static void pack(struct conn *c, struct span rest)
+{
+    conn_deafen(c, true);
+    c->parcel = parcel_new(rest);
+    if (c->parcel)
+        mark_dirty(c);
+    else
+        conn_doom(c, TURN_N_CONN_REFUSED);
+}
+
 static void take_input(struct conn *c, size_t len)
 {
     uint8_t *data = c->s->input;
-    size_t done = take_frames(c, data, len, now_of(c->s->loop));
+    size_t done = c->pipe ? 0 : take_frames(c, data, len, now_of(c->s->loop));
+    struct span rest = span_of(data + done, len - done);
 
     /* What goes to peers still lies in this memory. */
     udp_send(c->s->udp);
-    if (!c->doomed)
-        keep_part(c, span_of(data + done, len - done));
+    if (c->doomed)
+        return;
+    if (c->moving)
+        pack(c, rest);
+    else if (c->pipe)
+        pipe_from_client(c->pipe, rest);
+    else
+        keep_part(c, rest);
 }
 
 /* Puts the kept beginning of a frame where its rest will be read to; how long it is. */
@@ -266,18 +299,31 @@ static enum tls_result decrypt(struct conn *c, size_t *have)
     return r;
 }
 
+/* It sends no more. Of a data connection that is one half only. */
+static void client_ended(struct conn *c)
+{
+    if (!c->pipe) {
+        hang_up(c);
+        return;
+    }
+    conn_deafen(c, true);
+    pipe_client_ended(c->pipe);
+}
+
 static void take_data(struct conn *c)
 {
     enum tls_result r = TLS_DONE;
 
-    while (r == TLS_DONE && !c->doomed) {
+    while (r == TLS_DONE && !c->doomed && !c->moving) {
         size_t have = unpack_part(c);
         r = decrypt(c, &have);
         forget_part(c);
         take_input(c, have);
     }
+    if (c->moving) /* whose next worker asks again */
+        return;
     if (r == TLS_CLOSED)
-        hang_up(c);
+        client_ended(c);
     else if (r == TLS_FAILED)
         conn_doom(c, TURN_N_CONN_BROKEN);
 }
@@ -363,13 +409,15 @@ static void on_readable(struct conn *c)
 {
     size_t have = c->tls ? 0 : unpack_part(c);
     uint8_t *data = c->tls ? c->s->cipher : c->s->input;
-    ssize_t n = recv(c->fd, data + have, CONN_READ_MAX, 0);
+    ssize_t n = recv(c->fd, data + have, c->pipe ? CONN_RAW_READ : CONN_READ_MAX, 0);
 
     if (n > 0) {
         if (!c->tls)
             forget_part(c);
         take_bytes(c, data, have + (size_t)n);
-    } else if (n == 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)) {
+    } else if (n == 0) {
+        client_ended(c);
+    } else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
         hang_up(c);
     }
 }
@@ -384,7 +432,9 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         hang_up(c);
     else if (events & UV_WRITABLE)
         conn_flush(c);
-    if (!c->doomed && events & UV_READABLE)
+    if (!c->doomed && c->pipe && events & UV_WRITABLE && !c->blocked)
+        pipe_client_writable(c->pipe);
+    if (!c->doomed && !c->deaf && events & UV_READABLE)
         on_readable(c);
 }
 
@@ -399,29 +449,41 @@ uint64_t conn_deadline(const struct conn *c)
     return c->heard_ms + idle_ms;
 }
 
-bool conn_open(struct streams *s, int fd, const struct turn_tuple *tuple, const struct addr *source)
+/* A connection that is watched; NULL when there is no room. */
+static struct conn *make(struct streams *s, int fd, const struct turn_tuple *tuple,
+                         const struct addr *source)
 {
     uint32_t number = slab_take(&s->conns);
 
     if (number == SLAB_NONE)
-        return false;
+        return NULL;
     struct conn *c = slab_at(&s->conns, number);
     if (uv_poll_init(s->loop, &c->poll, fd) != 0) {
         slab_give(&s->conns, number);
-        return false;
+        return NULL;
     }
     c->s = s;
     c->open = true;
     c->fd = fd;
     c->source = *source;
-    c->phase = source->family == ADDR_NONE ? CONN_PROXY : CONN_FIRST;
     c->tuple = *tuple;
     c->tuple.link = number;
+    c->tuple.worker = s->worker;
     c->heard_ms = uv_now(s->loop);
+    return c;
+}
+
+bool conn_open(struct streams *s, int fd, const struct turn_tuple *tuple, const struct addr *source)
+{
+    struct conn *c = make(s, fd, tuple, source);
+
+    if (!c)
+        return false;
+    c->phase = source->family == ADDR_NONE ? CONN_PROXY : CONN_FIRST;
     deadline_set(&s->wheel, &c->deadline, conn_deadline(c));
     if (c->phase == CONN_FIRST && tuple->transport == TURN_TLS)
         start_tls(c);
-    uv_poll_start(&c->poll, UV_READABLE, on_poll);
+    watch(c);
     return true;
 }
 
@@ -441,6 +503,10 @@ void conn_close(struct conn *c)
     deadline_clear(&s->wheel, &c->deadline);
     if (s->server)
         turn_server_gone(s->server, &c->tuple, now_of(s->loop));
+    if (c->pipe)
+        pipe_client_gone(c->pipe);
+    c->pipe = NULL;
+    parcel_free(c->parcel);
     if (c->tls) {
         tls_close(c->tls);
         write_queue(c, &c->wire);
@@ -452,4 +518,158 @@ void conn_close(struct conn *c)
     gate_leave(s->gate, &c->source);
     uv_close((uv_handle_t *)&c->poll, closed);
     close(c->fd);
+}
+
+/* ---- to another worker ---- */
+
+/* What has not yet been sent goes along. */
+static bool pack_output(struct conn *c, struct parcel *p)
+{
+    struct span frames = queue_bytes(&c->frames), wire = queue_bytes(&c->wire);
+
+    p->frames = frames.len;
+    p->wire = wire.len;
+    if (frames.len + wire.len == 0)
+        return true;
+    p->out = malloc(frames.len + wire.len);
+    if (!p->out)
+        return false;
+    struct wbuf w = wbuf_of(p->out, frames.len + wire.len);
+    wbuf_bytes(&w, frames.data, frames.len);
+    wbuf_bytes(&w, wire.data, wire.len);
+    return true;
+}
+
+void conn_leave(struct conn *c)
+{
+    struct streams *s = c->s;
+    struct parcel *p = c->parcel;
+
+    if (!pack_output(c, p)) {
+        conn_doom(c, TURN_N_CONN_REFUSED);
+        return;
+    }
+    p->worker = c->move_to;
+    p->gate = s->gate;
+    p->source = c->source;
+    p->tuple = c->tuple;
+    p->fd = c->fd;
+    p->tls = c->tls;
+    if (p->tls)
+        tls_move(p->tls, NULL, NULL);
+    c->open = false;
+    c->doomed = true;
+    c->parcel = NULL;
+    c->tls = NULL;
+    deadline_clear(&s->wheel, &c->deadline);
+    queue_drop(&c->frames, &s->large, queue_len(&c->frames));
+    queue_drop(&c->wire, &s->large, queue_len(&c->wire));
+    uv_close((uv_handle_t *)&c->poll, closed);
+    s->exit->send(s->exit, p);
+}
+
+/* What it brought, and then what may be known of its end. */
+static void unpack(struct conn *c, const struct parcel *p)
+{
+    struct wbuf w = wbuf_of(c->s->input, CONN_INPUT);
+
+    if (c->tls)
+        tls_move(c->tls, &c->wire, &c->s->large);
+    if ((p->frames &&
+         !queue_put(&c->frames, &c->s->large, CONN_QUEUE_SIZE, span_of(p->out, p->frames))) ||
+        (p->wire && !queue_put(&c->wire, &c->s->large, CONN_QUEUE_SIZE,
+                               span_of(p->out + p->frames, p->wire)))) {
+        conn_doom(c, TURN_N_CONN_REFUSED);
+        return;
+    }
+    wbuf_bytes(&w, p->in, p->len);
+    take_input(c, w.pos);
+    if (c->tls && !c->doomed)
+        take_ciphertext(c, span_of(NULL, 0));
+    mark_dirty(c);
+}
+
+bool conn_adopt(struct streams *s, struct parcel *parcel)
+{
+    struct conn *c = make(s, parcel->fd, &parcel->tuple, &parcel->source);
+
+    if (!c)
+        return false;
+    c->phase = CONN_OPEN;
+    c->handed = true;
+    c->tls = parcel->tls;
+    deadline_set(&s->wheel, &c->deadline, conn_deadline(c));
+    watch(c);
+    unpack(c, parcel);
+    parcel->tls = NULL;
+    parcel->fd = -1;
+    parcel_free(parcel);
+    return true;
+}
+
+/* ---- data connections ---- */
+
+void conn_deafen(struct conn *c, bool deaf)
+{
+    c->deaf = deaf;
+    if (!c->doomed)
+        watch(c);
+}
+
+void conn_release(struct conn *c)
+{
+    c->pipe = NULL;
+    hang_up(c);
+}
+
+/* Whether everything before has been written; else it is told when more can be. */
+static bool is_clear(struct conn *c)
+{
+    if (queue_len(&c->frames) + queue_len(&c->wire) == 0)
+        return true;
+    conn_flush(c);
+    return queue_len(&c->frames) + queue_len(&c->wire) == 0;
+}
+
+static size_t write_tls(struct conn *c, struct span bytes)
+{
+    size_t n = bytes.len < CONN_RAW_READ ? bytes.len : CONN_RAW_READ;
+
+    if (!tls_write(c->tls, span_of(bytes.data, n))) {
+        conn_doom(c, TURN_N_CONN_BROKEN);
+        return bytes.len;
+    }
+    conn_flush(c);
+    return n;
+}
+
+size_t conn_write_raw(struct conn *c, struct span bytes)
+{
+    if (c->doomed)
+        return bytes.len;
+    if (!is_clear(c))
+        return 0;
+    if (c->tls)
+        return write_tls(c, bytes);
+    size_t n = write_some(c, bytes);
+    if (c->doomed)
+        return bytes.len;
+    want(c, n < bytes.len);
+    return n;
+}
+
+bool conn_end_raw(struct conn *c)
+{
+    if (c->doomed || c->shut)
+        return true;
+    if (!is_clear(c))
+        return false;
+    if (c->tls && !c->ending)
+        tls_close(c->tls);
+    c->ending = true;
+    if (!is_clear(c))
+        return false;
+    c->shut = true;
+    shutdown(c->fd, SHUT_WR);
+    return true;
 }

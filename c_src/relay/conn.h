@@ -19,6 +19,12 @@ enum {
     /* Nor than this before it has an allocation: requests are some hundred bytes. */
     CONN_FRAME_SMALL = 4096,
     CONN_READ_MAX = 65536, /* bytes per turn of the loop */
+    /*
+     * The same once nothing is framed any more; with TLS there may be a record more to decrypt.
+     * Into what is already read and not framed belongs a first small frame, and a read as above.
+     */
+    CONN_RAW_READ = 48 * 1024,
+    CONN_RAW_MAX = CONN_FRAME_SMALL + CONN_READ_MAX + TLS_RECORD_MAX,
     CONN_INPUT = CONN_FRAME_MAX + CONN_READ_MAX,
     /* Frames that wait for a client: more than the longest one, which must fit. */
     CONN_QUEUE_MAX = 66 * 1024,
@@ -65,6 +71,16 @@ struct conn {
     bool dirty;      /* on the list of those that streams_flush() sees to */
     bool blocked;    /* the kernel takes no more: it tells when it does */
     bool doomed;
+    /* RFC 6062 */
+    struct turn_pipe *pipe; /* its bytes are for this peer; NULL: they are frames */
+    int events;             /* that are watched for */
+    bool deaf;              /* nothing is read: the peer does not take it */
+    bool ending;            /* the last byte for the client has been queued */
+    bool shut;              /* and the client has been told that it was the last */
+    bool handed;            /* it came from another worker */
+    bool moving;            /* it goes to worker move_to, as soon as streams_flush() can */
+    unsigned move_to;
+    struct parcel *parcel; /* what it goes in */
 };
 
 struct streams {
@@ -72,10 +88,12 @@ struct streams {
     const struct stream_config *config;
     struct gate *gate;
     struct udp *udp;
+    struct stream_exit *exit;
     struct turn_server *server; /* NULL: not started, or gone */
     struct turn_counters *counters;
     struct conn_listener *listeners[CONN_LISTENERS_MAX];
     uint32_t listener_count;
+    uint8_t worker;
     int spare_fd; /* given up for a moment to refuse a connection when descriptors have run out */
     struct slab conns;
     struct conn *dirty;
@@ -105,6 +123,32 @@ void conn_flush(struct conn *c);
 
 /* Closes it at the next streams_flush(); what is queued is still written. Counts why. */
 void conn_doom(struct conn *c, enum turn_counter why);
+
+/* ---- RFC 6062 ---- */
+
+/* Sends the connection to the worker that it is to move to; streams_flush() has written. */
+void conn_leave(struct conn *c);
+
+/* The other end of it: takes the parcel over. On failure nothing has happened. */
+bool conn_adopt(struct streams *s, struct parcel *parcel);
+
+/*
+ * For the pipe: writes bytes as they are, and says how many were taken; when they are not all,
+ * pipe_client_writable() comes later.
+ */
+size_t conn_write_raw(struct conn *c, struct span bytes);
+
+/*
+ * Nothing more comes for the client. False while it cannot yet be told so; then again after
+ * pipe_client_writable().
+ */
+bool conn_end_raw(struct conn *c);
+
+/* Stops reading, or goes on. */
+void conn_deafen(struct conn *c, bool deaf);
+
+/* The pipe has ended: the connection is closed at the next streams_flush(). */
+void conn_release(struct conn *c);
 
 /* Closes it at once. Its allocation ends, if there still is an engine. */
 void conn_close(struct conn *c);

@@ -3,6 +3,7 @@
 #include "relay/command.h"
 #include "relay/event.h"
 #include "relay/owner.h"
+#include "relay/pairs.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -42,9 +43,11 @@ static void free_workers(struct daemon *d)
     d->worker_count = 0;
     turn_commons_free(d->commons);
     gate_free(d->gate);
+    pairs_free(d->pairs);
     config_free(d->config);
     d->commons = NULL;
     d->gate = NULL;
+    d->pairs = NULL;
     d->config = NULL;
 }
 
@@ -177,12 +180,21 @@ static void on_news(struct daemon *d, struct news_sheet *sheet)
 }
 
 /* From one worker to another; while stopping, the other may be gone. */
-static void on_packet(struct daemon *d, struct worker_packet *packet)
+static void on_packet(struct daemon *d, struct packet *packet)
 {
     if (d->stage == STAGE_RUNNING && packet->worker < d->worker_count)
         worker_post_packet(d->workers[packet->worker], packet);
     else
-        free(packet);
+        packet_free(packet);
+}
+
+/* The same with a client's connection. */
+static void on_parcel(struct daemon *d, struct parcel *parcel)
+{
+    if (d->stage == STAGE_RUNNING && parcel->worker < d->worker_count)
+        worker_post_parcel(d->workers[parcel->worker], parcel);
+    else
+        parcel_free(parcel);
 }
 
 static void on_mail(struct mailbox *box, struct mail *mail)
@@ -190,7 +202,9 @@ static void on_mail(struct mailbox *box, struct mail *mail)
     struct daemon *d = OWNER_OF(box, struct daemon, home);
 
     if (mail->kind == MAIL_PACKET)
-        on_packet(d, OWNER_OF(mail, struct worker_packet, mail));
+        on_packet(d, OWNER_OF(mail, struct packet, mail));
+    else if (mail->kind == MAIL_CONNECTION)
+        on_parcel(d, OWNER_OF(mail, struct parcel, mail));
     else if (mail->kind == MAIL_NEWS)
         on_news(d, OWNER_OF(mail, struct news_sheet, mail));
     else

@@ -32,6 +32,7 @@ struct daemon {
     enum daemon_stage stage;
     int status; /* of the process, once it stops */
     struct credit credit;
+    struct credit packets;                  /* room for those from worker to worker */
     struct term_out held[DAEMON_LOGS_HELD]; /* log events from before the first credit */
     unsigned held_count;
 
@@ -39,6 +40,7 @@ struct daemon {
     struct turn_commons *commons;
     uv_mutex_t commons_lock;
     struct gate *gate;
+    struct pairs *pairs;
     struct worker *workers[WORKERS_MAX];
     unsigned worker_count; /* built */
     unsigned threads;      /* of those, running */

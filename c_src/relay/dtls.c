@@ -49,7 +49,8 @@ struct dtls {
     struct deadline_wheel wheel;
     struct ratelimit handshakes;
     uint8_t cookie_key[CRYPTO_SHA256_SIZE];
-    struct span in;                /* the datagram that is being read */
+    struct span in; /* the datagram that is being read */
+    uint8_t worker;
     const struct turn_tuple *peer; /* where what is written goes */
     uint8_t out[DATA_MAX];         /* what is being encrypted, in one piece as OpenSSL wants it */
 };
@@ -214,6 +215,7 @@ static struct session *begin_session(struct dtls *d, const struct turn_tuple *ou
     c->tuple = *outer;
     c->tuple.transport = TURN_DTLS;
     c->tuple.link = n;
+    c->tuple.worker = d->worker;
     c->heard_ms = uv_now(d->loop);
     c->live = true;
     map_put(&d->by_tuple, hash_of(d, outer), n);
@@ -376,7 +378,7 @@ void dtls_to_client(struct dtls *d, const struct turn_tuple *to, const struct tu
     struct wbuf w = wbuf_of(d->out, sizeof d->out);
     size_t done;
 
-    if (!c->live || c->doomed)
+    if (!c->live || c->doomed || memcmp(&c->tuple, to, sizeof *to) != 0)
         return;
     turn_out_put(&w, out);
     d->peer = &c->outer;
@@ -470,6 +472,7 @@ struct dtls *dtls_new(const struct dtls_setup *setup)
     d->gate = setup->gate;
     d->udp = setup->udp;
     d->crypto = setup->crypto;
+    d->worker = setup->worker;
     deadline_init(&d->wheel, uv_now(setup->loop));
     if (!init(d)) {
         dtls_free(d);

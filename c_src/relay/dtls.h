@@ -24,6 +24,7 @@ struct dtls_setup {
     struct gate *gate;
     struct udp *udp;
     struct crypto *crypto; /* of the same thread */
+    uint8_t worker;        /* turn_tuple.worker of its sessions */
 };
 
 /* What a context for DTLS has and one for TLS has not. */
@@ -38,7 +39,8 @@ struct udp_input *dtls_input(struct dtls *d);
 
 void dtls_start(struct dtls *d, struct turn_server *server);
 
-/* The effect of turn_io: encrypts and sends one message, or counts it as dropped. */
+/* The effect of turn_io: encrypts and sends one message, or counts it as dropped; as for streams.
+ */
 void dtls_to_client(struct dtls *d, const struct turn_tuple *to, const struct turn_out *out);
 
 /* Handshakes that wait are continued, sessions that were silent too long end; when next. */

@@ -60,7 +60,7 @@ static void put_count(struct term_out *out, const char *key, uint64_t value)
 /* How many entries `Allocation` and allocation events have in common. */
 static size_t alloc_entries(const struct turn_alloc_info *info)
 {
-    return info->also.family == ADDR_NONE ? 15 : 16;
+    return info->also.family == ADDR_NONE ? 17 : 18;
 }
 
 static void put_alloc_entries(struct term_out *out, const struct turn_alloc_info *info,
@@ -90,6 +90,9 @@ static void put_alloc_entries(struct term_out *out, const struct turn_alloc_info
     put_count(out, "down_bytes", info->down_bytes);
     put_count(out, "permissions", info->permissions);
     put_count(out, "channels", info->channels);
+    term_put_atom(out, "protocol");
+    term_put_atom(out, info->tcp ? "tcp" : "udp");
+    put_count(out, "tcp_peers", info->tcp_peers);
     put_count(out, "worker", worker);
 }
 
@@ -112,13 +115,13 @@ static void put_ended(struct term_out *out, const struct turn_event *event, unsi
     term_put_atom(out, ends[event->end]);
 }
 
-/* The CIDR of a rule; own_address where no rule but the relay's own state refuses. */
-static void put_rule(struct term_out *out, const struct turn_rule *rule)
+/* The CIDR of a rule; a word where no rule but the relay's own state refuses. */
+static void put_rule(struct term_out *out, const struct turn_rule *rule, const char *word)
 {
     char ip[ADDR_TEXT_MAX], text[ADDR_TEXT_MAX + 4];
 
     if (!rule) {
-        term_put_atom(out, "own_address");
+        term_put_atom(out, word);
         return;
     }
     struct addr a =
@@ -139,7 +142,7 @@ static void put_forbidden(struct term_out *out, const struct turn_event *event, 
     term_put_atom(out, "peer");
     term_put_addr(out, event->peer);
     term_put_atom(out, "rule");
-    put_rule(out, event->rule);
+    put_rule(out, event->rule, event->reason);
 }
 
 static void put_permission(struct term_out *out, const struct turn_event *event, unsigned worker)

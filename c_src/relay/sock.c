@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <netinet/udp.h>
 #include <unistd.h>
 #ifdef __linux__
 #include <linux/errqueue.h>
@@ -201,6 +202,15 @@ static void set_stream_options(int fd)
 #endif
 }
 
+void sock_be_patient(int fd)
+{
+#ifdef TCP_USER_TIMEOUT
+    set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, 0);
+#else
+    (void)fd;
+#endif
+}
+
 /*
  * SO_REUSEADDR: connections of an earlier relay that the kernel still remembers do not keep the
  * port. A socket that listens does, so the first one does before it lets others share.
@@ -228,6 +238,37 @@ int sock_open_acceptor(struct addr *at, enum sock_place place, int *fd)
         return errno;
     set_stream_options(s);
     int err = bind_acceptor(s, at, place);
+    if (err) {
+        close(s);
+        return err;
+    }
+    *fd = s;
+    return 0;
+}
+
+static int connect_from(int fd, const struct addr *from, const struct addr *to)
+{
+    union sock_addr sa;
+    socklen_t len = sock_from_addr(&sa, to);
+    int err = set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+
+    if (!err)
+        err = set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    if (!err)
+        err = bind_to(fd, from);
+    if (!err && connect(fd, &sa.sa, len) != 0 && errno != EINPROGRESS)
+        err = errno;
+    return err;
+}
+
+int sock_connect(const struct addr *from, const struct addr *to, int *fd)
+{
+    int s = open_socket(from, SOCK_STREAM);
+
+    if (s < 0)
+        return errno;
+    set_stream_options(s);
+    int err = connect_from(s, from, to);
     if (err) {
         close(s);
         return err;
@@ -269,12 +310,17 @@ int sock_try_ip(const struct addr *ip)
     return err;
 }
 
-void sock_clear_error(int fd)
+int sock_error(int fd)
 {
-    int err;
+    int err = 0;
     socklen_t len = sizeof err;
 
-    (void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len);
+    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0 ? err : errno;
+}
+
+void sock_clear_error(int fd)
+{
+    (void)sock_error(fd);
 }
 
 /*
@@ -311,6 +357,16 @@ void sock_tell_dscp(int fd, uint8_t family)
         set_option(fd, IPPROTO_IP, IP_RECVTOS, 1);
     else
         set_option(fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
+}
+
+/* Kernels before 5.0 refuse, and go on as they do. */
+void sock_keep_together(int fd)
+{
+#ifdef UDP_GRO
+    set_option(fd, IPPROTO_UDP, UDP_GRO, 1);
+#else
+    (void)fd;
+#endif
 }
 
 /* ---- ICMP ---- */

@@ -75,6 +75,18 @@ int sock_open_listener(struct addr *at, enum sock_place place, int *fd);
  */
 int sock_open_acceptor(struct addr *at, enum sock_place place, int *fd);
 
+/*
+ * Begins to connect from an address that others may be bound to as well, with
+ * sock_open_acceptor(SOCK_FIRST): writable when that is over, sock_error() says how.
+ */
+int sock_connect(const struct addr *from, const struct addr *to, int *fd);
+
+/*
+ * Lets the other end take as long as it likes to read, as TCP does by itself; what is accepted
+ * there does too. Who is gone is still noticed, by keepalive.
+ */
+void sock_be_patient(int fd);
+
 /* Accepts a connection, non-blocking and close-on-exec. *from is its other end. */
 int sock_accept(int fd, struct addr *from, int *out);
 
@@ -84,7 +96,8 @@ int sock_local(int fd, struct addr *out);
 /* Whether a socket can be bound to this IP. */
 int sock_try_ip(const struct addr *ip);
 
-/* Reads and clears the socket's pending error. */
+/* Reads and clears the socket's pending error: an errno, or 0. */
+int sock_error(int fd);
 void sock_clear_error(int fd);
 
 /*
@@ -104,6 +117,12 @@ bool sock_read_icmp(int fd, struct sock_icmp *out);
 
 /* Each datagram then comes with its DSCP and ECN. */
 void sock_tell_dscp(int fd, uint8_t family);
+
+/*
+ * Linux: consecutive datagrams of one length from one sender may come as one, with a control
+ * message that tells their length (UDP_GRO): only for who asks for control messages each time.
+ */
+void sock_keep_together(int fd);
 
 /* Whether what is sent from now on may be cut in pieces: of IPv4 anywhere, of IPv6 here only. */
 void sock_dont_fragment(int fd, uint8_t family, bool on);

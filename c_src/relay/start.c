@@ -2,6 +2,7 @@
 #include "relay/daemon.h"
 
 #include "crypto/crypto.h"
+#include "relay/pairs.h"
 #include "relay/sandbox.h"
 #include "relay/sock.h"
 #include "relay/udp.h"
@@ -98,8 +99,9 @@ static void lower(struct daemon *d, const char *key, uint32_t *limit, rlim_t roo
 }
 
 /*
- * Each allocation takes a descriptor; a reserved port, a moment of a second one. A client that
- * comes over TCP takes another, so that connections get at most half of what there is.
+ * Each allocation takes a descriptor, but for switch mode; a reserved port, a moment of a second
+ * one. A client that comes over TCP takes another, so that connections get at most half of what
+ * there is, and TCP connections with peers a quarter of the rest.
  */
 static bool limit_descriptors(struct daemon *d)
 {
@@ -118,8 +120,14 @@ static bool limit_descriptors(struct daemon *d)
     if (has_streams(c)) {
         lower(d, "max_connections", &c->stream.max_connections, room / 2, files.rlim_cur);
         room -= c->stream.max_connections;
+        if (c->turn.tcp_allocations) {
+            lower(d, "max_tcp_peers", &c->turn.max_tcp_peers, room / 4 ? room / 4 : 1,
+                  files.rlim_cur);
+            room -= room > c->turn.max_tcp_peers ? c->turn.max_tcp_peers : 0;
+        }
     }
-    lower(d, "max_allocations", &c->turn.max_allocations, room, files.rlim_cur);
+    if (!c->turn.switched)
+        lower(d, "max_allocations", &c->turn.max_allocations, room, files.rlim_cur);
     return true;
 }
 
@@ -136,7 +144,7 @@ static bool try_relay_ips(struct daemon *d)
     const struct turn_config *c = &d->config->turn;
     char text[ADDR_TEXT_MAX];
 
-    for (unsigned i = 0; i < c->relay_count; i++) {
+    for (unsigned i = 0; !c->switched && i < c->relay_count; i++) {
         int err = sock_try_ip(&c->relays[i].bind);
         if (!err)
             continue;
@@ -155,14 +163,21 @@ static bool build_workers(struct daemon *d)
     d->gate = gate_new(d->config->stream.max_connections);
     if (!d->gate)
         return fail_system(d, "no memory for the table of connections");
+    credit_grant(&d->packets, PACKETS_MAX);
+    d->pairs = pairs_new(d->config->workers);
+    if (!d->pairs)
+        return fail_system(d, "no memory for the ways between workers");
     for (unsigned i = 0; i < d->config->workers; i++) {
         const struct worker_setup setup = {.index = i,
+                                           .workers = d->config->workers,
                                            .config = &d->config->turn,
                                            .streams = &d->config->stream,
                                            .gate = d->gate,
+                                           .pairs = d->pairs,
                                            .commons = d->commons,
                                            .commons_lock = &d->commons_lock,
                                            .credit = &d->credit,
+                                           .packets = &d->packets,
                                            .home = &d->home};
         d->workers[i] = worker_new(&setup);
         if (!d->workers[i])

@@ -4,6 +4,7 @@
 #include "relay/conn.h"
 #include "relay/now.h"
 #include "relay/owner.h"
+#include "relay/pipe.h"
 #include "relay/sock.h"
 
 #include <errno.h>
@@ -92,7 +93,42 @@ static void on_acceptable(uv_poll_t *poll, int status, int events)
 
 void streams_to_client(struct streams *s, const struct turn_tuple *to, const struct turn_out *frame)
 {
-    conn_send(slab_at(&s->conns, to->link), frame);
+    struct conn *c = slab_at(&s->conns, to->link);
+
+    if (c->open && memcmp(&c->tuple, to, sizeof *to) == 0)
+        conn_send(c, frame);
+    else
+        turn_count(s->counters, TURN_N_DROP_QUEUE, 1);
+}
+
+struct conn *streams_join(struct streams *s, const struct turn_tuple *client,
+                          struct turn_pipe *pipe)
+{
+    struct conn *c = slab_at(&s->conns, client->link);
+
+    c->pipe = pipe;
+    sock_be_patient(c->fd);
+    return c;
+}
+
+bool streams_hand_over(struct streams *s, unsigned worker, const struct turn_tuple *client)
+{
+    struct conn *c = slab_at(&s->conns, client->link);
+
+    if (!s->exit || c->handed || c->doomed)
+        return false;
+    c->moving = true;
+    c->move_to = worker;
+    return true;
+}
+
+void streams_adopt(struct streams *s, struct parcel *parcel)
+{
+    if (s->server && conn_adopt(s, parcel))
+        return;
+    if (s->server)
+        turn_count(s->counters, TURN_N_CONN_REFUSED, 1);
+    parcel_free(parcel);
 }
 
 void streams_flush(struct streams *s)
@@ -104,13 +140,17 @@ void streams_flush(struct streams *s)
         c->dirty = false;
         if (c->doomed)
             conn_close(c);
+        else if (c->parcel)
+            conn_leave(c);
+        else if (c->pipe && !c->blocked)
+            pipe_client_writable(c->pipe);
     }
 }
 
 /* Later, when it has an allocation or something to say; else now. */
 static void look_at(struct conn *c, struct turn_now now)
 {
-    if (turn_server_holds(c->s->server, &c->tuple, now))
+    if (c->pipe || turn_server_holds(c->s->server, &c->tuple, now))
         c->heard_ms = now.ms;
     if (conn_deadline(c) <= now.ms)
         conn_doom(c, TURN_N_CONN_IDLE);
@@ -184,6 +224,8 @@ struct streams *streams_new(const struct streams_setup *setup)
     s->config = setup->config;
     s->gate = setup->gate;
     s->udp = setup->udp;
+    s->worker = setup->worker;
+    s->exit = setup->exit;
     s->spare_fd = -1;
     pool_init(&s->small, CONN_FRAME_SMALL, UINT32_MAX);
     pool_init(&s->large, CONN_QUEUE_SIZE, LARGE_BUFFERS);

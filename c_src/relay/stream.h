@@ -11,6 +11,7 @@
 
 #include "core/turn_server.h"
 #include "relay/gate.h"
+#include "relay/parcel.h"
 #include "relay/tls.h"
 #include "relay/udp.h"
 
@@ -34,12 +35,20 @@ struct stream_config {
 };
 
 struct streams;
+struct conn;
+
+/* Takes connections to other workers; embedded in its owner. */
+struct stream_exit {
+    void (*send)(struct stream_exit *exit, struct parcel *parcel);
+};
 
 struct streams_setup {
     uv_loop_t *loop;
     const struct stream_config *config;
-    struct gate *gate; /* of all workers */
-    struct udp *udp;   /* where what clients send leaves through */
+    struct gate *gate;        /* of all workers */
+    struct udp *udp;          /* where what clients send leaves through */
+    uint8_t worker;           /* turn_tuple.worker of its connections */
+    struct stream_exit *exit; /* NULL: there are no others */
 };
 
 /* NULL when memory is short. */
@@ -55,9 +64,23 @@ int streams_listen(struct streams *s, int fd, const struct addr *at, enum turn_t
 /* Starts to accept; frames go to the engine. 0 or a libuv error. */
 int streams_start(struct streams *s, struct turn_server *server);
 
-/* The effect of turn_io: queues one frame, or counts it as dropped. */
+/*
+ * The effect of turn_io: queues one frame, or counts it as dropped, as when the connection is gone
+ * and another one has its number: the frame may come from another worker's engine.
+ */
 void streams_to_client(struct streams *s, const struct turn_tuple *to,
                        const struct turn_out *frame);
+
+/*
+ * The effects of RFC 6062: from now on this connection is the pipe's, and it is what is returned;
+ * it goes to another worker after the request at hand, which goes with it.
+ */
+struct conn *streams_join(struct streams *s, const struct turn_tuple *client,
+                          struct turn_pipe *pipe);
+bool streams_hand_over(struct streams *s, unsigned worker, const struct turn_tuple *client);
+
+/* Takes over a connection from another worker, and the parcel, also when it fails. */
+void streams_adopt(struct streams *s, struct parcel *parcel);
 
 /* Writes what is queued. To be called before the loop waits. */
 void streams_flush(struct streams *s);

@@ -251,6 +251,12 @@ struct tls *tls_new(struct tls_context *c, struct queue *out, struct pool *pool)
     return t;
 }
 
+void tls_move(struct tls *t, struct queue *out, struct pool *pool)
+{
+    t->out = out;
+    t->pool = pool;
+}
+
 void tls_free(struct tls *t)
 {
     if (!t)

@@ -50,6 +50,8 @@ struct tls;
  * NULL when memory is short.
  */
 struct tls *tls_new(struct tls_context *c, struct queue *out, struct pool *pool);
+/* Another queue and pool from now on: the session goes on in another thread. */
+void tls_move(struct tls *t, struct queue *out, struct pool *pool);
 /* NULL is fine. */
 void tls_free(struct tls *t);
 

@@ -1,49 +1,48 @@
 /*
  * UDP in batches, on Linux: recvmmsg() into an arena of slots, sendmmsg() out of it.
  *
- * A datagram stays in the slot that it was received into; the effects only note where it lies, and
- * the few bytes that the engine puts before it lie elsewhere. Everything noted is sent when the
- * loop has seen all readable sockets, or when slots or notes run out; then the slots are used again
- * from the first one on, so that at low rates the same few cache lines are in use.
+ * A slot takes what one receive call gives for one datagram: that datagram, or several of one
+ * length from the same sender that the kernel has kept together (UDP_GRO). They stay there; the
+ * effects only note where they lie (udp_batch.h), and the few bytes that the engine puts before
+ * them lie elsewhere. Everything noted is sent when the loop has seen all readable sockets, or when
+ * slots or notes run out; then the slots are used again from the first one on, so that at low rates
+ * the same few cache lines are in use. Nothing waits for more to come.
  */
 #include "relay/now.h"
 #include "relay/owner.h"
 #include "relay/sock.h"
 #include "relay/udp.h"
+#include "relay/udp_batch.h"
 
 #include <errno.h>
+#include <netinet/udp.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 enum {
-    SLOTS = 128,
-    LISTENER_BURST = 64, /* datagrams of one listener per turn of the loop */
-    SLOT_DATA = 65536,   /* no UDP datagram is longer */
+    SLOTS = 512,
+    SLOT_DATA = 65536, /* no UDP datagram is longer, nor several kept together */
     /*
-     * Rounded up to pages, plus an odd multiple of a cache line: the heads of all slots fall into
+     * Whole pages, plus an odd multiple of a cache line: the heads of all slots fall into
      * different sets of a first-level cache. Memory that no datagram reached is never touched.
      */
-    SLOT_STRIDE = (SLOT_DATA + 4095) / 4096 * 4096 + 5 * 64,
-    RELAY_BURST_MAX = 32,   /* and of one relay socket */
+    SLOT_STRIDE = SLOT_DATA + 5 * 64,
+    LISTENER_BURST = 64,    /* slots of one listener per call, */
+    LISTENER_CALLS = 8,     /* and such calls per turn of the loop while each is filled */
+    LISTENER_LONE = 4,      /* after so many calls with one each it is asked for one, */
+    LISTENER_PROBE = 8,     /* but for one call of so many */
+    RELAY_BURST_MAX = 32,   /* slots of one relay socket per turn */
     ICMP_BURST = 16,        /* errors of one relay socket per turn */
     RESERVE_SIZE = 1 << 16, /* more than 50 messages of TURN_REPLY_MAX */
-    CONTROL_SIZE = CMSG_SPACE(sizeof(struct in6_pktinfo)) + CMSG_SPACE(sizeof(int)),
+    CONTROL_SIZE = CMSG_SPACE(sizeof(struct in6_pktinfo)) + 2 * CMSG_SPACE(sizeof(int)),
 };
 _Static_assert(SLOT_STRIDE / 64 % 2 == 1, "the stride must be an odd number of cache lines");
 
-/* The control messages of a datagram: its local address, its DSCP and ECN. */
+/* The control messages of a slot: its local address, its DSCP and ECN, the length of datagrams. */
 union control {
     size_t aligned; /* as a cmsghdr must be */
     uint8_t bytes[CONTROL_SIZE];
-};
-
-/* Datagrams noted for sending, ready for sendmmsg(). */
-struct batch {
-    unsigned count;
-    struct mmsghdr msg[SLOTS];
-    struct iovec iov[SLOTS][3]; /* head, body, padding */
-    union sock_addr to[SLOTS];
 };
 
 struct listener {
@@ -52,42 +51,35 @@ struct listener {
     struct addr at;
     struct udp_input *input; /* NULL: the engine */
     uint32_t link;
-    int fd;
     bool wildcard;
-    struct batch tx;
-    union control tx_control[SLOTS]; /* where to send from, on wildcard addresses; DSCP and ECN */
+    uint32_t lone; /* calls on end that gave one datagram */
+    struct batch_socket out;
 };
 
 struct turn_relay {
     uv_poll_t poll;
     struct udp *udp;
-    int fd; /* -1 once closed */
+    struct batch_socket out; /* fd is -1 once closed */
     uint32_t alloc;
     uint32_t tick; /* when it was last readable */
     uint8_t burst;
-    uint8_t family;
 };
 
 struct udp {
     uv_loop_t *loop;
     struct turn_server *server;
     struct turn_counters *counters;
+    struct batch *batch; /* datagrams noted for sending */
     uint8_t *slots;
     unsigned slots_used;
-    unsigned noted; /* datagrams in all batches */
-    uint32_t tick;  /* turns of the loop */
+    uint32_t tick; /* turns of the loop */
     size_t reserved;
     uint8_t *reserve;
     struct listener *listeners[UDP_SOCKETS_MAX];
     uint32_t listener_count;
-    /* to peers: each with the socket it leaves through */
-    struct batch tx;
-    struct turn_relay *tx_from[SLOTS];
-    bool tx_unfragmented[SLOTS];
-    union control tx_control[SLOTS];
     bool keep_dscp;
-    uint8_t tos; /* DSCP and ECN of the datagram being handled */
-    /* received datagrams, one per slot; between receive calls always ready for the next */
+    uint8_t tos; /* DSCP and ECN of what is being handled */
+    /* received datagrams; between receive calls always ready for the next */
     struct mmsghdr rx[SLOTS];
     struct iovec rx_iov[SLOTS];
     union sock_addr rx_from[SLOTS];
@@ -101,197 +93,50 @@ const char *udp_backend(void)
 
 /* ---- sending ---- */
 
-static void batch_init(struct batch *b)
-{
-    for (unsigned i = 0; i < SLOTS; i++) {
-        b->msg[i].msg_hdr.msg_iov = b->iov[i];
-        b->msg[i].msg_hdr.msg_name = &b->to[i];
-    }
-}
-
-static void add_part(struct msghdr *msg, const void *data, size_t len)
-{
-    if (len)
-        msg->msg_iov[msg->msg_iovlen++] = (struct iovec){.iov_base = (void *)data, .iov_len = len};
-}
-
-static unsigned batch_note(struct batch *b, const struct addr *to, const struct turn_out *out)
-{
-    static const uint8_t zeros[3];
-    unsigned i = b->count++;
-    struct msghdr *msg = &b->msg[i].msg_hdr;
-
-    msg->msg_iovlen = 0;
-    add_part(msg, out->head.data, out->head.len);
-    add_part(msg, out->body.data, out->body.len);
-    add_part(msg, zeros, out->pad);
-    msg->msg_namelen = sock_from_addr(&b->to[i], to);
-    msg->msg_control = NULL;
-    msg->msg_controllen = 0;
-    return i;
-}
-
-/*
- * A call has failed. Its errno may be the ICMP error of an earlier datagram, which is told once: so
- * this one is tried again, unless it was the buffer that is full.
- */
-static void send_again(struct udp *u, int fd, const struct mmsghdr *m)
-{
-    if (errno == EAGAIN || sendmsg(fd, &m->msg_hdr, 0) < 0)
-        turn_count(u->counters, TURN_N_DROP_SEND, 1);
-}
-
-/* The cheapest call there is for it. */
-static ssize_t send_one(int fd, const struct msghdr *msg)
-{
-    const struct iovec *part = msg->msg_iov;
-
-    if (msg->msg_iovlen != 1 || msg->msg_control)
-        return sendmsg(fd, msg, 0);
-    return sendto(fd, part->iov_base, part->iov_len, 0, msg->msg_name, msg->msg_namelen);
-}
-
-/* Sends messages i to i + n of a batch; what the kernel refuses is counted and forgotten. */
-static void send_run(struct udp *u, int fd, struct batch *b, unsigned i, unsigned n)
-{
-    struct mmsghdr *m = &b->msg[i];
-    unsigned done = 0;
-
-    if (n == 1) {
-        if (send_one(fd, &m->msg_hdr) < 0)
-            send_again(u, fd, m);
-        return;
-    }
-    while (done < n) {
-        int sent = sendmmsg(fd, m + done, n - done, 0);
-        if (sent > 0) {
-            done += (unsigned)sent;
-            continue;
-        }
-        /* A full socket buffer stops all, anything else only the datagram in front. */
-        if (errno == EAGAIN) {
-            turn_count(u->counters, TURN_N_DROP_SEND, n - done);
-            return;
-        }
-        send_again(u, fd, m + done++);
-    }
-}
-
-static void flush_listener(struct listener *l)
-{
-    if (l->tx.count)
-        send_run(l->udp, l->fd, &l->tx, 0, l->tx.count);
-    l->tx.count = 0;
-}
-
-static void flush_peers(struct udp *u)
-{
-    unsigned count = u->tx.count;
-
-    for (unsigned i = 0, n; i < count; i += n) {
-        struct turn_relay *from = u->tx_from[i];
-        if (u->tx_unfragmented[i]) {
-            n = 1;
-            sock_dont_fragment(from->fd, from->family, true);
-            send_run(u, from->fd, &u->tx, i, 1);
-            sock_dont_fragment(from->fd, from->family, false);
-            continue;
-        }
-        for (n = 1; i + n < count && u->tx_from[i + n] == from && !u->tx_unfragmented[i + n]; n++)
-            ;
-        send_run(u, from->fd, &u->tx, i, n);
-    }
-    u->tx.count = 0;
-}
-
 static void send_noted(struct udp *u)
 {
-    if (!u->noted)
-        return;
-    for (uint32_t i = 0; i < u->listener_count; i++)
-        flush_listener(u->listeners[i]);
-    flush_peers(u);
-    u->noted = 0;
-    u->reserved = 0;
+    batch_send(u->batch, uv_now(u->loop));
 }
 
 void udp_send(struct udp *u)
 {
     send_noted(u);
+    u->reserved = 0;
 }
 
 void udp_flush(struct udp *u)
 {
-    send_noted(u);
+    udp_send(u);
     u->slots_used = 0;
     u->tick++;
 }
 
 uint8_t *udp_reserve(struct udp *u, size_t size)
 {
-    if (size > RESERVE_SIZE - u->reserved) {
-        send_noted(u);
-        u->reserved = 0;
-    }
+    if (size > RESERVE_SIZE - u->reserved)
+        udp_send(u);
     uint8_t *p = u->reserve + u->reserved;
     u->reserved += size;
     return p;
 }
 
-static void add_control(struct msghdr *msg, union control *control, int level, int type,
-                        struct span info)
-{
-    struct cmsghdr *c = (void *)(control->bytes + msg->msg_controllen);
-    msg->msg_control = control;
-    msg->msg_controllen += CMSG_SPACE(info.len);
-    c->cmsg_level = level;
-    c->cmsg_type = type;
-    c->cmsg_len = CMSG_LEN(info.len);
-    memcpy(CMSG_DATA(c), info.data, info.len);
-}
-
-/* A reply leaves from the address that its request came to (RFC 8489 §6.3). */
-static void set_source(struct msghdr *msg, union control *control, const struct addr *from)
-{
-    if (from->family == ADDR_V4) {
-        struct in_pktinfo info = {.ipi_ifindex = 0};
-        memcpy(&info.ipi_spec_dst, from->ip, 4);
-        add_control(msg, control, IPPROTO_IP, IP_PKTINFO, span_of(&info, sizeof info));
-    } else {
-        struct in6_pktinfo info = {.ipi6_ifindex = from->scope};
-        memcpy(&info.ipi6_addr, from->ip, 16);
-        add_control(msg, control, IPPROTO_IPV6, IPV6_PKTINFO, span_of(&info, sizeof info));
-    }
-}
-
 /* What is relayed goes on as it came; the engine's own messages have neither (RFC 8656 §14). */
-static void set_dscp(struct udp *u, struct msghdr *msg, union control *control, uint8_t family,
-                     struct span body)
+static uint8_t tos_of(const struct udp *u, struct span body)
 {
-    bool relayed = body.data >= u->slots && body.data < u->slots + (size_t)SLOTS * SLOT_STRIDE;
-    int tos = u->tos;
+    bool received = body.data >= u->slots && body.data < u->slots + (size_t)SLOTS * SLOT_STRIDE;
 
-    if (!relayed || !tos)
-        return;
-    if (family == ADDR_V4)
-        add_control(msg, control, IPPROTO_IP, IP_TOS, span_of(&tos, sizeof tos));
-    else
-        add_control(msg, control, IPPROTO_IPV6, IPV6_TCLASS, span_of(&tos, sizeof tos));
+    return u->keep_dscp && received ? u->tos : 0;
 }
 
 void udp_to_client(struct udp *u, const struct turn_tuple *to, const struct turn_out *out)
 {
     struct listener *l = u->listeners[to->link];
+    struct batch_note note = {
+        .socket = &l->out, .to = to->client, .out = *out, .tos = tos_of(u, out->body)};
 
-    if (l->tx.count == SLOTS)
-        flush_listener(l);
-    unsigned i = batch_note(&l->tx, &to->client, out);
-    struct msghdr *msg = &l->tx.msg[i].msg_hdr;
     if (l->wildcard)
-        set_source(msg, &l->tx_control[i], &to->server);
-    if (u->keep_dscp)
-        set_dscp(u, msg, &l->tx_control[i], to->client.family, out->body);
-    u->noted++;
+        note.from = to->server;
+    batch_note(u->batch, &note, uv_now(u->loop));
 }
 
 void udp_send_copy(struct udp *u, const struct turn_tuple *to, struct span data)
@@ -306,52 +151,54 @@ void udp_send_copy(struct udp *u, const struct turn_tuple *to, struct span data)
 void udp_to_peer(struct udp *u, struct turn_relay *from, const struct addr *to, struct span data,
                  unsigned flags)
 {
-    struct turn_out out = {.body = data};
+    struct batch_note note = {.socket = &from->out,
+                              .to = *to,
+                              .out.body = data,
+                              .tos = tos_of(u, data),
+                              .dont_fragment = (flags & TURN_DONT_FRAGMENT) != 0};
 
-    if (u->tx.count == SLOTS)
-        flush_peers(u);
-    unsigned i = batch_note(&u->tx, to, &out);
-    if (u->keep_dscp)
-        set_dscp(u, &u->tx.msg[i].msg_hdr, &u->tx_control[i], to->family, data);
-    u->tx_from[i] = from;
-    u->tx_unfragmented[i] = (flags & TURN_DONT_FRAGMENT) != 0;
-    u->noted++;
+    batch_note(u->batch, &note, uv_now(u->loop));
 }
 
 /* ---- receiving ---- */
+
+/* What a slot has taken: datagrams of one length, of which the last may be shorter. */
+struct slot {
+    struct addr *local;
+    uint8_t *data;
+    size_t len, segment;
+    bool begun;
+};
 
 /* Slots that one call has filled. */
 struct filled {
     unsigned first, end;
 };
 
-/* The cheapest call there is for what is most common. */
+/* The cheapest call there is that also tells what was kept together. */
 static int receive_one(struct udp *u, int fd, unsigned slot)
 {
-    socklen_t len = sizeof u->rx_from[slot];
-    ssize_t n =
-        recvfrom(fd, u->rx_iov[slot].iov_base, SLOT_DATA, MSG_TRUNC, &u->rx_from[slot].sa, &len);
+    ssize_t n = recvmsg(fd, &u->rx[slot].msg_hdr, 0);
 
     if (n < 0)
         return 0;
     u->rx[slot].msg_len = (unsigned)n;
-    u->rx[slot].msg_hdr.msg_flags = n > SLOT_DATA ? MSG_TRUNC : 0;
     return 1;
 }
 
 /*
- * Receives up to `want` datagrams. Errors that were waiting at the socket (ICMP) are read away by
- * the attempt. Of each datagram first its addresses are to be looked at, then take().
+ * Fills up to `want` slots. Errors that were waiting at the socket (ICMP) are read away by the
+ * attempt.
  */
-static struct filled receive(struct udp *u, int fd, unsigned want, bool control)
+static struct filled receive(struct udp *u, int fd, unsigned want)
 {
     if (want > SLOTS - u->slots_used) {
-        send_noted(u);
+        udp_send(u);
         u->slots_used = 0;
     }
     unsigned first = u->slots_used;
-    int n = want == 1 && !control ? receive_one(u, fd, first)
-                                  : recvmmsg(fd, &u->rx[first], want, MSG_DONTWAIT, NULL);
+    int n = want == 1 ? receive_one(u, fd, first)
+                      : recvmmsg(fd, &u->rx[first], want, MSG_DONTWAIT, NULL);
     if (n > 0)
         u->slots_used += (unsigned)n;
     return (struct filled){.first = first, .end = u->slots_used};
@@ -362,18 +209,6 @@ static void make_ready(struct udp *u, unsigned slot)
 {
     u->rx[slot].msg_hdr.msg_namelen = sizeof u->rx_from[slot];
     u->rx[slot].msg_hdr.msg_controllen = sizeof u->rx_control[slot];
-}
-
-/* The datagram in a slot; false when it was cut off. */
-static bool take(struct udp *u, unsigned slot, struct udp_datagram *datagram)
-{
-    datagram->data = u->rx_iov[slot].iov_base;
-    datagram->len = u->rx[slot].msg_len;
-    make_ready(u, slot);
-    if (!(u->rx[slot].msg_hdr.msg_flags & MSG_TRUNC))
-        return true;
-    turn_count(u->counters, TURN_N_DROP_RECEIVE, 1);
-    return false;
 }
 
 static void learn_local_v4(const struct cmsghdr *c, struct addr *local)
@@ -403,19 +238,56 @@ static void learn_dscp(struct udp *u, const struct cmsghdr *c)
     u->tos = (uint8_t)value;
 }
 
-/* The local IP that a wildcard listener's datagram came to, its DSCP and ECN. */
-static void learn_control(struct udp *u, struct msghdr *msg, struct addr *local)
+static void learn_one(struct udp *u, const struct cmsghdr *c, struct slot *slot)
 {
-    u->tos = 0;
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
-        if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO)
-            learn_local_v4(c, local);
-        else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO)
-            learn_local_v6(c, local);
-        else if ((c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS) ||
-                 (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_TCLASS))
-            learn_dscp(u, c);
+    int segment = 0;
+
+    if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
+        learn_local_v4(c, slot->local);
+    } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
+        learn_local_v6(c, slot->local);
+    } else if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
+        memcpy(&segment, CMSG_DATA(c), sizeof segment);
+        slot->segment = segment > 0 ? (size_t)segment : slot->segment;
+    } else if ((c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS) ||
+               (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_TCLASS)) {
+        learn_dscp(u, c);
     }
+}
+
+/*
+ * Looks at a slot and makes it ready for the next receive call; *local gets the local IP if that is
+ * told. False when what it took was cut off.
+ */
+static bool take(struct udp *u, unsigned i, struct slot *slot, struct addr *local)
+{
+    struct msghdr *msg = &u->rx[i].msg_hdr;
+
+    *slot = (struct slot){.local = local,
+                          .data = u->rx_iov[i].iov_base,
+                          .len = u->rx[i].msg_len,
+                          .segment = SLOT_DATA};
+    u->tos = 0;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c))
+        learn_one(u, c, slot);
+    make_ready(u, i);
+    if (!(msg->msg_flags & MSG_TRUNC))
+        return true;
+    turn_count(u->counters, TURN_N_DROP_RECEIVE, 1);
+    return false;
+}
+
+/* The next datagram of a slot; false when there is none left. The first may be empty. */
+static bool next_datagram(struct slot *slot, struct udp_datagram *out)
+{
+    if (slot->begun && slot->len == 0)
+        return false;
+    out->data = slot->data;
+    out->len = slot->len < slot->segment ? slot->len : slot->segment;
+    slot->begun = true;
+    slot->data += out->len;
+    slot->len -= out->len;
+    return true;
 }
 
 static void listener_readable(uv_poll_t *poll, int status, int events);
@@ -428,35 +300,61 @@ static void watch_again(uv_poll_t *poll, int fd, uv_poll_cb readable)
     uv_poll_start(poll, UV_READABLE, readable);
 }
 
-static void listener_readable(uv_poll_t *poll, int status, int events)
+static void give(struct listener *l, const struct turn_tuple *tuple,
+                 const struct udp_datagram *datagram, struct turn_now now)
 {
-    struct listener *l = OWNER_OF(poll, struct listener, poll);
-    struct udp *u = l->udp;
+    struct turn_packet packet = {.data = datagram->data, .len = datagram->len};
 
-    (void)events;
-    if (status < 0) {
-        watch_again(poll, l->fd, listener_readable);
-        return;
-    }
-    struct turn_now now = now_of(u->loop);
-    bool control = l->wildcard || u->keep_dscp;
-    struct filled in = receive(u, l->fd, LISTENER_BURST, control);
+    if (l->input)
+        l->input->take(l->input, tuple, datagram, now);
+    else
+        turn_server_from_client(l->udp->server, tuple, &packet, now);
+}
+
+/*
+ * At low load datagrams come one by one, and asking for more costs an attempt that fails, a third
+ * of the call. Where more have come meanwhile, asking for one costs a turn of the loop, two
+ * attempts.
+ */
+static unsigned listener_want(const struct listener *l)
+{
+    return l->lone < LISTENER_LONE || l->lone % LISTENER_PROBE == 0 ? LISTENER_BURST : 1;
+}
+
+/* Whether there may be more in this turn. */
+static bool listener_receive(struct listener *l, struct turn_now now)
+{
+    struct udp *u = l->udp;
+    struct filled in = receive(u, l->out.fd, listener_want(l));
+
+    l->lone = in.end - in.first == 1 ? l->lone + 1 : 0;
     for (unsigned i = in.first; i < in.end; i++) {
         struct turn_tuple tuple = {.client = sock_to_addr(&u->rx_from[i]),
                                    .server = l->at,
                                    .link = l->link,
                                    .transport = TURN_UDP};
         struct udp_datagram datagram;
-        if (control)
-            learn_control(u, &u->rx[i].msg_hdr, &tuple.server);
-        if (!take(u, i, &datagram))
+        struct slot slot;
+        if (!take(u, i, &slot, &tuple.server))
             continue;
-        struct turn_packet packet = {.data = datagram.data, .len = datagram.len};
-        if (l->input)
-            l->input->take(l->input, &tuple, &datagram, now);
-        else
-            turn_server_from_client(u->server, &tuple, &packet, now);
+        while (next_datagram(&slot, &datagram))
+            give(l, &tuple, &datagram, now);
     }
+    return in.end - in.first == LISTENER_BURST;
+}
+
+static void listener_readable(uv_poll_t *poll, int status, int events)
+{
+    struct listener *l = OWNER_OF(poll, struct listener, poll);
+
+    (void)events;
+    if (status < 0) {
+        watch_again(poll, l->out.fd, listener_readable);
+        return;
+    }
+    struct turn_now now = now_of(l->udp->loop);
+    for (int i = 0; i < LISTENER_CALLS && listener_receive(l, now); i++)
+        ;
 }
 
 /*
@@ -480,7 +378,7 @@ static void tell_icmp(struct turn_relay *r)
     struct turn_now now = now_of(r->udp->loop);
     struct sock_icmp e;
 
-    for (unsigned i = 0; i < ICMP_BURST && sock_read_icmp(r->fd, &e); i++) {
+    for (unsigned i = 0; i < ICMP_BURST && sock_read_icmp(r->out.fd, &e); i++) {
         struct turn_icmp icmp = {.type = e.type, .code = e.code, .mtu = e.mtu};
         turn_server_icmp(r->udp->server, r->alloc, &e.to, &icmp, now);
     }
@@ -494,21 +392,22 @@ static void relay_readable(uv_poll_t *poll, int status, int events)
     (void)events;
     if (status < 0) {
         tell_icmp(r);
-        watch_again(poll, r->fd, relay_readable);
+        watch_again(poll, r->out.fd, relay_readable);
         return;
     }
     struct turn_now now = now_of(u->loop);
-    struct filled in = receive(u, r->fd, r->burst, u->keep_dscp);
+    struct filled in = receive(u, r->out.fd, r->burst);
     adapt_burst(r, in.end - in.first);
     for (unsigned i = in.first; i < in.end; i++) {
         struct addr peer = sock_to_addr(&u->rx_from[i]), unused;
         struct udp_datagram datagram;
-        if (u->keep_dscp)
-            learn_control(u, &u->rx[i].msg_hdr, &unused);
-        if (!take(u, i, &datagram) || r->fd < 0)
+        struct slot slot;
+        if (!take(u, i, &slot, &unused))
             continue;
-        struct turn_packet packet = {.data = datagram.data, .len = datagram.len};
-        turn_server_from_peer(u->server, r->alloc, &peer, &packet, now);
+        while (r->out.fd >= 0 && next_datagram(&slot, &datagram)) {
+            struct turn_packet packet = {.data = datagram.data, .len = datagram.len};
+            turn_server_from_peer(u->server, r->alloc, &peer, &packet, now);
+        }
     }
 }
 
@@ -523,6 +422,7 @@ enum ct_err udp_relay_open(struct udp *u, const struct addr *at, uint32_t alloc,
     if (err)
         return err == EADDRINUSE ? CT_EINUSE : CT_ESYS;
     sock_keep_icmp(fd, at->family);
+    sock_keep_together(fd);
     if (u->keep_dscp)
         sock_tell_dscp(fd, at->family);
     struct turn_relay *r = malloc(sizeof *r);
@@ -532,11 +432,10 @@ enum ct_err udp_relay_open(struct udp *u, const struct addr *at, uint32_t alloc,
         return CT_ESYS;
     }
     r->udp = u;
-    r->fd = fd;
+    batch_socket_init(u->batch, &r->out, fd);
     r->alloc = alloc;
     r->tick = u->tick - 2;
     r->burst = 1;
-    r->family = at->family;
     uv_poll_start(&r->poll, UV_READABLE, relay_readable);
     *out = r;
     return CT_OK;
@@ -549,10 +448,10 @@ static void relay_closed(uv_handle_t *poll)
 
 void udp_relay_close(struct udp *u, struct turn_relay *relay)
 {
-    flush_peers(u);
+    send_noted(u);
     uv_close((uv_handle_t *)&relay->poll, relay_closed);
-    close(relay->fd);
-    relay->fd = -1;
+    close(relay->out.fd);
+    relay->out.fd = -1;
 }
 
 int udp_listen(struct udp *u, int fd, const struct addr *at, struct udp_input *input)
@@ -569,11 +468,11 @@ int udp_listen(struct udp *u, int fd, const struct addr *at, struct udp_input *i
     l->at = *at;
     l->input = input;
     l->link = u->listener_count;
-    l->fd = fd;
+    batch_socket_init(u->batch, &l->out, fd);
     l->wildcard = addr_is_any(at);
     if (u->keep_dscp)
         sock_tell_dscp(fd, at->family);
-    batch_init(&l->tx);
+    sock_keep_together(fd);
     u->listeners[u->listener_count++] = l;
     return 0;
 }
@@ -589,6 +488,7 @@ int udp_start(struct udp *u, struct turn_server *server)
 
     u->server = server;
     u->counters = turn_server_counters(server);
+    batch_counters(u->batch, u->counters);
     for (uint32_t i = 0; i < u->listener_count && !err; i++)
         err = uv_poll_start(&u->listeners[i]->poll, UV_READABLE, listener_readable);
     return err;
@@ -618,11 +518,11 @@ struct udp *udp_new(uv_loop_t *loop)
     u->loop = loop;
     u->slots = map((size_t)SLOTS * SLOT_STRIDE);
     u->reserve = map(RESERVE_SIZE);
-    if (!u->slots || !u->reserve) {
+    u->batch = batch_new();
+    if (!u->slots || !u->reserve || !u->batch) {
         udp_free(u);
         return NULL;
     }
-    batch_init(&u->tx);
     for (unsigned i = 0; i < SLOTS; i++) {
         u->rx_iov[i].iov_base = u->slots + (size_t)i * SLOT_STRIDE;
         u->rx_iov[i].iov_len = SLOT_DATA;
@@ -646,7 +546,7 @@ void udp_close(struct udp *u)
     for (uint32_t i = 0; i < u->listener_count; i++) {
         struct listener *l = u->listeners[i];
         uv_close((uv_handle_t *)&l->poll, listener_closed);
-        close(l->fd);
+        close(l->out.fd);
     }
     u->listener_count = 0;
 }
@@ -659,5 +559,6 @@ void udp_free(struct udp *u)
         munmap(u->slots, (size_t)SLOTS * SLOT_STRIDE);
     if (u->reserve)
         munmap(u->reserve, RESERVE_SIZE);
+    batch_free(u->batch);
     free(u);
 }

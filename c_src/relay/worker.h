@@ -6,35 +6,29 @@
 #ifndef CT_RELAY_WORKER_H
 #define CT_RELAY_WORKER_H
 
+#include "core/turn_commons.h"
 #include "core/turn_server.h"
 #include "relay/mailbox.h"
 #include "relay/news.h"
+#include "relay/packet.h"
 #include "relay/stream.h"
 #include "relay/term.h"
 
 enum {
-    WORKERS_MAX = 64
+    WORKERS_MAX = TURN_WORKERS_MAX
 };
 
 /* What the main thread's mailbox receives from workers. */
 enum worker_mail {
     MAIL_JOB_DONE,
     MAIL_NEWS,
-    MAIL_PACKET
-};
-
-/* A client's packet that `worker` is to handle; passes through the main thread. */
-struct worker_packet {
-    struct mail mail;
-    unsigned worker;
-    struct turn_tuple tuple;
-    size_t len;
-    uint8_t bytes[];
+    MAIL_PACKET,
+    MAIL_CONNECTION /* a parcel */
 };
 
 enum job_kind {
     JOB_CONFIGURE,
-    JOB_STATS,
+    JOB_PING,
     JOB_LIST,
     JOB_KILL,
     JOB_DRAIN,
@@ -61,22 +55,28 @@ struct job {
     struct mail mail;
     const struct job_request *request;
     unsigned worker;
-    uint64_t count;                  /* JOB_KILL, JOB_LIST: how many; JOB_STATS: allocations */
-    uint64_t counters[TURN_N_COUNT]; /* JOB_STATS */
-    struct term_out terms;           /* JOB_LIST: `count` allocations; initialised by the sender */
+    uint64_t count;        /* JOB_KILL, JOB_LIST: how many */
+    struct term_out terms; /* JOB_LIST: `count` allocations; initialised by the sender */
+};
+
+struct worker_counted {
+    uint64_t allocations; /* now */
+    uint64_t counters[TURN_N_COUNT];
 };
 
 struct worker;
 
 struct worker_setup {
-    unsigned index;
+    unsigned index, workers; /* which of how many */
     const struct turn_config *config;
     const struct stream_config *streams;
     struct turn_commons *commons;
     uv_mutex_t *commons_lock;
     struct gate *gate;
+    struct pairs *pairs; /* of all workers: outlives them */
     struct credit *credit;
-    struct mailbox *home; /* the main thread's */
+    struct credit *packets; /* room for those between workers */
+    struct mailbox *home;   /* the main thread's */
 };
 
 /* NULL when memory, descriptors or an algorithm of libcrypto is missing. */
@@ -91,15 +91,21 @@ uint32_t worker_links(const struct worker *w);
 /* Starts the thread. 0 or a libuv error. */
 int worker_start(struct worker *w);
 
+/* What a running worker has counted; it is read, not asked, and goes on meanwhile. */
+void worker_counted(const struct worker *w, struct worker_counted *out);
+
 /* Hands over a job; it comes back through `home` as MAIL_JOB_DONE. JOB_STOP must be the last. */
 void worker_post(struct worker *w, struct job *job);
 
 /* Hands over a packet, which is freed when it has been handled. Not after JOB_STOP. */
-void worker_post_packet(struct worker *w, struct worker_packet *packet);
+void worker_post_packet(struct worker *w, struct packet *packet);
+
+/* Hands over a client's connection. Not after JOB_STOP. */
+void worker_post_parcel(struct worker *w, struct parcel *parcel);
 
 /*
- * Frees a worker that was never started or that has answered JOB_STOP, and waits for its thread.
- * NULL is fine.
+ * Frees a worker that was never started, or that has answered JOB_STOP as all others have, and
+ * waits for its thread. NULL is fine.
  */
 void worker_free(struct worker *w);
 

@@ -2,12 +2,14 @@
 
 import base64
 import contextlib
+import fcntl
 import functools
 import hmac
 import json
 import os
 import re
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -49,14 +51,39 @@ class Relay:
         self.host.check_alive(self.name, self.listen)
 
 
+def locked(number):
+    """A file that nobody else has locked, until it is closed; None when somebody has."""
+    file = open(os.path.join(tempfile.gettempdir(), f"cromulent_turn_interop_{number}"), "ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return file
+    except OSError:
+        file.close()
+        return None
+
+
+@contextlib.contextmanager
+def relay_ports(wish):
+    """A thousand ports that no relay beside it uses, of this run or of another one.
+
+    A port that EVEN-PORT reserves is not bound: two relays that reserve ports must not meet.
+    """
+    for number in ((wish + n) % 12 for n in range(12)):
+        file = locked(number)
+        if file:
+            break
+    first = PORTS[0] + number * 1000  # when all are taken, one of them
+    with file or contextlib.nullcontext():
+        yield f"{first}-{first + 999}"
+
+
 class Ours:
     """A BEAM with test/interop/server.exs, which runs as many relays as cases ask for."""
 
     name = "cromulent_turn"
     # The transports that it listens on, and what more there is of the family: cases that need
     # another are not run. The one place to add to when the relay learns.
-    # Not "dual": uclient asks for that by an attribute of a draft (0x8032), which is not served.
-    speaks = {"udp", "tcp", "tls", "dtls", "mobility", "discovery", "tokens"}
+    speaks = {"udp", "tcp", "tls", "dtls", "tcp-relay", "mobility", "dual", "discovery", "tokens"}
     counts = True
     binds_more_channels = True
 
@@ -99,11 +126,11 @@ class Ours:
         """
         with self.lock:
             self.started += 1
-            name = f"r{self.started}"
+            name, wish = f"r{self.started}", os.getpid() + self.started
         transports = ("udp",) if port else [t for t in TRANSPORTS if t in self.speaks]
         listen = [written(transport, ip, port) for transport in transports for ip in ips]
         options = [f"listen={','.join(listen)}", f"relay_ip={','.join(ips)}", f"secret={SECRET}",
-                   f"realm={REALM}", "workers=2", f"relay_ports={self.ports()}", "mobility=true"]
+                   f"realm={REALM}", "workers=2", "mobility=true"]
         if allow:
             options.append(f"allow_peers={','.join(allow)}")
         if alternate:
@@ -112,12 +139,13 @@ class Ours:
             options.append(f"oauth_keys={self.write_keys(name, token_keys)}")
         if self.speaks & SECURE:
             options += [f"cert={self.certificate}", f"key={self.key}"]
-        info = self.command("start", name, *options)
-        self.pids[name] = info["os_pid"]
-        try:
-            yield Relay(self, name, addresses(info["listen"]))
-        finally:
-            self.command("stop", name)
+        with relay_ports(wish) as ports:
+            info = self.command("start", name, f"relay_ports={ports}", *options)
+            self.pids[name] = info["os_pid"]
+            try:
+                yield Relay(self, name, addresses(info["listen"]))
+            finally:
+                self.command("stop", name)
 
     def write_keys(self, name, token_keys):
         """The file of a JWK set."""
@@ -128,11 +156,6 @@ class Ours:
         with open(file, "w", encoding="utf-8") as f:
             json.dump({"keys": [jwk(*pair) for pair in token_keys.items()]}, f)
         return file
-
-    def ports(self):
-        """A thousand ports that no relay beside it uses: two that reserve ports must not meet."""
-        first = PORTS[0] + (os.getpid() + self.started) % 12 * 1000
-        return f"{first}-{first + 999}"
 
     def stats(self, name):
         return self.command("stats", name)

@@ -18,10 +18,12 @@ COOKIE = 0x2112A442
 
 
 
-class Case(namedtuple("Case", "client what test transport needs", defaults=("udp", ()))):
+class Case(namedtuple("Case", "client what test transport needs flags",
+                      defaults=("udp", (), ()))):
     """`test(server)` with a client, over a transport between it and the server.
 
-    `needs` names what the server must speak beside: see `speaks` in servers.py.
+    `needs` names what the server must speak beside: see `speaks` in servers.py. `flags` are the
+    modes of uclient's that it is in, for the table of those.
     """
 
     @property

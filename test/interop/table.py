@@ -8,8 +8,11 @@ import subprocess
 from support import check, check_equal
 
 FILE = "docs/interop.md"
+# How uclient is started for each; what is run where is told of its modes.
+TRANSPORTS = ("udp", "tcp", "tls", "dtls")
 BEGIN, END = "<!-- begin: test/interop/run --table -->", "<!-- end -->"
 COLUMNS = ("client", "version", "transport", "what is done", "result")
+MODE_COLUMNS = ("mode", "what it asks of the server", "cases that passed")
 VERSION = re.compile(r"\d+(\.\d+)+\S*")
 
 
@@ -59,6 +62,24 @@ def rows(outcomes):
         yield row((case.client, versions[case.client], case.transport.upper(), case.what, result))
 
 
+def passed(outcomes):
+    """How many cases, by transport; and how many of how many where one did not pass."""
+    for transport in TRANSPORTS:
+        results = [result for case, result in outcomes if case.transport == transport]
+        good = results.count("ok")
+        if results:
+            total = "" if good == len(results) else f" of {len(results)}"
+            yield f"{good}{total} over {transport.upper()}"
+
+
+def mode_rows(modes, outcomes):
+    yield row(MODE_COLUMNS)
+    yield row(["---"] * len(MODE_COLUMNS))
+    for mode, asks in modes.items():
+        of_mode = [(case, result) for case, result in outcomes if mode in case.flags]
+        yield row((f"`{mode}`", asks, ", ".join(passed(of_mode)) or "not run"))
+
+
 def split(text):
     """What comes before the table, the table, and what comes after."""
     check(BEGIN in text and END in text, f"{FILE} has not both of {BEGIN} and {END}")
@@ -67,11 +88,13 @@ def split(text):
     return before, table, after
 
 
-def write(file, outcomes):
+def write(file, outcomes, modes):
     with open(file, encoding="utf-8") as f:
         before, _, after = split(f.read())
     with open(file, "w", encoding="utf-8") as f:
-        f.write(f"{before}{BEGIN}\nOn {system()}:\n\n{''.join(rows(outcomes))}{END}{after}")
+        f.write(f"{before}{BEGIN}\nOn {system()}:\n\n{''.join(rows(outcomes))}\n"
+                "The modes of turnutils_uclient, and how many of those cases are in each:\n\n"
+                f"{''.join(mode_rows(modes, outcomes))}{END}{after}")
 
 
 def check_cases(cases):
@@ -80,6 +103,7 @@ def check_cases(cases):
         _, table, _ = split(f.read())
     lines = [[cell.strip() for cell in line.strip("| ").split(" | ")]
              for line in table.splitlines() if line.startswith("|")]
+    lines = [line for line in lines if len(line) == len(COLUMNS)]
     listed = {(line[0], line[2].lower(), line[3]) for line in lines[2:]}
     run = {(case.client, case.transport, case.what) for case in cases}
     how = f"{FILE}: test/interop/run --table {FILE} writes it anew; cases"

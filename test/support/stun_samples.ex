@@ -54,6 +54,7 @@ defmodule Cromulent.Turn.StunSamples do
     third_party_authorization: "stun.example.org",
     origin: "https://example.org",
     mobility_ticket: "",
+    additional_family_draft: :ipv6,
     goog_network_info: 0x00010032
   ]
 

@@ -2,21 +2,31 @@ defmodule Cromulent.Turn.Announced do
   @moduledoc false
   # The usernames that clients may hide in a USERHASH (RFC 8489 §14.4), as the process of a relay holds
   # them: those that the next relay must be told, and those that this one still is to be told. Of both
-  # the newest, as many as a relay has room for. Pure.
+  # the newest, as many as a relay has room for. The first are in a table, which may be of somebody who
+  # outlives the process.
 
   @typep line :: {non_neg_integer(), :queue.queue(String.t())}
-  @opaque t :: %{known: line(), untold: line()}
+  @opaque t :: %{known: :ets.tab(), untold: line()}
 
   # A frame to the relay has at most 1 MiB, a username 508 bytes.
   @per_frame 1000
 
-  @spec new() :: t()
-  def new, do: %{known: empty(), untold: empty()}
+  @doc "A table for `new/1`; it ends with the process that calls this."
+  @spec table() :: :ets.tab()
+  def table, do: :ets.new(__MODULE__, [:ordered_set, :public])
+
+  @spec new(:ets.tab()) :: t()
+  def new(table \\ table()), do: %{known: table, untold: {0, :queue.new()}}
 
   @doc "Remembers usernames; `most` is how many a relay has room for."
   @spec remember(t(), [String.t()], non_neg_integer()) :: t()
-  def remember(announced, usernames, most),
-    do: Map.update!(announced, :known, &push(&1, usernames, most))
+  def remember(%{known: table} = announced, usernames, most) do
+    # Numbers go up, over all processes that ever write here.
+    rows = for name <- usernames, do: {:erlang.unique_integer([:monotonic]), name}
+    :ets.insert(table, rows)
+    trim(table, :ets.info(table, :size) - most)
+    announced
+  end
 
   @doc "Remembers usernames that the relay is still to be told."
   @spec owe(t(), [String.t()], non_neg_integer()) :: t()
@@ -28,8 +38,8 @@ defmodule Cromulent.Turn.Announced do
 
   @doc "For a relay that knows nobody yet: all but those whose time, in Unix seconds, is over."
   @spec owe_all(t(), integer()) :: t()
-  def owe_all(%{known: {_count, queue}} = announced, now) do
-    live = queue |> :queue.to_list() |> Enum.filter(&(expiry(&1) > now))
+  def owe_all(%{known: table} = announced, now) do
+    live = for {_number, name} <- :ets.tab2list(table), expiry(name) > now, do: name
     %{announced | untold: {length(live), :queue.from_list(live)}}
   end
 
@@ -45,7 +55,12 @@ defmodule Cromulent.Turn.Announced do
   @spec portions([String.t()]) :: [[String.t()]]
   def portions(usernames), do: Enum.chunk_every(usernames, @per_frame)
 
-  defp empty, do: {0, :queue.new()}
+  defp trim(table, surplus) when surplus > 0 do
+    :ets.delete(table, :ets.first(table))
+    trim(table, surplus - 1)
+  end
+
+  defp trim(_table, _surplus), do: :ok
 
   defp push({count, queue}, usernames, most) do
     queue = Enum.reduce(usernames, queue, &:queue.in/2)

@@ -54,7 +54,7 @@ defmodule Cromulent.Turn.Config do
           allow_peers: [String.t()],
           deny_peers: [String.t()],
           proxy_from: [String.t()],
-          limits: %{atom() => non_neg_integer() | String.t() | boolean() | [String.t()]},
+          limits: %{atom() => non_neg_integer() | String.t() | atom() | [String.t()]},
           random_secret?: boolean()
         }
 
@@ -74,7 +74,8 @@ defmodule Cromulent.Turn.Config do
   ]
   # What the relay fixes when it starts.
   @fixed [:provider, :listen, :external_ip, :relay_ip, :relay_ports, :workers] ++
-           [:max_allocations, :max_connections, :userhashes, :mobility, :keep_dscp, :alternate]
+           [:max_allocations, :max_connections, :userhashes, :mobility, :keep_dscp, :alternate] ++
+           [:max_tcp_peers, :mode]
   @short_secret 16
 
   @doc "The configuration that the sources of `Cromulent.Turn.Option` add up to."

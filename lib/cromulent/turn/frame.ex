@@ -43,7 +43,16 @@ defmodule Cromulent.Turn.Frame do
     :connections_broken,
     :handshakes,
     :drop_queue,
-    :drop_bandwidth
+    :pair_packets,
+    :drop_ring,
+    :drop_bandwidth,
+    :tcp_connected,
+    :tcp_failed,
+    :tcp_accepted,
+    :tcp_refused,
+    :tcp_bound,
+    :tcp_unbound,
+    :tcp_cut
   ]
   @events [
     :allocation_created,
@@ -72,9 +81,12 @@ defmodule Cromulent.Turn.Frame do
       :expires_in_ms,
       :permissions,
       :channels,
+      :tcp_peers,
       :worker
     ],
-    event: [:reason, :peer, :rule, :own_address, :level, :message, :info, :warning, :error],
+    event:
+      [:reason, :peer, :rule, :own_address, :switch_mode] ++
+        [:level, :message, :info, :warning, :error],
     reply: [:no_memory],
     ended: [:released, :expired, :killed, :shutdown, :closed],
     auth: [

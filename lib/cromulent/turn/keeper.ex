@@ -1,17 +1,23 @@
 defmodule Cromulent.Turn.Keeper do
   @moduledoc false
   # Keeps what must outlive the owner of the relay: the configuration in force, whether the relay is
-  # draining, and the relay that was last seen alive.
+  # draining, the relay that was last seen alive, and the table of the usernames that it was told.
 
   use Agent
 
-  alias Cromulent.Turn.Config
+  alias Cromulent.Turn.{Announced, Config}
 
-  @type t :: %{config: Config.t(), drain: boolean(), os_pid: pos_integer() | nil}
+  @type t :: %{
+          config: Config.t(),
+          drain: boolean(),
+          os_pid: pos_integer() | nil,
+          announced: :ets.tab()
+        }
 
   @spec start_link({Agent.name(), Config.t()}) :: Agent.on_start()
   def start_link({name, %Config{} = config}) do
-    Agent.start_link(fn -> %{config: config, drain: false, os_pid: nil} end, name: name)
+    empty = %{config: config, drain: false, os_pid: nil}
+    Agent.start_link(fn -> Map.put(empty, :announced, Announced.table()) end, name: name)
   end
 
   @spec get(Agent.agent()) :: t()

@@ -33,6 +33,8 @@ defmodule Cromulent.Turn.Option do
     oauth_server_name: "TURN_OAUTH_SERVER_NAME",
     keep_dscp: "TURN_KEEP_DSCP",
     alternate: "TURN_ALTERNATE",
+    tcp_allocations: "TURN_TCP_ALLOCATIONS",
+    mode: "TURN_MODE",
     classic_stun: "TURN_CLASSIC_STUN",
     redirect: "TURN_REDIRECT",
     alternate_domain: "TURN_ALTERNATE_DOMAIN",
@@ -61,9 +63,10 @@ defmodule Cromulent.Turn.Option do
   @variables for {name, variable} <- @relay ++ @foreign, variable, do: {name, variable}
   @limits OptionValue.limits()
   @handed_on [:software, :mobility, :keep_dscp, :alternate, :permission_events] ++
-               [:oauth_server_name, :redirect, :alternate_domain, :classic_stun]
+               [:oauth_server_name, :redirect, :alternate_domain, :classic_stun] ++
+               [:tcp_allocations, :mode, :pair]
   @relay_names Enum.uniq(
-                 Keyword.keys(@relay) ++ [:host, :software, :permission_events] ++ @limits
+                 Keyword.keys(@relay) ++ [:host, :software, :permission_events, :pair] ++ @limits
                )
   @foreign_names Keyword.keys(@foreign)
 

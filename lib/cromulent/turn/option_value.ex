@@ -26,7 +26,9 @@ defmodule Cromulent.Turn.OptionValue do
     source_connections: 1..1_048_576,
     connection_idle: 1..3600,
     handshake_rate: 0..1_000_000,
-    handshake_burst: 1..1_000_000
+    handshake_burst: 1..1_000_000,
+    max_tcp_peers: 1..1_048_576,
+    allocation_tcp_peers: 1..4096
   ]
 
   @secrets_most 8
@@ -226,12 +228,18 @@ defmodule Cromulent.Turn.OptionValue do
       when name in [
              :mobility,
              :keep_dscp,
+             :tcp_allocations,
+             :pair,
              :permission_events,
              :classic_stun,
              :opaque_usernames,
              :cloudflare_shared
            ],
       do: parse_boolean(raw)
+
+  def parse(:mode, raw) when raw in [:open, "open"], do: {:ok, :open}
+  def parse(:mode, raw) when raw in [:switch, "switch"], do: {:ok, :switch}
+  def parse(:mode, _raw), do: {:error, "must be open or switch"}
 
   def parse(:http, raw) do
     case http(raw) do

@@ -17,7 +17,8 @@ defmodule Cromulent.Turn.Relay do
   An allocation is a map of `id`, `username`, `client`, `server` and `relayed` (addresses as
   `"ip:port"`), `transport`, `age_ms`, `expires_in_ms`, `up_packets`, `up_bytes` (client to peers),
   `down_packets`, `down_bytes` (peers to client), `permissions`, `channels` and `worker`; a dual one has
-  `also_relayed` too, its address of the other family.
+  `also_relayed` too, its address of the other family. `protocol` is what it relays, `:udp` or `:tcp`, and
+  `tcp_peers` how many connections with peers it has.
   """
 
   use GenServer
@@ -81,6 +82,7 @@ defmodule Cromulent.Turn.Relay do
     :pulse,
     :pulse_timer,
     :teller,
+    :announced,
     status: :starting,
     drain: false,
     calls: %{},
@@ -88,7 +90,6 @@ defmodule Cromulent.Turn.Relay do
     credit: 0,
     tries: 0,
     starts: 0,
-    announced: Announced.new(),
     surprised?: false
   ]
 
@@ -204,8 +205,8 @@ defmodule Cromulent.Turn.Relay do
   @doc """
   Changes options of the running relay without touching its allocations: `secret`, `realm`, `ttl`,
   `oauth_keys`, `cert` and `key` (files are read anew; open connections keep the certificate that they were opened
-  with), `host`, `stun_urls`, `allow_peers`, `deny_peers`, `redirect`, `proxy_from`, and the limits but for `max_allocations`
-  and `max_connections`. To change secrets without refusing anybody, give the new one first and the
+  with), `host`, `stun_urls`, `allow_peers`, `deny_peers`, `redirect`, `proxy_from`, and the limits but for `max_allocations`,
+  `max_connections` and `max_tcp_peers`. To change secrets without refusing anybody, give the new one first and the
   old ones after it, and take those away once their credentials have expired.
   """
   @spec configure(keyword(), GenServer.server()) ::
@@ -242,6 +243,7 @@ defmodule Cromulent.Turn.Relay do
       config: kept[:config] || own[:config],
       drain: kept[:drain] || false,
       starts: if(kept[:os_pid], do: 1, else: 0),
+      announced: Announced.new(kept[:announced] || Announced.table()),
       program: own[:program] || Program.path(),
       start_timeout: own[:start_timeout] || @start_timeout,
       call_timeout: own[:call_timeout] || @call_timeout,
@@ -530,7 +532,7 @@ defmodule Cromulent.Turn.Relay do
   defp feel(state) do
     {state, ref} = next_ref(state)
 
-    case Program.write(state.port, Frame.encode({:stats, ref})) do
+    case Program.write(state.port, Frame.encode({:ping, ref})) do
       :ok ->
         timer = Process.send_after(self(), {:call_timeout, ref}, state.pulse)
         put_in(state.calls[ref], %{from: nil, timer: timer, then: [], pulse?: true})

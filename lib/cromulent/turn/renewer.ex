@@ -149,17 +149,21 @@ defmodule Cromulent.Turn.Renewer do
   defp judge({:ok, _same}, _then), do: :wait
   defp judge({:error, reason}, _then), do: {:again, reason}
 
+  # Who has heard of new credentials finds them written down.
   defp settle({ref, place, _, _, _, seal}, {:push, answer}, state) do
     payload = Map.take(answer, [:ice_servers, :expires_at])
+
+    state =
+      if payload.expires_at,
+        do: put({ref, place, due(payload.expires_at), payload.expires_at, 0, seal}, state),
+        else: drop(ref, state)
 
     if Places.held?(place) do
       send(Places.place(place, :pid), {:cromulent_turn, :ice_servers, payload})
       tell([:place, :renewed], place, %{expires_at: payload.expires_at})
     end
 
-    if payload.expires_at,
-      do: put({ref, place, due(payload.expires_at), payload.expires_at, 0, seal}, state),
-      else: drop(ref, state)
+    state
   end
 
   defp settle({ref, _, _, _, _, _}, :done, state), do: drop(ref, state)

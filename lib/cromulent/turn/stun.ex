@@ -47,6 +47,7 @@ defmodule Cromulent.Turn.Stun do
     {:third_party_authorization, 0x802E, :text, "RFC 7635 §6.1"},
     {:origin, 0x802F, :text, "draft-ietf-tram-stun-origin"},
     {:mobility_ticket, 0x8030, :bytes, "RFC 8016 §3.3"},
+    {:additional_family_draft, 0x8032, :family, "before RFC 8656, from coturn's client"},
     {:goog_network_info, 0xC057, :u32, "libwebrtc"}
   ]
 

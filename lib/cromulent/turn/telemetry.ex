@@ -28,7 +28,7 @@ defmodule Cromulent.Turn.Telemetry do
   looks like one are hidden in it.
 
   An allocation is a map of `id`, `username`, `client`, `server`, `relayed` (addresses as
-  `"ip:port"`), `transport`, `permissions`, `channels` and `worker`, and in metadata the measured
+  `"ip:port"`), `transport`, `permissions`, `channels`, `protocol` (`:udp` or `:tcp`), `tcp_peers` and `worker`, and in metadata the measured
   values too. Up is from the client to its peers, down is from peers to the client.
 
   Handlers of the relay's events run in the process that answers `Cromulent.Turn.Relay`'s functions, so
@@ -100,8 +100,8 @@ defmodule Cromulent.Turn.Telemetry do
     execute([:peer, :forbidden], %{count: 1}, refusal)
 
     once(:warning, {:peer_forbidden, refusal[:rule]}, fn ->
-      "TURN: the peer #{refusal[:peer]} of #{refusal[:username]} was refused by the rule " <>
-        "#{refusal[:rule]}; allow it with TURN_ALLOW_PEERS if it should be reached"
+      "TURN: the peer #{refusal[:peer]} of #{refusal[:username]} was refused" <>
+        why_forbidden(refusal[:rule])
     end)
   end
 
@@ -126,4 +126,12 @@ defmodule Cromulent.Turn.Telemetry do
   def once(level, cause, text) do
     if Throttle.allow?(cause), do: Logger.log(level, text), else: :ok
   end
+
+  defp why_forbidden(:own_address), do: ": no client is at that port of the relay's own address"
+
+  defp why_forbidden(:switch_mode),
+    do: ": in switch mode only clients of this relay can be reached"
+
+  defp why_forbidden(rule),
+    do: " by the rule #{rule}; allow it with TURN_ALLOW_PEERS if it should be reached"
 end

@@ -26,6 +26,7 @@ defmodule Mix.Tasks.Turn.Server do
   | `--classic-stun` | answers Binding requests of RFC 3489 too | `TURN_CLASSIC_STUN` |
   | `--keep-dscp` | what is relayed keeps its DSCP and ECN | `TURN_KEEP_DSCP` |
   | `--mobility` | tickets of RFC 8016 | `TURN_MOBILITY` |
+  | `--mode switch` | no relay sockets: clients reach only each other (docs/switch-mode.md) | `TURN_MODE` |
   | `--user-quota N` | allocations that a user may have at once, 0 for any number | `TURN_USER_QUOTA` |
   | `--user-bandwidth N` | bytes per second that a user may have relayed, in each direction and on each worker, 0 for any number | `TURN_USER_BANDWIDTH` |
   | `--oauth-key FILE` | repeatable; keys of authorization servers (RFC 7635), see below | `TURN_OAUTH_KEYS` |
@@ -64,6 +65,7 @@ defmodule Mix.Tasks.Turn.Server do
     allow_peer: [:string, :keep],
     deny_peer: [:string, :keep],
     mobility: :boolean,
+    mode: :string,
     keep_dscp: :boolean,
     classic_stun: :boolean,
     alternate: :string,

@@ -116,6 +116,26 @@ static void io_hand_over(struct turn_io *io, unsigned worker, const struct turn_
     exact_free(&copy);
 }
 
+static void io_hand_over_gone(struct turn_io *io, unsigned worker, const struct turn_tuple *tuple)
+{
+    struct engine *e = engine_of(io);
+    turn_server_handed_gone(e->others[worker].server, tuple, e->now);
+}
+
+/* At once, from memory that is gone afterwards. */
+static void io_pair_over(struct turn_io *io, unsigned worker, const struct turn_pair *pair)
+{
+    struct engine *e = engine_of(io), *other = &e->others[worker];
+    struct turn_pair copy = *pair;
+    struct exact bytes = exact_of(pair->data.data, pair->data.len, 0);
+    CHECK(e->others && !e->locked && worker != e->worker && e->config.pair);
+    e->paired_over++;
+    copy.data = span_of(bytes.data, bytes.len);
+    if (!e->ring_full)
+        turn_server_paired(other->server, &copy, other->now);
+    exact_free(&bytes);
+}
+
 static void io_event(struct turn_io *io, const struct turn_event *event)
 {
     struct engine *e = engine_of(io);
@@ -161,9 +181,17 @@ static const struct turn_io_ops ops = {
     .relay_close = io_relay_close,
     .random = io_random,
     .hand_over = io_hand_over,
+    .hand_over_gone = io_hand_over_gone,
+    .pair_over = io_pair_over,
     .event = io_event,
     .lock = io_lock,
     .unlock = io_unlock,
+    .tcp_listen = engine_tcp_listen,
+    .tcp_unlisten = engine_tcp_unlisten,
+    .tcp_connect = engine_tcp_connect,
+    .tcp_join = engine_tcp_join,
+    .tcp_close = engine_tcp_close,
+    .tcp_hand_over = engine_tcp_hand_over,
 };
 
 /* ---- the engine's life ---- */
@@ -207,7 +235,7 @@ void engine_start(struct engine *e)
     const char *problem = turn_config_check(&e->config);
     CHECK(problem == NULL);
     e->crypto = crypto_new();
-    e->commons = turn_commons_new(&e->config);
+    e->commons = e->host ? e->host->commons : turn_commons_new(&e->config);
     CHECK(e->crypto && e->commons);
     struct turn_server_setup setup = {.config = &e->config,
                                       .commons = e->commons,
@@ -226,26 +254,37 @@ unsigned engine_open_relays(const struct engine *e)
     return n;
 }
 
+/* Ports that somebody has taken or is bound to. */
 static unsigned ports_taken(const struct engine *e)
 {
+    struct turn_owner owner;
     unsigned n = 0;
-    for (uint8_t relay = 0; relay < e->config.relay_count; relay++)
-        for (uint32_t port = e->config.port_min; port <= e->config.port_max; port++)
-            n += turn_commons_port_used(e->commons,
-                                        (struct turn_port){.relay = relay, .port = (uint16_t)port});
+    for (uint8_t relay = 0; relay < e->config.relay_count; relay++) {
+        for (uint32_t i = e->config.port_min; i <= e->config.port_max; i++) {
+            struct turn_port udp = {.relay = relay, .port = (uint16_t)i}, tcp = udp;
+            tcp.tcp = true;
+            n += turn_commons_port_used(e->commons, udp) ||
+                 turn_commons_owner(e->commons, udp, &owner);
+            n += turn_commons_port_used(e->commons, tcp);
+        }
+    }
     return n;
 }
 
 void engine_stop(struct engine *e)
 {
     turn_server_free(e->server, e->now);
-    turn_commons_expire(e->commons, e->now.ms + (uint64_t)TURN_LIFETIME_LIMIT * 1000);
     CHECK_EQ(engine_open_relays(e), 0);
-    CHECK_EQ(ports_taken(e), 0);
+    CHECK_EQ(engine_open_acceptors(e), 0);
+    CHECK_EQ(engine_open_pipes(e), 0);
     CHECK_EQ(e->created, e->ended);
     CHECK_EQ(e->locked, 0);
-    turn_commons_free(e->commons);
     crypto_free(e->crypto);
+    if (e->host)
+        return;
+    turn_commons_expire(e->commons, e->now.ms + (uint64_t)TURN_LIFETIME_LIMIT * 1000);
+    CHECK_EQ(ports_taken(e), 0);
+    turn_commons_free(e->commons);
 }
 
 void engine_pass(struct engine *e, uint64_t ms)
@@ -593,6 +632,21 @@ void peer_send(struct client *c, const char *peer, const char *payload)
     struct turn_packet packet = {.data = copy.data, .len = copy.len};
     turn_server_from_peer(c->e->server, relay->alloc, &from, &packet, c->e->now);
     exact_free(&copy);
+}
+
+bool engine_carry(struct engine *e)
+{
+    if (!e->to_peers)
+        return false;
+    struct sent s = e->to_peer[(e->to_peers - 1) % ENGINE_OUT_MAX];
+    for (size_t i = 0; i < ENGINE_RELAYS_MAX; i++) {
+        if (!e->relays[i].open || !addr_eq(&e->relays[i].at, &s.to))
+            continue;
+        struct turn_packet packet = {.data = s.bytes, .len = s.len};
+        turn_server_from_peer(e->server, e->relays[i].alloc, &s.from, &packet, e->now);
+        return true;
+    }
+    return false;
 }
 
 static const struct sent *last_to_client(const struct client *c)

@@ -14,6 +14,7 @@
 enum {
     ENGINE_OUT_MAX = 64, /* effects kept between two looks */
     ENGINE_RELAYS_MAX = 4096,
+    ENGINE_TCP_MAX = 64,
     ENGINE_BYTES_MAX = 2048,
     NO_REPLY = -1, /* client_request(): nothing came back */
 };
@@ -22,6 +23,20 @@ struct turn_relay {
     struct addr at;
     uint32_t alloc;
     bool open;
+};
+
+/* RFC 6062: a listening socket, and a connection with a peer. */
+struct turn_acceptor {
+    struct addr at;
+    uint32_t alloc;
+    bool open;
+};
+
+struct turn_pipe {
+    struct addr from, to;
+    uint32_t tcp;
+    bool open, joined;
+    struct turn_tuple client; /* that it is joined to */
 };
 
 /* A datagram on its way out of the engine. */
@@ -43,7 +58,16 @@ struct engine {
     uint16_t worker;       /* before engine_start() */
     struct engine *others; /* engines that packets may be handed to, by number */
     unsigned handed;       /* how many were */
+    struct engine *host;   /* before engine_start(): whose commons are this one's too */
+    unsigned paired_over;  /* datagrams given to other engines */
+    bool ring_full;        /* none of them arrives */
     struct turn_relay relays[ENGINE_RELAYS_MAX];
+    struct turn_acceptor acceptors[ENGINE_TCP_MAX];
+    struct turn_pipe pipes[ENGINE_TCP_MAX];
+    enum ct_err tcp_fails;   /* what tcp_connect answers, when it is not CT_OK */
+    unsigned tcp_away;       /* connections handed over, */
+    struct turn_tuple moved; /* the last one, */
+    unsigned moved_to;       /* and the worker that got it */
     struct sent to_client[ENGINE_OUT_MAX], to_peer[ENGINE_OUT_MAX];
     size_t to_clients, to_peers; /* how many since engine_clear() */
     uint16_t busy_ports[8];      /* ports that relay_open refuses as in use */
@@ -71,6 +95,18 @@ void engine_pass(struct engine *e, uint64_t ms);
 void engine_clear(struct engine *e);
 unsigned engine_open_relays(const struct engine *e);
 uint64_t engine_counter(const struct engine *e, enum turn_counter which);
+
+/* The effects of TCP allocations, and what is left of them (engine_tcp.c). */
+enum ct_err engine_tcp_listen(struct turn_io *io, const struct addr *at, uint32_t alloc,
+                              struct turn_acceptor **out);
+void engine_tcp_unlisten(struct turn_io *io, struct turn_acceptor *acceptor);
+enum ct_err engine_tcp_connect(struct turn_io *io, struct turn_acceptor *from,
+                               const struct addr *to, uint32_t tcp, struct turn_pipe **out);
+void engine_tcp_join(struct turn_io *io, struct turn_pipe *pipe, const struct turn_tuple *client);
+void engine_tcp_close(struct turn_io *io, struct turn_pipe *pipe);
+bool engine_tcp_hand_over(struct turn_io *io, unsigned worker, const struct turn_tuple *client);
+unsigned engine_open_acceptors(const struct engine *e);
+unsigned engine_open_pipes(const struct engine *e);
 
 /* "192.0.2.9:5000" as an address; the text must be right. */
 struct addr addr_of(const char *text);
@@ -161,7 +197,33 @@ void peer_send(struct client *c, const char *peer, const char *payload);
 /* How the last datagram to a client reads: as ChannelData or as a Data indication. */
 bool got_channel_data(const struct client *c, uint16_t channel, const char *payload);
 bool got_indication(const struct client *c, const char *peer, const char *payload);
+/*
+ * With relay sockets between allocations: takes the last datagram to a peer to the relayed address
+ * that it is for, by the addresses that sockets are bound to. False when there is none such.
+ */
+bool engine_carry(struct engine *e);
 /* The last datagram to a peer. */
 bool peer_got(const struct client *c, const char *peer, const char *payload);
+
+/* ---- TCP allocations (engine_tcp.c) ---- */
+
+/* Allocate with TCP, these attributes or this one too; 0 or the error code. */
+int tcp_allocate(struct client *c, const struct attrs *more);
+int tcp_allocate_and(struct client *c, uint16_t type, const char *value, size_t len);
+/* The error of a Connect request; NO_REPLY while it is under way. */
+int tcp_connect(struct client *c, const char *to);
+/* Ends that attempt as the system would: what the client is told. */
+int tcp_connected(struct client *c, struct turn_pipe *pipe, bool ok);
+/* Both, successfully: the CONNECTION-ID. */
+uint32_t tcp_opened(struct client *c, const char *to);
+int tcp_bind(struct client *c, uint32_t id);
+/* A peer connects to the client's relayed address: the pipe, or NULL when it is refused. */
+struct turn_pipe *tcp_accepted(const struct client *c, const char *from);
+
+uint32_t tcp_id(const struct stun_msg *m);
+/* The open pipe with this peer; NULL: none. */
+struct turn_pipe *tcp_pipe_to(struct engine *e, const char *to);
+/* The last message to a client; it must be to this one. */
+struct span tcp_last(const struct client *c);
 
 #endif

@@ -55,6 +55,7 @@ static const struct {
     {0x802E, "third_party_authorization"},
     {0x802F, "origin"},
     {0x8030, "mobility_ticket"},
+    {0x8032, "additional_family_draft"},
     {0xC057, "goog_network_info"},
 };
 

@@ -124,7 +124,7 @@ static void test_requested_transport(void)
         {"\x01\0\0\0", 4, 442},
         {"\x84\0\0\0", 4, 442},
         {"\xff\0\0\0", 4, 442},
-        {"\x06\0\0\0", 4, 442},
+        {"\x06\0\0\0", 4, 400}, /* TCP over UDP, RFC 6062 §5.1 */
         {"\x11\xff\xff\xff", 4, 0},
     };
     client_new_tid(&c);

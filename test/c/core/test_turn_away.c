@@ -84,12 +84,35 @@ static void test_parts(void)
     turn_away_free(&away);
 }
 
+/* Asking is not using; taken, it is forgotten, and its place is another's. */
+static void test_taken(void)
+{
+    begin();
+    struct turn_tuple t = tuple_of(1);
+    uint16_t worker = 0;
+    CHECK(!turn_away_has(&away, &t, 1));
+    CHECK(!turn_away_take(&away, &t, 1, &worker));
+    put(1, 5, 1000);
+    put(2, 6, 1000);
+    CHECK(turn_away_has(&away, &t, 1000 + HOUR_MS));
+    CHECK(!turn_away_has(&away, &t, 1001 + HOUR_MS));
+    CHECK(turn_away_take(&away, &t, 1000, &worker));
+    CHECK_EQ(worker, 5);
+    CHECK(!turn_away_has(&away, &t, 1000));
+    for (uint16_t i = 3; i < CAPACITY + 2; i++)
+        put(i, 7, 1000);
+    for (uint16_t i = 2; i < CAPACITY + 2; i++)
+        CHECK(is_at(i, 1000, i == 2 ? 6 : 7));
+    turn_away_free(&away);
+}
+
 int main(void)
 {
     const struct check_test tests[] = {
         CHECK_TEST(test_bounded),
         CHECK_TEST(test_forgotten),
         CHECK_TEST(test_parts),
+        CHECK_TEST(test_taken),
     };
     return CHECK_RUN(tests);
 }

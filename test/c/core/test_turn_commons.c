@@ -1,6 +1,7 @@
 /* Ports, users and reservations that workers share. */
 #include "check.h"
 #include "core/turn_commons.h"
+#include "rng.h"
 
 static struct turn_commons *make(uint16_t lo, uint16_t hi, uint32_t allocations)
 {
@@ -33,6 +34,100 @@ static void test_every_port_once(void)
     CHECK(!turn_commons_port_used(c, port));
     CHECK_EQ(turn_commons_take_port(c, 0, TURN_ANY_PORT, 1, &port), CT_OK);
     CHECK_EQ(port.port, 50042);
+    turn_commons_free(c);
+}
+
+/* TCP's ports are others, although of the same numbers. */
+static void test_tcp_ports(void)
+{
+    struct turn_commons *c = make(50000, 50000, 1);
+    struct turn_port udp, tcp;
+    CHECK_EQ(turn_commons_take_port(c, 0, TURN_ANY_PORT, 1, &udp), CT_OK);
+    CHECK_EQ(turn_commons_take_tcp_port(c, 0, 1, &tcp), CT_OK);
+    CHECK(tcp.tcp && !udp.tcp && tcp.port == udp.port);
+    CHECK_EQ(turn_commons_take_tcp_port(c, 0, 1, &tcp), CT_ENOSPACE);
+    turn_commons_give_port(c, udp);
+    CHECK(!turn_commons_port_used(c, udp) && turn_commons_port_used(c, tcp));
+    turn_commons_give_port(c, tcp);
+    CHECK(!turn_commons_port_used(c, tcp));
+    turn_commons_free(c);
+}
+
+static void test_tcp_peers(void)
+{
+    static struct turn_config config;
+    turn_config_defaults(&config);
+    config.max_tcp_peers = 2;
+    struct turn_commons *c = turn_commons_new(&config);
+    CHECK_EQ(turn_commons_enter_tcp(c), CT_OK);
+    CHECK_EQ(turn_commons_enter_tcp(c), CT_OK);
+    CHECK_EQ(turn_commons_enter_tcp(c), CT_ENOSPACE);
+    turn_commons_leave_tcp(c);
+    CHECK_EQ(turn_commons_enter_tcp(c), CT_OK);
+    turn_commons_free(c);
+}
+
+/* Takes ports until `share` of 1000 are taken: the looks that one more costs from there. */
+static uint64_t looks_at(unsigned share, enum turn_parity parity)
+{
+    enum {
+        PORTS = 16384,
+        TURNS = 20000
+    };
+    struct turn_port port;
+    struct turn_commons *c = make(49152, 65535, 1);
+    struct rng rng = rng_of(7);
+    for (unsigned n = 0; n < PORTS * share / 1000; n++)
+        CHECK_EQ(turn_commons_take_port(c, 0, TURN_ANY_PORT, rng_u64(&rng), &port), CT_OK);
+    uint64_t before = turn_commons_probes(c);
+    for (unsigned i = 0; i < TURNS; i++) {
+        CHECK_EQ(turn_commons_take_port(c, 0, parity, rng_u64(&rng), &port), CT_OK);
+        turn_commons_give_port(c, port);
+    }
+    uint64_t looks = (turn_commons_probes(c) - before) / TURNS;
+    turn_commons_free(c);
+    return looks;
+}
+
+/* Nine in ten ports taken cost some ten looks, and the last ones not many more. */
+static void test_looks(void)
+{
+    CHECK(looks_at(10, TURN_ANY_PORT) <= 1);
+    CHECK(looks_at(500, TURN_ANY_PORT) <= 2);
+    CHECK(looks_at(900, TURN_ANY_PORT) <= 10);
+    CHECK(looks_at(900, TURN_EVEN_PORT) <= 17);
+    CHECK(looks_at(990, TURN_ANY_PORT) <= 24);
+    struct turn_commons *c = make(49152, 65535, 1);
+    struct turn_port port;
+    for (uint64_t i = 0; i < 16384; i++)
+        CHECK_EQ(turn_commons_take_port(c, 0, TURN_ANY_PORT, i, &port), CT_OK);
+    uint64_t before = turn_commons_probes(c);
+    CHECK_EQ(turn_commons_take_port(c, 0, TURN_ANY_PORT, 1, &port), CT_ENOSPACE);
+    CHECK_EQ(turn_commons_probes(c), before);
+    turn_commons_free(c);
+}
+
+/* No port is much likelier than others, also where most are taken (RFC 6056 §3.3). */
+static void test_spread(void)
+{
+    enum {
+        PORTS = 100,
+        LEFT = 10,
+        TURNS = 20000
+    };
+    struct turn_commons *c = make(50000, 50000 + PORTS - 1, 1);
+    struct turn_port port, held[PORTS];
+    unsigned hits[PORTS] = {0};
+    struct rng rng = rng_of(9);
+    for (uint32_t n = 0; n < PORTS - LEFT; n++)
+        CHECK_EQ(turn_commons_take_port(c, 0, TURN_ANY_PORT, rng_u64(&rng), &held[n]), CT_OK);
+    for (uint32_t i = 0; i < TURNS; i++) {
+        CHECK_EQ(turn_commons_take_port(c, 0, TURN_ANY_PORT, rng_u64(&rng), &port), CT_OK);
+        hits[port.port - 50000]++;
+        turn_commons_give_port(c, port);
+    }
+    for (uint32_t i = 0; i < PORTS; i++)
+        CHECK(hits[i] == 0 || (hits[i] > TURNS / LEFT / 3 && hits[i] < TURNS / LEFT * 3));
     turn_commons_free(c);
 }
 
@@ -130,11 +225,43 @@ static void test_user_hash(void)
     turn_commons_free(NULL);
 }
 
+/* A port that is taken is bound only once its taker says so; the neighbours are not touched. */
+static void test_owners(void)
+{
+    struct turn_commons *c = make(50000, 50009, 1);
+    static const struct turn_owner owners[] = {
+        {.worker = 0, .alloc = 0},
+        {.worker = TURN_WORKERS_MAX - 1, .alloc = (1u << 24) - 1},
+        {.worker = 5, .alloc = 7},
+    };
+    struct turn_owner got;
+    struct turn_port port;
+    CHECK_EQ(turn_commons_take_port(c, 1, TURN_ANY_PORT, 1, &port), CT_OK);
+    CHECK(!turn_commons_owner(c, port, &got));
+    for (size_t i = 0; i < sizeof owners / sizeof *owners; i++) {
+        turn_commons_bind(c, port, owners[i]);
+        CHECK(turn_commons_owner(c, port, &got));
+        CHECK(got.worker == owners[i].worker && got.alloc == owners[i].alloc);
+    }
+    for (uint8_t relay = 0; relay < 2; relay++)
+        for (uint32_t n = 0; n <= UINT16_MAX; n++) {
+            struct turn_port other = {.relay = relay, .port = (uint16_t)n};
+            bool same = other.relay == port.relay && other.port == port.port;
+            CHECK_EQ(turn_commons_owner(c, other, &got), same);
+        }
+    turn_commons_unbind(c, port);
+    CHECK(!turn_commons_owner(c, port, &got));
+    CHECK(turn_commons_port_used(c, port));
+    turn_commons_free(c);
+}
+
 int main(void)
 {
     const struct check_test tests[] = {
-        CHECK_TEST(test_every_port_once), CHECK_TEST(test_pairs),     CHECK_TEST(test_reservations),
-        CHECK_TEST(test_users),           CHECK_TEST(test_user_hash),
+        CHECK_TEST(test_every_port_once), CHECK_TEST(test_tcp_ports), CHECK_TEST(test_tcp_peers),
+        CHECK_TEST(test_looks),           CHECK_TEST(test_spread),    CHECK_TEST(test_pairs),
+        CHECK_TEST(test_reservations),    CHECK_TEST(test_users),     CHECK_TEST(test_user_hash),
+        CHECK_TEST(test_owners),
     };
     return CHECK_RUN(tests);
 }

@@ -83,11 +83,34 @@ static void test_refusals(void)
     REFUSED("max_channels", c.max_channels = 5000);
     REFUSED("challenge_rate", c.challenge_rate = 2000000);
     REFUSED("challenge_burst", c.challenge_burst = 0);
+    REFUSED("max_tcp_peers", c.max_tcp_peers = 0);
+    REFUSED("allocation_tcp_peers", c.allocation_tcp_peers = 4097);
+}
+
+/* What switch mode cannot do without. */
+static void test_switch_mode(void)
+{
+    REFUSED("pair", c.switched = true; c.pair = false);
+    struct turn_config c = good();
+    CHECK(c.pair && !c.switched);
+    c.switched = true;
+    CHECK(turn_config_check(&c) == NULL);
+    c.relays[1] = c.relays[0];
+    c.relay_count = 2;
+    const char *problem = turn_config_check(&c);
+    CHECK(problem && strstr(problem, "relays"));
+    c.relays[1].external.ip[3]++;
+    CHECK(turn_config_check(&c) != NULL);
+    c.relays[1].bind.ip[3]++;
+    CHECK(turn_config_check(&c) == NULL);
+    c.switched = false;
+    c.pair = false;
+    CHECK(turn_config_check(&c) == NULL);
 }
 
 int main(void)
 {
     const struct check_test tests[] = {CHECK_TEST(test_defaults), CHECK_TEST(test_server_name),
-                                       CHECK_TEST(test_refusals)};
+                                       CHECK_TEST(test_refusals), CHECK_TEST(test_switch_mode)};
     return CHECK_RUN(tests);
 }

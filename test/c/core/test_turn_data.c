@@ -1,6 +1,7 @@
 /* Send, Data and ChannelData: conformance.md TURN-SEND, TURN-DATA, TURN-CD. */
 #include "engine.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 static struct engine e;
@@ -240,30 +241,287 @@ static void test_large_datagrams(void)
     engine_stop(&e);
 }
 
-/* Behind a 1:1 NAT two clients meet on the external address without leaving the machine. */
-static void test_external_address(void)
+/* ---- two clients of this relay: over relay sockets, and in memory ---- */
+
+static bool in_memory;
+
+/* Whether the last data came to where it was meant to; over sockets it has to be taken there. */
+static bool carried(void)
+{
+    return in_memory ? e.to_peers == 0 : e.to_peers == 1 && engine_carry(&e);
+}
+
+/* A client with an allocation, and its relayed address as text. */
+static struct client with(uint16_t port, uint8_t family, char at[ADDR_TEXT_MAX])
+{
+    struct client c = client_at(&e, "203.0.113.7:1", "alice");
+    struct attrs a;
+    c.tuple.client.port = port;
+    attrs_init(&a);
+    attrs_u32(&a, STUN_ATTR_REQUESTED_ADDRESS_FAMILY, (uint32_t)family << 24);
+    CHECK_EQ(client_allocate_with(&c, &a), 0);
+    addr_format(&c.relayed, at);
+    return c;
+}
+
+static void begin_pair(void)
 {
     engine_init(&e);
+    e.config.pair = in_memory;
+    engine_start(&e);
+}
+
+/* Every framing there and back, with every length of padding. */
+static void pair_frames(uint8_t family)
+{
+    static const char *const payloads[] = {"", "a", "ab", "abc", "abcd", "abcde"};
+    char at_a[ADDR_TEXT_MAX], at_b[ADDR_TEXT_MAX];
+    begin_pair();
+    struct client a = with(1, family, at_a), b = with(2, family, at_b);
+    CHECK_EQ(client_bind(&a, 0x4001, at_b), 0);
+    CHECK_EQ(client_permit(&b, at_a), 0);
+    for (size_t i = 0; i < sizeof payloads / sizeof *payloads; i++) {
+        engine_clear(&e);
+        client_channel_data(&a, 0x4001, payloads[i]);
+        CHECK(carried() && got_indication(&b, at_a, payloads[i]));
+        engine_clear(&e);
+        client_indication(&b, at_a, payloads[i]);
+        CHECK(carried() && got_channel_data(&a, 0x4001, payloads[i]));
+        CHECK_EQ(e.to_clients, 1);
+    }
+    CHECK_EQ(engine_counter(&e, TURN_N_UP_PACKETS), 12);
+    CHECK_EQ(engine_counter(&e, TURN_N_DOWN_PACKETS), 12);
+    CHECK_EQ(engine_counter(&e, TURN_N_UP_BYTES), 30);
+    CHECK_EQ(engine_counter(&e, TURN_N_DOWN_BYTES), 30);
+    CHECK_EQ(engine_counter(&e, TURN_N_PAIRED), in_memory ? 12 : 0);
+    CHECK_EQ(client_refresh(&a, 0), 0);
+    CHECK_EQ(e.ended_up_bytes, 15);
+    CHECK_EQ(e.ended_down_bytes, 15);
+    engine_stop(&e);
+}
+
+/* Who gets it must permit who sent it, as long as the permission lasts. */
+static void pair_permission(void)
+{
+    char at_a[ADDR_TEXT_MAX], at_b[ADDR_TEXT_MAX];
+    begin_pair();
+    struct client a = with(1, ADDR_V4, at_a), b = with(2, ADDR_V4, at_b);
+    CHECK_EQ(client_permit(&a, at_b), 0);
+    engine_clear(&e);
+    client_indication(&a, at_b, "hi");
+    carried();
+    CHECK_EQ(e.to_clients, 0);
+    CHECK_EQ(engine_counter(&e, TURN_N_UP_PACKETS), 1);
+    CHECK_EQ(engine_counter(&e, TURN_N_DROP_NO_PERMISSION), 1);
+    CHECK_EQ(client_permit(&b, at_a), 0);
+    engine_pass(&e, 299 * 1000);
+    CHECK_EQ(client_permit(&a, at_b), 0);
+    engine_clear(&e);
+    client_indication(&a, at_b, "hi");
+    CHECK(carried() && got_indication(&b, at_a, "hi"));
+    engine_pass(&e, 1000);
+    engine_clear(&e);
+    client_indication(&a, at_b, "hi");
+    carried();
+    CHECK_EQ(e.to_clients, 0);
+    CHECK_EQ(engine_counter(&e, TURN_N_DROP_NO_PERMISSION), 2);
+    engine_stop(&e);
+}
+
+/* To itself, to a port where nobody is, and to who has left or was never there. */
+static void pair_ends(void)
+{
+    char at_a[ADDR_TEXT_MAX], at_b[ADDR_TEXT_MAX];
+    begin_pair();
+    struct client a = with(1, ADDR_V4, at_a), b = with(2, ADDR_V4, at_b);
+    CHECK_EQ(client_permit(&a, at_a), 0);
+    CHECK_EQ(client_bind(&a, 0x4000, at_b), 0);
+    engine_clear(&e);
+    client_indication(&a, at_a, "echo");
+    CHECK(carried() && got_indication(&a, at_a, "echo"));
+    CHECK_EQ(e.to_clients, 1);
+    CHECK_EQ(client_refresh(&b, 0), 0);
+    engine_clear(&e);
+    client_channel_data(&a, 0x4000, "hi");
+    client_indication(&a, at_b, "hi");
+    client_indication(&a, "192.0.2.1:1", "hi");
+    CHECK_EQ(e.to_clients + e.to_peers, 0);
+    CHECK_EQ(engine_counter(&e, TURN_N_UP_PACKETS), 1);
+    CHECK_EQ(engine_counter(&e, TURN_N_DROP_NO_PERMISSION), 3);
+    engine_stop(&e);
+}
+
+/* Behind a 1:1 NAT two clients meet on the external address without leaving the machine. */
+static void pair_external(void)
+{
+    char at_a[ADDR_TEXT_MAX], at_b[ADDR_TEXT_MAX], inner[ADDR_TEXT_MAX];
+    engine_init(&e);
+    e.config.pair = in_memory;
     e.config.relays[0].bind = addr_of("10.0.0.5");
     e.config.relays[0].external = addr_of("192.0.2.77");
     engine_start(&e);
-    struct client a = client_at(&e, "203.0.113.7:1", "alice");
-    struct client b = client_at(&e, "203.0.113.7:2", "bob");
-    CHECK_EQ(client_allocate(&a), 0);
-    CHECK_EQ(client_allocate(&b), 0);
-    char at_a[ADDR_TEXT_MAX], at_b[ADDR_TEXT_MAX], inner[ADDR_TEXT_MAX];
-    addr_format(&a.relayed, at_a);
-    addr_format(&b.relayed, at_b);
+    struct client a = with(1, ADDR_V4, at_a), b = with(2, ADDR_V4, at_b);
     CHECK_EQ(client_bind(&a, 0x4000, at_b), 0);
     CHECK_EQ(client_permit(&b, at_a), 0);
     engine_clear(&e);
     client_channel_data(&a, 0x4000, "hi");
-    struct addr to = addr_of("10.0.0.5");
+    if (!in_memory) {
+        struct addr to = addr_of("10.0.0.5");
+        CHECK(addr_ip_eq(&e.to_peer[0].to, &to) && e.to_peer[0].to.port == b.relayed.port);
+    }
+    CHECK(carried() && got_indication(&b, at_a, "hi"));
+    /* by the address that only this machine knows it is the same one */
+    snprintf(inner, sizeof inner, "10.0.0.5:%d", b.relayed.port);
+    CHECK_EQ(client_permit(&a, inner), 0);
+    engine_clear(&e);
+    client_indication(&a, inner, "hi");
+    CHECK(carried() && got_indication(&b, at_a, "hi"));
+    engine_stop(&e);
+}
+
+/* The second address of a dual allocation, and an operator who allows all of our own IP. */
+static void pair_second(void)
+{
+    char at_b[ADDR_TEXT_MAX];
+    struct attrs attrs;
+    struct addr_prefix p;
+    engine_init(&e);
+    e.config.pair = in_memory;
+    CHECK_EQ(addr_prefix_parse("2001:db8::1/128", 15, &p), CT_OK);
+    CHECK_EQ(turn_policy_add(&e.config.policy, &p, TURN_RULE_ALLOW), CT_OK);
+    engine_start(&e);
+    struct client a = client_at(&e, "203.0.113.7:1", "alice"), b = with(2, ADDR_V6, at_b);
+    attrs_init(&attrs);
+    attrs_u32(&attrs, STUN_ATTR_ADDITIONAL_ADDRESS_FAMILY, 2u << 24);
+    CHECK_EQ(client_allocate_with(&a, &attrs), 0);
+    CHECK_EQ(client_permit(&a, at_b), 0);
+    CHECK_EQ(client_permit(&b, "[2001:db8::1]:1"), 0);
+    engine_clear(&e);
+    client_indication(&a, at_b, "six");
+    CHECK(carried());
+    CHECK_EQ(e.to_clients, 1);
+    engine_clear(&e);
+    client_indication(&a, "[2001:db8::1]:53", "out");
     CHECK_EQ(e.to_peers, 1);
-    CHECK(addr_ip_eq(&e.to_peer[0].to, &to) && e.to_peer[0].to.port == b.relayed.port);
-    snprintf(inner, sizeof inner, "10.0.0.5:%d", a.relayed.port);
-    peer_send(&b, inner, "hi");
+    engine_stop(&e);
+}
+
+static void test_pairs(void)
+{
+    for (int i = 0; i < 2; i++) {
+        in_memory = i;
+        pair_frames(ADDR_V4);
+        pair_frames(ADDR_V6);
+        pair_permission();
+        pair_ends();
+        pair_external();
+        pair_second();
+    }
+}
+
+/* ---- two workers ---- */
+
+static struct engine workers[2];
+
+static void start_workers(void)
+{
+    for (uint16_t i = 0; i < 2; i++) {
+        engine_init(&workers[i]);
+        workers[i].worker = i;
+        workers[i].others = workers;
+        workers[i].host = i ? &workers[0] : NULL;
+        engine_start(&workers[i]);
+    }
+}
+
+static void test_pairs_of_workers(void)
+{
+    char at_a[ADDR_TEXT_MAX], at_b[ADDR_TEXT_MAX];
+    start_workers();
+    struct client a = client_at(&workers[0], "203.0.113.7:1", "alice");
+    struct client b = client_at(&workers[1], "203.0.113.7:2", "bob");
+    CHECK_EQ(client_allocate(&a), 0);
+    CHECK_EQ(client_allocate(&b), 0);
+    addr_format(&a.relayed, at_a);
+    addr_format(&b.relayed, at_b);
+    CHECK_EQ(client_bind(&a, 0x4000, at_b), 0);
+    client_channel_data(&a, 0x4000, "stranger");
+    CHECK_EQ(engine_counter(&workers[1], TURN_N_DROP_NO_PERMISSION), 1);
+    CHECK_EQ(client_bind(&b, 0x4001, at_a), 0);
+    client_channel_data(&a, 0x4000, "over");
+    CHECK(got_channel_data(&b, 0x4001, "over"));
+    client_indication(&b, at_a, "back");
+    CHECK(got_channel_data(&a, 0x4000, "back"));
+    CHECK_EQ(workers[0].paired_over, 2);
+    CHECK_EQ(engine_counter(&workers[0], TURN_N_UP_PACKETS), 2);
+    CHECK_EQ(engine_counter(&workers[0], TURN_N_DOWN_PACKETS), 1);
+    CHECK_EQ(engine_counter(&workers[1], TURN_N_DOWN_PACKETS), 1);
+    CHECK_EQ(workers[0].to_peers + workers[1].to_peers, 0);
+    engine_stop(&workers[1]);
+    engine_stop(&workers[0]);
+}
+
+/* What comes late, when the port is somebody else's or nobody's, reaches nobody else. */
+static void test_late_pairs(void)
+{
+    start_workers();
+    struct client b = client_at(&workers[1], "203.0.113.7:2", "bob");
+    CHECK_EQ(client_allocate(&b), 0);
+    CHECK_EQ(client_permit(&b, "192.0.2.1:1"), 0);
+    struct turn_pair pair = {
+        .from = addr_of("192.0.2.1:55555"), .port = b.relayed.port, .data = span_str("late")};
+    engine_clear(&workers[1]);
+    turn_server_paired(workers[1].server, &pair, workers[1].now);
+    CHECK(got_indication(&b, "192.0.2.1:55555", "late"));
+    struct turn_pair wrong[] = {pair, pair, pair, pair};
+    wrong[0].alloc = 1;
+    wrong[1].port ^= 1;
+    wrong[2].relay = 1;
+    wrong[3].alloc = UINT32_MAX;
+    engine_clear(&workers[1]);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        turn_server_paired(workers[1].server, &wrong[i], workers[1].now);
+    turn_server_paired(workers[0].server, &pair, workers[0].now);
+    CHECK_EQ(client_refresh(&b, 0), 0);
+    engine_clear(&workers[1]);
+    turn_server_paired(workers[1].server, &pair, workers[1].now);
+    CHECK_EQ(workers[1].to_clients, 0);
+    CHECK_EQ(engine_counter(&workers[1], TURN_N_DROP_NO_ALLOCATION), 5);
+    CHECK_EQ(engine_counter(&workers[0], TURN_N_DROP_NO_ALLOCATION), 1);
+    engine_stop(&workers[1]);
+    engine_stop(&workers[0]);
+}
+
+/* ---- switch mode ---- */
+
+/* No socket is opened, pairs meet, and nobody else can be a peer, whatever the policy says. */
+static void test_switch(void)
+{
+    char at_a[ADDR_TEXT_MAX], at_b[ADDR_TEXT_MAX];
+    struct attrs attrs;
+    engine_init(&e);
+    e.config.switched = true;
+    e.no_sockets = true;
+    engine_start(&e);
+    struct client a = with(1, ADDR_V4, at_a), b = with(2, ADDR_V4, at_b);
+    CHECK_EQ(client_permit(&a, "198.51.100.1:9"), 403);
+    CHECK_EQ(client_bind(&a, 0x4000, "198.51.100.1:9"), 403);
+    CHECK_EQ(client_bind(&a, 0x4000, "192.0.2.1:9"), 403);
+    CHECK_EQ(e.forbidden, 3);
+    attrs_init(&attrs);
+    client_new_tid(&a);
+    attrs_peer(&attrs, &a, at_b);
+    attrs_peer(&attrs, &a, "198.51.100.1:9");
+    CHECK_EQ(client_request(&a, STUN_CREATE_PERMISSION, &attrs), 403);
+    CHECK_EQ(client_bind(&a, 0x4000, at_b), 0);
+    CHECK_EQ(client_permit(&b, at_a), 0);
+    engine_clear(&e);
+    client_channel_data(&a, 0x4000, "hi");
     CHECK(got_indication(&b, at_a, "hi"));
+    client_indication(&b, "192.0.2.1:9", "nobody");
+    client_indication(&b, "198.51.100.1:9", "outside");
+    CHECK_EQ(engine_counter(&e, TURN_N_DROP_NO_PERMISSION), 2);
+    CHECK_EQ(e.to_peers + engine_open_relays(&e), 0);
     engine_stop(&e);
 }
 
@@ -371,7 +629,10 @@ int main(void)
         CHECK_TEST(test_data_indications),
         CHECK_TEST(test_channel_data),
         CHECK_TEST(test_large_datagrams),
-        CHECK_TEST(test_external_address),
+        CHECK_TEST(test_pairs),
+        CHECK_TEST(test_pairs_of_workers),
+        CHECK_TEST(test_late_pairs),
+        CHECK_TEST(test_switch),
         CHECK_TEST(test_icmp),
         CHECK_TEST(test_icmp_permission),
         CHECK_TEST(test_icmp_rate),

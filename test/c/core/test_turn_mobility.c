@@ -1,6 +1,8 @@
 /* Mobility: conformance.md MOB. */
 #include "engine.h"
 
+#include <ctype.h>
+
 static struct engine e;
 
 static const char *const peer = "198.51.100.1:7";
@@ -73,6 +75,9 @@ static void test_ticket(void)
     CHECK_EQ(allocate_with_ticket(&c, ""), 0);
     struct ticket first = ticket_of(&c);
     CHECK(c.reply_len < 548);
+    CHECK_EQ(first.len, 32); /* the longest that turnutils_uclient takes, which takes text */
+    for (size_t i = 0; i < first.len; i++)
+        CHECK(isalnum(first.bytes[i]) || first.bytes[i] == '-' || first.bytes[i] == '_');
     struct attrs a;
     attrs_init(&a);
     attrs_u32(&a, STUN_ATTR_REQUESTED_TRANSPORT, 17u << 24);
@@ -176,6 +181,30 @@ static void test_retransmission(void)
     engine_stop(&e);
 }
 
+/* A copy of the Allocate that comes late, when its 5-tuple has been left, makes no other one. */
+static void test_late_copy(void)
+{
+    begin();
+    struct client old = client_at(&e, "203.0.113.7:5000", "alice");
+    struct attrs a;
+    attrs_init(&a);
+    attrs_u32(&a, STUN_ATTR_REQUESTED_TRANSPORT, 17u << 24);
+    attrs_bytes(&a, STUN_ATTR_MOBILITY_TICKET, "", 0);
+    CHECK_EQ(client_request(&old, STUN_ALLOCATE, &a), 0);
+    struct ticket t = ticket_of(&old);
+    struct client copy = old;
+    CHECK_EQ(client_bind(&old, 0x4000, peer), 0);
+    struct client new = moved(&old, "203.0.113.99:1");
+    CHECK_EQ(refresh_with(&new, &t), 0);
+    CHECK_EQ(client_send_request(&copy, STUN_ALLOCATE, &a), 0); /* still the allocation's */
+    client_channel_data(&new, 0x4000, "here");
+    CHECK_EQ(client_send_request(&copy, STUN_ALLOCATE, &a), 437);
+    CHECK_EQ(turn_server_allocations(e.server), 1);
+    engine_pass(&e, 40 * 1000);
+    CHECK_EQ(client_allocate(&old), 0);
+    engine_stop(&e);
+}
+
 /* A client that moves on before its first datagram has come: the 5-tuple between is forgotten. */
 static void test_second_thought(void)
 {
@@ -205,14 +234,18 @@ static void test_bad_tickets(void)
     CHECK_EQ(refresh_with(&old, &t), 400);
     for (size_t i = 0; i < t.len; i++) {
         struct ticket bent = t;
-        bent.bytes[i] ^= 1;
+        for (unsigned bit = 0; bit < 8; bit++) {
+            bent.bytes[i] = (uint8_t)(t.bytes[i] ^ 1u << bit);
+            CHECK_EQ(refresh_with(&new, &bent), 400);
+        }
+        bent.bytes[i] = t.bytes[i] == 'A' ? 'B' : 'A'; /* text still */
         CHECK_EQ(refresh_with(&new, &bent), 400);
         bent = t;
         bent.len = i;
         CHECK_EQ(refresh_with(&new, &bent), 400);
     }
     struct ticket longer = t;
-    longer.len++;
+    longer.bytes[longer.len++] = 'A';
     CHECK_EQ(refresh_with(&new, &longer), 400);
     struct client other = client_at(&e, "203.0.113.7:6000", "alice");
     CHECK_EQ(allocate_with_ticket(&other, ""), 0);
@@ -314,10 +347,11 @@ static void test_no_room(void)
     engine_stop(&e);
 }
 
-/* A 5-tuple that the kernel gives to another worker: that one passes its packets on. */
-static void test_other_worker(void)
+static struct engine both[2];
+
+/* Two workers. */
+static void begin_both(void)
 {
-    static struct engine both[2];
     for (uint16_t i = 0; i < 2; i++) {
         engine_init(&both[i]);
         both[i].config.mobility = true;
@@ -325,6 +359,12 @@ static void test_other_worker(void)
         both[i].others = both;
         engine_start(&both[i]);
     }
+}
+
+/* A 5-tuple that the kernel gives to another worker: that one passes its packets on. */
+static void test_other_worker(void)
+{
+    begin_both();
     struct client old = client_at(&both[1], "203.0.113.7:5000", "alice");
     CHECK_EQ(allocate_with_ticket(&old, ""), 0);
     struct ticket t = ticket_of(&old);
@@ -334,7 +374,6 @@ static void test_other_worker(void)
     client_channel_data(&new, 0x4000, "too early");
     CHECK_EQ(engine_counter(&both[0], TURN_N_DROP_NO_ALLOCATION), 1);
     CHECK_EQ(refresh_with(&new, &t), 0);
-    struct ticket next = ticket_of(&new);
     CHECK_EQ(both[0].handed, 2); /* without and with credentials */
     client_channel_data(&new, 0x4000, "here I am");
     old.e = &both[1];
@@ -343,10 +382,44 @@ static void test_other_worker(void)
     CHECK_EQ(client_permit(&new, "198.51.100.2:1"), 0);
     client_indication(&new, "198.51.100.2:8", "sent");
     CHECK(peer_got(&old, "198.51.100.2:8", "sent"));
-    /* to a connection another worker cannot write */
-    struct client tcp = moved(&new, "203.0.113.98:1");
-    tcp.tuple.transport = TURN_TCP;
-    CHECK_EQ(refresh_with(&tcp, &next), 437);
+    CHECK_EQ(client_refresh(&new, 0), 0);
+    CHECK_EQ(turn_server_allocations(both[1].server), 0);
+    engine_stop(&both[0]);
+    engine_stop(&both[1]);
+}
+
+/* So does one that has the new connection, for which it stays; and it tells of its end. */
+static void test_other_workers_connection(void)
+{
+    begin_both();
+    struct client old = client_at(&both[1], "203.0.113.7:5000", "alice");
+    old.tuple.transport = TURN_TLS;
+    CHECK_EQ(allocate_with_ticket(&old, ""), 0);
+    struct ticket t = ticket_of(&old);
+    CHECK_EQ(client_bind(&old, 0x4000, peer), 0);
+    turn_server_gone(both[1].server, &old.tuple, both[1].now);
+    struct client new = moved(&old, "203.0.113.98:1");
+    new.e = &both[0];
+    CHECK(!turn_server_holds(both[0].server, &new.tuple, both[0].now));
+    CHECK_EQ(refresh_with(&new, &t), 0);
+    t = ticket_of(&new);
+    CHECK(turn_server_holds(both[0].server, &new.tuple, both[0].now));
+    CHECK_EQ(turn_server_allocations(both[0].server), 0);
+    client_channel_data(&new, 0x4000, "here I am");
+    CHECK(peer_got(&old, peer, "here I am"));
+    struct client there = new;
+    there.e = &both[1]; /* its answers leave by the worker that 5-tuples name */
+    peer_send(&there, peer, "to the new one");
+    CHECK(got_channel_data(&there, 0x4000, "to the new one"));
+
+    turn_server_gone(both[0].server, &new.tuple, both[0].now);
+    CHECK(!turn_server_holds(both[0].server, &new.tuple, both[0].now));
+    CHECK(!turn_server_holds(both[1].server, &new.tuple, both[1].now));
+    CHECK_EQ(turn_server_allocations(both[1].server), 1); /* adrift once more */
+    client_channel_data(&new, 0x4000, "somebody else's now");
+    CHECK_EQ(engine_counter(&both[0], TURN_N_DROP_NO_ALLOCATION), 1);
+    new.tuple.link++;
+    CHECK_EQ(refresh_with(&new, &t), 0);
     CHECK_EQ(client_refresh(&new, 0), 0);
     CHECK_EQ(turn_server_allocations(both[1].server), 0);
     engine_stop(&both[0]);
@@ -396,9 +469,71 @@ static void test_old_connection_gone(void)
     CHECK(got_channel_data(&new, 0x4000, "to the new one"));
     CHECK_EQ(e.ended, 0);
     turn_server_gone(e.server, &new.tuple, e.now);
-    CHECK_EQ(e.last_end, TURN_END_CLOSED);
+    CHECK_EQ(e.ended, 0);
+    CHECK(!turn_server_holds(e.server, &new.tuple, e.now));
+    engine_pass(&e, 601 * 1000);
+    CHECK_EQ(e.last_end, TURN_END_EXPIRED);
     CHECK_EQ(turn_server_allocations(e.server), 0);
     CHECK_EQ(engine_open_relays(&e), 0);
+    engine_stop(&e);
+}
+
+/* A client over a connection, whose allocation has a ticket and a channel. */
+static struct client connected(struct ticket *t)
+{
+    struct client c = client_at(&e, "203.0.113.7:5000", "alice");
+    c.tuple.transport = TURN_TCP;
+    CHECK_EQ(allocate_with_ticket(&c, ""), 0);
+    *t = ticket_of(&c);
+    CHECK_EQ(client_bind(&c, 0x4000, peer), 0);
+    return c;
+}
+
+/* Break before make: its only connection gone, an allocation waits for who has the ticket. */
+static void test_adrift(void)
+{
+    struct ticket t;
+    begin();
+    struct client old = connected(&t), new = moved(&old, "203.0.113.7:5000"); /* the same port */
+    turn_server_gone(e.server, &old.tuple, e.now);
+    CHECK_EQ(e.ended, 0);
+    CHECK(!turn_server_holds(e.server, &old.tuple, e.now));
+    engine_clear(&e);
+    peer_send(&old, peer, "to nobody");
+    CHECK_EQ(e.to_clients, 0);
+    CHECK_EQ(engine_counter(&e, TURN_N_DROP_QUEUE), 1);
+    client_channel_data(&new, 0x4000, "not without the ticket");
+    CHECK_EQ(e.to_peers, 0);
+    CHECK_EQ(client_refresh(&new, 600), 437);
+    new.tuple.link = 1;
+    CHECK_EQ(refresh_with(&new, &t), 0);
+    CHECK_EQ(engine_counter(&e, TURN_N_MOVED), 1); /* there is no old one to wait for */
+    peer_send(&new, peer, "to the new one");
+    CHECK(got_channel_data(&new, 0x4000, "to the new one"));
+    CHECK_EQ(refresh_with(&new, &t), 400);
+    turn_server_gone(e.server, &new.tuple, e.now);
+    CHECK_EQ(turn_server_allocations(e.server), 1);
+    engine_stop(&e); /* also in this state */
+    CHECK_EQ(engine_open_relays(&e), 0);
+}
+
+/* Without a ticket, or once mobility is off, there is nothing to wait for. */
+static void test_not_adrift(void)
+{
+    struct ticket t;
+    begin();
+    struct client plain = client_at(&e, "203.0.113.7:5000", "alice");
+    plain.tuple.transport = TURN_TLS;
+    CHECK_EQ(client_allocate(&plain), 0);
+    turn_server_gone(e.server, &plain.tuple, e.now);
+    CHECK_EQ(e.last_end, TURN_END_CLOSED);
+    struct client c = connected(&t);
+    struct turn_config off = e.config;
+    off.mobility = false;
+    turn_server_configure(e.server, &off);
+    turn_server_gone(e.server, &c.tuple, e.now);
+    CHECK_EQ(e.ended, 2);
+    CHECK_EQ(e.last_end, TURN_END_CLOSED);
     engine_stop(&e);
 }
 
@@ -409,6 +544,7 @@ int main(void)
         CHECK_TEST(test_refusals),
         CHECK_TEST(test_move),
         CHECK_TEST(test_retransmission),
+        CHECK_TEST(test_late_copy),
         CHECK_TEST(test_second_thought),
         CHECK_TEST(test_bad_tickets),
         CHECK_TEST(test_other_users),
@@ -416,8 +552,11 @@ int main(void)
         CHECK_TEST(test_end_on_the_way),
         CHECK_TEST(test_no_room),
         CHECK_TEST(test_other_worker),
+        CHECK_TEST(test_other_workers_connection),
         CHECK_TEST(test_new_connection_gone),
         CHECK_TEST(test_old_connection_gone),
+        CHECK_TEST(test_adrift),
+        CHECK_TEST(test_not_adrift),
     };
     return CHECK_RUN(tests);
 }

@@ -19,9 +19,10 @@ static struct client allocated(uint16_t port)
 
 static bool reaches(struct client *c, const char *peer)
 {
+    uint64_t paired = engine_counter(&e, TURN_N_PAIRED);
     engine_clear(c->e);
     client_indication(c, peer, "hi");
-    return peer_got(c, peer, "hi");
+    return peer_got(c, peer, "hi") || engine_counter(&e, TURN_N_PAIRED) > paired;
 }
 
 static bool is_reached(struct client *c, const char *peer)
@@ -234,9 +235,10 @@ static void test_denied(void)
  * Our own relay IP is a peer like any other's client would be, though its range is denied: but only
  * on ports that are relayed addresses, so that nothing else on this machine can be reached.
  */
-static void test_own_address(void)
+static void own_address(bool pair)
 {
     begin();
+    e.config.pair = pair;
     struct client a = allocated(1), b = allocated(2);
     char at_b[ADDR_TEXT_MAX], at_a[ADDR_TEXT_MAX];
     addr_format(&b.relayed, at_b);
@@ -250,14 +252,47 @@ static void test_own_address(void)
     CHECK_EQ(client_bind(&b, 0x4000, at_a), 0);
     engine_clear(&e);
     client_channel_data(&a, 0x4000, "hi");
-    CHECK(peer_got(&a, at_b, "hi"));
-    peer_send(&b, at_a, "hi");
+    if (!pair)
+        CHECK(peer_got(&a, at_b, "hi") && engine_carry(&e));
     CHECK(got_channel_data(&b, 0x4000, "hi"));
     /* when b is gone its port is nobody's */
     CHECK_EQ(client_refresh(&b, 0), 0);
     engine_clear(&e);
     client_channel_data(&a, 0x4000, "hi");
-    CHECK_EQ(e.to_peers, 0);
+    CHECK_EQ(e.to_peers + e.to_clients, 0);
+    engine_stop(&e);
+}
+
+static void test_own_address(void)
+{
+    own_address(false);
+    own_address(true);
+}
+
+/* The port that EVEN-PORT holds for later is nobody's relayed address until it is redeemed. */
+static void test_reserved_port(void)
+{
+    begin();
+    struct client a = allocated(1), b = client_at(&e, "203.0.113.7:2", "bob");
+    struct attrs attrs;
+    char next[ADDR_TEXT_MAX];
+    attrs_init(&attrs);
+    attrs_bytes(&attrs, STUN_ATTR_EVEN_PORT, "\x80", 1);
+    CHECK_EQ(client_allocate_with(&b, &attrs), 0);
+    struct addr held = b.relayed;
+    held.port++;
+    addr_format(&held, next);
+    struct span token = stun_msg_bytes(&b.msg, STUN_ID_RESERVATION_TOKEN);
+    attrs_init(&attrs);
+    attrs_bytes(&attrs, STUN_ATTR_RESERVATION_TOKEN, token.data, token.len);
+    CHECK_EQ(client_permit(&a, next), 0);
+    CHECK(!reaches(&a, next));
+    CHECK_EQ(client_bind(&a, 0x4000, next), 403);
+    struct client c = client_at(&e, "203.0.113.7:3", "carol");
+    CHECK_EQ(client_allocate_with(&c, &attrs), 0);
+    CHECK(addr_eq(&c.relayed, &held));
+    CHECK(reaches(&a, next));
+    CHECK_EQ(client_bind(&a, 0x4000, next), 0);
     engine_stop(&e);
 }
 
@@ -358,8 +393,8 @@ int main(void)
         CHECK_TEST(test_lifetime),      CHECK_TEST(test_belongs_to_one),
         CHECK_TEST(test_limit),         CHECK_TEST(test_denied),
         CHECK_TEST(test_own_address),   CHECK_TEST(test_own_address_allowed),
-        CHECK_TEST(test_policy_change), CHECK_TEST(test_own_listeners),
-        CHECK_TEST(test_events),
+        CHECK_TEST(test_reserved_port), CHECK_TEST(test_policy_change),
+        CHECK_TEST(test_own_listeners), CHECK_TEST(test_events),
     };
     return CHECK_RUN(tests);
 }

@@ -156,6 +156,31 @@ static void test_bad_requests(void)
     engine_stop(&e);
 }
 
+/* The attribute that turnutils_uclient asks by does the same; where both are, the standard one. */
+static void test_draft(void)
+{
+    engine_init(&e);
+    engine_start(&e);
+    struct client c = client_at(&e, "203.0.113.7:5000", "alice");
+    struct addr relayed[4];
+    struct attrs a;
+    attrs_init(&a);
+    attrs_u32(&a, STUN_ATTR_ADDITIONAL_FAMILY_DRAFT, 2u << 24);
+    CHECK_EQ(client_allocate_with(&c, &a), 0);
+    CHECK_EQ(relayed_of(&c, relayed), 2);
+    CHECK(relayed[0].family == ADDR_V4 && relayed[1].family == ADDR_V6);
+    struct client d = client_at(&e, "203.0.113.7:5001", "alice");
+    attrs_u32(&a, STUN_ATTR_REQUESTED_ADDRESS_FAMILY, 1u << 24);
+    CHECK_EQ(client_allocate_with(&d, &a), 400);
+    attrs_init(&a);
+    attrs_u32(&a, STUN_ATTR_ADDITIONAL_FAMILY_DRAFT, 1u << 24);
+    CHECK_EQ(client_allocate_with(&d, &a), 400);
+    attrs_u32(&a, STUN_ATTR_ADDITIONAL_ADDRESS_FAMILY, 2u << 24);
+    CHECK_EQ(client_allocate_with(&d, &a), 0);
+    CHECK_EQ(relayed_of(&d, relayed), 2);
+    engine_stop(&e);
+}
+
 static void check_error_code(const struct client *c, uint8_t family, uint8_t number)
 {
     struct span v = stun_msg_bytes(&c->msg, STUN_ID_ADDRESS_ERROR_CODE);
@@ -353,7 +378,7 @@ static void test_listed(void)
 /* An allocation of one family is no larger for it than two words. */
 static void test_memory(void)
 {
-    CHECK(sizeof(struct turn_alloc) <= 464);
+    CHECK(sizeof(struct turn_alloc) <= 472); /* one more word for the list of RFC 6062 */
     CHECK(sizeof(struct turn_second) <= 96);
 }
 
@@ -365,7 +390,7 @@ int main(void)
         CHECK_TEST(test_ports_run_out), CHECK_TEST(test_limits),
         CHECK_TEST(test_refresh_one),   CHECK_TEST(test_refresh_both),
         CHECK_TEST(test_delete_one),    CHECK_TEST(test_listed),
-        CHECK_TEST(test_memory),
+        CHECK_TEST(test_memory),        CHECK_TEST(test_draft),
     };
     return CHECK_RUN(tests);
 }

@@ -63,6 +63,12 @@ int worker_listen(struct worker *w, int fd, const struct addr *at, enum turn_tra
     return UV_ENOSYS;
 }
 
+void worker_counted(const struct worker *w, struct worker_counted *out)
+{
+    (void)w;
+    *out = (struct worker_counted){.allocations = 1};
+}
+
 uint32_t worker_links(const struct worker *w)
 {
     (void)w;
@@ -75,10 +81,16 @@ int worker_start(struct worker *w)
     return UV_ENOSYS;
 }
 
-void worker_post_packet(struct worker *w, struct worker_packet *packet)
+void worker_post_packet(struct worker *w, struct packet *packet)
 {
     (void)w;
-    free(packet);
+    packet_free(packet);
+}
+
+void worker_post_parcel(struct worker *w, struct parcel *parcel)
+{
+    (void)w;
+    parcel_free(parcel);
 }
 
 /* ---- the relay ---- */

@@ -5,6 +5,7 @@
  * passes; operators kill, drain and configure. world.c watches what the engine does.
  */
 #include "core/turn_frame.h"
+#include "core/turn_state.h"
 #include "world.h"
 
 enum {
@@ -33,6 +34,7 @@ struct game {
     struct rbuf in;
     struct player players[CLIENTS];
     uint8_t token[TURN_TOKEN_SIZE]; /* the last reservation */
+    uint32_t id;                    /* the last CONNECTION-ID */
     uint8_t ticket[64];             /* the last ticket; empty at first */
     size_t ticket_len;
 };
@@ -127,11 +129,21 @@ static struct span some_payload(struct game *g)
 
 /* ---- requests ---- */
 
+/* What only TCP allocations have comes under numbers of its own, so that old seeds keep theirs. */
+enum {
+    TCP_NUMBERS = 240
+};
+
 static void put_attr(struct game *g, struct wbuf *w)
 {
     struct addr peer;
     struct span bytes;
-    switch (rbuf_u8(&g->in) % 16) {
+    uint8_t which = rbuf_u8(&g->in);
+    if (which >= TCP_NUMBERS) {
+        stun_put_u32(w, STUN_ATTR_CONNECTION_ID, g->id ^ (which == 255));
+        return;
+    }
+    switch (which % 16) {
     case 0:
         stun_put_u32(w, STUN_ATTR_REQUESTED_TRANSPORT, 17u << 24);
         break;
@@ -309,19 +321,18 @@ static void transmit(struct game *g, struct player *p)
     world_from_client(&g->w, &p->tuple, span_of(p->packet, p->packet_len));
 }
 
-static void request(struct game *g)
+static void request_of(struct game *g, struct player *p, uint16_t method, bool tcp)
 {
-    static const uint16_t methods[] = {STUN_ALLOCATE, STUN_REFRESH,          STUN_CREATE_PERMISSION,
-                                       STUN_BINDING,  STUN_CHANNEL_BIND,     STUN_ALLOCATE,
-                                       STUN_SEND,     STUN_CREATE_PERMISSION};
-    struct player *p = some_player(g);
-    uint16_t method = methods[rbuf_u8(&g->in) % 8];
     struct manner m = some_manner(g);
     struct wbuf w = wbuf_of(p->packet, sizeof p->packet);
     struct stun_msg reply;
     if (!m.same_tid)
         p->tid[0]++;
     stun_begin(&w, stun_type(method, STUN_REQUEST), p->tid);
+    if (tcp && method == STUN_ALLOCATE)
+        stun_put_u32(&w, STUN_ATTR_REQUESTED_TRANSPORT, 6u << 24);
+    else if (tcp && method == STUN_CONNECTION_BIND)
+        stun_put_u32(&w, STUN_ATTR_CONNECTION_ID, g->id);
     put_attrs(g, &w);
     put_credentials(g, p, &m, &w);
     if (m.fingerprint)
@@ -334,6 +345,56 @@ static void request(struct game *g)
         return;
     check_reply(g, p, &m, &reply);
     learn(g, p, &reply);
+}
+
+static void request(struct game *g)
+{
+    static const uint16_t methods[] = {STUN_ALLOCATE, STUN_REFRESH,          STUN_CREATE_PERMISSION,
+                                       STUN_BINDING,  STUN_CHANNEL_BIND,     STUN_ALLOCATE,
+                                       STUN_SEND,     STUN_CREATE_PERMISSION};
+    struct player *p = some_player(g);
+    request_of(g, p, methods[rbuf_u8(&g->in) % 8], false);
+}
+
+/* ---- TCP allocations ---- */
+
+static void tcp_request(struct game *g)
+{
+    static const uint16_t methods[] = {STUN_ALLOCATE, STUN_CONNECT, STUN_CONNECTION_BIND,
+                                       STUN_CREATE_PERMISSION};
+    struct player *p = some_player(g);
+    p->tuple.transport = TURN_TCP;
+    request_of(g, p, methods[rbuf_u8(&g->in) % 4], true);
+}
+
+/* CONNECTION-ID is in the answer to Connect and in ConnectionAttempt: the engine's tables have it
+ * too. */
+static void learn_id(struct game *g, const struct turn_pipe *pipe)
+{
+    if (pipe->state == PIPE_WAITING)
+        g->id = ((const struct turn_tcp *)slab_at(&g->w.server->tcps, pipe->tcp))->id;
+}
+
+static void tcp_connected(struct game *g)
+{
+    uint8_t which = rbuf_u8(&g->in);
+    struct turn_pipe *pipe = &g->w.pipes[which % WORLD_PIPES];
+    world_tcp_connected(&g->w, pipe, which < 200);
+    learn_id(g, pipe);
+}
+
+static void tcp_accept(struct game *g)
+{
+    const struct turn_acceptor *acceptor = &g->w.acceptors[rbuf_u8(&g->in) % WORLD_RELAYS];
+    struct addr peer = some_peer(g);
+    world_tcp_accept(&g->w, acceptor, &peer);
+}
+
+static void tcp_gone(struct game *g)
+{
+    struct turn_pipe *pipe = &g->w.pipes[rbuf_u8(&g->in) % WORLD_PIPES];
+    learn_id(g, pipe);
+    world_tcp_gone(&g->w, pipe);
 }
 
 /* ---- other packets ---- */
@@ -456,6 +517,19 @@ static void (*const steps[])(struct game *g) = {
     overheard, broken,  pass,    from_peer, from_peer, kill_some,  operate,      icmp_error,
 };
 
+static void (*const tcp_steps[])(struct game *g) = {
+    tcp_request, tcp_request, tcp_request, tcp_connected, tcp_accept, tcp_gone,
+};
+
+static void step(struct game *g)
+{
+    uint8_t which = rbuf_u8(&g->in);
+    if (which >= TCP_NUMBERS)
+        tcp_steps[(which - TCP_NUMBERS) % (sizeof tcp_steps / sizeof *tcp_steps)](g);
+    else
+        steps[which % (sizeof steps / sizeof *steps)](g);
+}
+
 static void open_players(struct game *g)
 {
     static const char *const from[CLIENTS] = {"198.51.100.50:1000", "198.51.100.50:1001",
@@ -488,7 +562,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     world_open(&g.w, rbuf_u8(&g.in));
     tell_users(&g.w);
     for (unsigned i = 0; i < STEPS_MAX && rbuf_left(&g.in); i++) {
-        steps[rbuf_u8(&g.in) % (sizeof steps / sizeof *steps)](&g);
+        step(&g);
         world_check(&g.w);
     }
     world_close(&g.w);

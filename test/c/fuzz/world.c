@@ -39,36 +39,43 @@ static void io_to_client(struct turn_io *io, const struct turn_tuple *to,
                          const struct turn_out *out)
 {
     struct world *w = world_of(io);
-    uint8_t bytes[WORLD_PACKET_MAX];
+    uint8_t bytes[sizeof w->reply];
     struct wbuf whole = wbuf_of(bytes, sizeof bytes);
     struct stun_msg m;
     struct turn_channel_data cd;
     turn_out_put(&whole, out);
     struct span data = span_of(bytes, whole.pos);
+    /* data between two relayed addresses comes with a client's packet */
+    bool from_peer = w->from_peer || (w->config->pair && out->body.data);
     MUST(!w->locked && to->client.port && data.len && !whole.failed);
     check_lies_well(w, out);
     if (turn_frame_kind(data.data[0]) == TURN_FRAME_CHANNEL) {
-        MUST(w->from_peer && turn_channel_data_decode(data.data, data.len, &cd) == CT_OK);
+        MUST(from_peer && turn_channel_data_decode(data.data, data.len, &cd) == CT_OK);
         MUST(data.len == STUN_CHANNEL_HEADER_SIZE + cd.data.len);
         return;
     }
     enum ct_err err = stun_msg_decode(&m, data.data, data.len, NULL);
-    if (err == CT_ECOOKIE && w->config->classic_stun && !w->from_peer)
+    if (err == CT_ECOOKIE && w->config->classic_stun && !from_peer)
         err = stun_msg_decode_classic(&m, data.data, data.len);
     MUST(err == CT_OK);
-    MUST(w->from_peer ? m.type == stun_type(STUN_DATA, STUN_INDICATION)
-                      : m.cls == STUN_SUCCESS || m.cls == STUN_ERROR);
-    MUST(w->from_peer || data.len <= TURN_RESERVE_MAX);
+    if (m.type == stun_type(STUN_CONNECTION_ATTEMPT, STUN_INDICATION)) {
+        MUST(w->attempted && to->transport == TURN_TCP);
+        return;
+    }
+    MUST(from_peer ? m.type == stun_type(STUN_DATA, STUN_INDICATION)
+                   : m.cls == STUN_SUCCESS || m.cls == STUN_ERROR);
+    MUST(from_peer || data.len <= TURN_RESERVE_MAX);
     memcpy(w->reply, data.data, data.len);
     w->reply_len = data.len;
 }
 
-/* A relayed transport address, or one that is reserved to become one. */
+/* A relayed transport address of ours; one that is only reserved is none. */
 static bool is_own_port(const struct world *w, const struct addr *a)
 {
+    struct turn_owner owner;
     for (uint8_t i = 0; i < w->config->relay_count; i++)
         if (addr_ip_eq(&w->config->relays[i].bind, a) &&
-            turn_commons_port_used(w->commons, (struct turn_port){.relay = i, .port = a->port}))
+            turn_commons_owner(w->commons, (struct turn_port){.relay = i, .port = a->port}, &owner))
             return true;
     return false;
 }
@@ -78,7 +85,7 @@ static void io_to_peer(struct turn_io *io, struct turn_relay *from, const struct
                        struct span data, unsigned flags)
 {
     struct world *w = world_of(io);
-    MUST(!w->locked && !w->from_peer && from->open);
+    MUST(!w->locked && !w->from_peer && !w->config->switched && from->open);
     MUST(to->family == from->at.family && (flags & ~(unsigned)TURN_DONT_FRAGMENT) == 0);
     MUST(within(data, w->packet.data, w->packet.len));
     MUST(turn_rule_allows(turn_policy_match(&w->config->policy, to)) || is_own_port(w, to));
@@ -97,6 +104,7 @@ static enum ct_err io_relay_open(struct turn_io *io, const struct addr *at, uint
 {
     struct world *w = world_of(io);
     MUST(!w->locked && alloc < WORLD_ALLOCATIONS && !port_is_open(w, at));
+    MUST(!w->config->switched);
     MUST(at->port >= WORLD_PORT_MIN && at->port <= WORLD_PORT_MAX);
     if (w->refuse_ports) {
         w->refuse_ports--;
@@ -142,12 +150,28 @@ static void io_hand_over(struct turn_io *io, unsigned worker, const struct turn_
     abort();
 }
 
+static void io_hand_over_gone(struct turn_io *io, unsigned worker, const struct turn_tuple *tuple)
+{
+    (void)io;
+    (void)worker;
+    (void)tuple;
+}
+
+static void io_pair_over(struct turn_io *io, unsigned worker, const struct turn_pair *pair)
+{
+    (void)io;
+    (void)worker;
+    (void)pair;
+    abort();
+}
+
 static void io_event(struct turn_io *io, const struct turn_event *event)
 {
     struct world *w = world_of(io);
     MUST(!w->locked);
     MUST((event->kind == TURN_EV_AUTH_FAILED) == (event->alloc == NULL));
-    MUST((event->kind == TURN_EV_AUTH_FAILED) == (event->reason != NULL));
+    MUST(event->kind != TURN_EV_AUTH_FAILED || event->reason);
+    MUST(event->kind != TURN_EV_PEER_FORBIDDEN || !event->rule == !!event->reason);
     MUST((event->kind == TURN_EV_PEER_FORBIDDEN || event->kind == TURN_EV_PERMISSION_CREATED) ==
          (event->peer != NULL));
     w->created += event->kind == TURN_EV_ALLOCATION_CREATED;
@@ -174,9 +198,17 @@ static const struct turn_io_ops ops = {
     .relay_close = io_relay_close,
     .random = io_random,
     .hand_over = io_hand_over,
+    .hand_over_gone = io_hand_over_gone,
+    .pair_over = io_pair_over,
     .event = io_event,
     .lock = io_lock,
     .unlock = io_unlock,
+    .tcp_listen = world_tcp_listen,
+    .tcp_unlisten = world_tcp_unlisten,
+    .tcp_connect = world_tcp_connect,
+    .tcp_join = world_tcp_join,
+    .tcp_close = world_tcp_close,
+    .tcp_hand_over = world_tcp_hand_over,
 };
 
 /* ---- life ---- */
@@ -224,6 +256,8 @@ static void fill_config(struct turn_config *c, uint8_t flavour)
     c->userhashes = flavour & 32 ? 3 : 0;
     c->permission_events = flavour & 64;
     c->mobility = flavour & 64;
+    c->pair = !(flavour & 16) || (flavour & 2);
+    c->switched = (flavour & 18) == 18;
     c->discovery.on = flavour & 128;
     for (uint32_t i = 0; i < TURN_DISCOVERY_PLACES; i++) {
         c->discovery.at[i] = addr_of(i & TURN_OTHER_IP ? "192.0.2.2" : "192.0.2.1");
@@ -231,6 +265,8 @@ static void fill_config(struct turn_config *c, uint8_t flavour)
         c->discovery.link[i] = i;
     }
     c->challenge_burst = 3;
+    c->max_tcp_peers = WORLD_PIPES;
+    c->allocation_tcp_peers = WORLD_PIPES_EACH;
     memset(c->nonce_key, 7, sizeof c->nonce_key);
     rule(c, "198.51.100.0/24", TURN_RULE_ALLOW);
     rule(c, "2001:db8:1::/48", TURN_RULE_ALLOW);
@@ -270,9 +306,17 @@ static void check_commons_are_empty(struct world *w)
 {
     turn_commons_expire(w->commons, UINT64_MAX);
     for (uint8_t relay = 0; relay < w->config->relay_count; relay++)
-        for (uint16_t port = WORLD_PORT_MIN; port <= WORLD_PORT_MAX; port++)
-            MUST(!turn_commons_port_used(w->commons,
-                                         (struct turn_port){.relay = relay, .port = port}));
+        for (uint16_t n = WORLD_PORT_MIN; n <= WORLD_PORT_MAX; n++) {
+            struct turn_port port = {.relay = relay, .port = n}, tcp = port;
+            struct turn_owner owner;
+            tcp.tcp = true;
+            MUST(!turn_commons_port_used(w->commons, port));
+            MUST(!turn_commons_port_used(w->commons, tcp));
+            MUST(!turn_commons_owner(w->commons, port, &owner));
+        }
+    for (unsigned i = 0; i < WORLD_PIPES; i++)
+        MUST(turn_commons_enter_tcp(w->commons) == CT_OK);
+    MUST(turn_commons_enter_tcp(w->commons) == CT_ENOSPACE);
     for (uint64_t user = 0; user < WORLD_ALLOCATIONS; user++)
         MUST(turn_commons_enter(w->commons, user, 1) == CT_OK);
     MUST(turn_commons_enter(w->commons, WORLD_ALLOCATIONS, 1) == CT_ENOSPACE);
@@ -281,6 +325,7 @@ static void check_commons_are_empty(struct world *w)
 void world_close(struct world *w)
 {
     turn_server_free(w->server, w->now);
+    MUST(world_tcp_pipes(w) == 0);
     MUST(w->open == 0 && w->created == w->ended && !w->locked);
     check_commons_are_empty(w);
     turn_commons_free(w->commons);
@@ -353,7 +398,7 @@ void world_pass(struct world *w, uint64_t ms, bool punctual)
 /* ---- the engine's own tables ---- */
 
 struct totals {
-    uint32_t allocs, seconds, moves, perms, chans, names;
+    uint32_t allocs, seconds, moves, perms, chans, names, tcps, waiting;
 };
 
 static bool has_perm(const struct turn_server *s, const struct turn_alloc *a, uint32_t number)
@@ -389,8 +434,19 @@ static void check_lists(const struct turn_server *s, const struct turn_alloc *a,
 
 static void check_place(const struct world *w, const struct turn_place *p, uint32_t alloc)
 {
-    MUST(p->relay->open && p->relay->alloc == alloc && p->relay->at.port == p->port.port);
+    struct turn_owner owner;
+    if (p->port.tcp) {
+        MUST(p->acceptor->open && p->acceptor->alloc == alloc &&
+             p->acceptor->at.port == p->port.port);
+        return;
+    }
+    if (w->config->switched)
+        MUST(!p->relay);
+    else
+        MUST(p->relay->open && p->relay->alloc == alloc && p->relay->at.port == p->port.port);
     MUST(turn_commons_port_used(w->commons, p->port) && p->relayed.port == p->port.port);
+    MUST(turn_commons_owner(w->commons, p->port, &owner) && owner.alloc == alloc &&
+         owner.worker == 0);
 }
 
 /* The other place is of the other family, and never the one that lives longer. */
@@ -411,7 +467,7 @@ static void check_tables(const struct world *w)
     struct totals t = {0};
     for (uint32_t n = 0; n < s->allocs.fresh; n++) {
         const struct turn_alloc *a = turn_alloc_at(s, n);
-        if (!a->place.relay)
+        if (!a->id)
             continue;
         const struct turn_alloc *found = turn_alloc_find(s, &a->tuple, w->now);
         MUST(a->deadline.next);
@@ -421,13 +477,17 @@ static void check_tables(const struct world *w)
         MUST(found == (turn_alloc_live(a, w->now) ? a : NULL));
         check_lists(s, a, &t);
         t.allocs++;
+        t.tcps += world_tcp_check(w, n);
         t.moves += a->move != SLAB_NONE;
         t.names += a->long_name != SLAB_NONE;
     }
     MUST(t.allocs == s->allocs.used && t.allocs + t.moves == s->by_tuple.used);
     MUST(t.moves == s->moves.used);
-    MUST(t.seconds == s->seconds.used && t.allocs + t.seconds == s->wheel.count);
-    MUST(t.allocs + t.seconds == w->open);
+    for (size_t i = 0; i < WORLD_PIPES; i++)
+        t.waiting += w->pipes[i].state == PIPE_CONNECTING || w->pipes[i].state == PIPE_WAITING;
+    MUST(t.tcps == s->tcps.used && t.tcps == world_tcp_pipes(w) && t.tcps == s->tcp_by_id.used);
+    MUST(t.seconds == s->seconds.used && t.allocs + t.seconds + t.waiting == s->wheel.count);
+    MUST((w->config->switched ? 0 : t.allocs + t.seconds) == w->open);
     MUST(t.perms == s->perms.used && t.chans == s->chans.used && t.names == s->names.used);
 }
 

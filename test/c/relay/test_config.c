@@ -142,6 +142,9 @@ static void put_everything(struct map *m)
     term_put_text(key(m, "alternate"), "127.0.0.2:0");
     term_put_atom(key(m, "mobility"), "true");
     term_put_atom(key(m, "keep_dscp"), "true");
+    term_put_atom(key(m, "tcp_allocations"), "false");
+    term_put_atom(key(m, "mode"), "switch");
+    term_put_atom(key(m, "pair"), "true");
     term_put_atom(key(m, "classic_stun"), "true");
 }
 
@@ -167,6 +170,8 @@ static const struct {
     {"nonce_lifetime", offsetof(struct relay_config, turn.nonce_lifetime), 3600},
     {"challenge_rate", offsetof(struct relay_config, turn.challenge_rate), 1000000},
     {"challenge_burst", offsetof(struct relay_config, turn.challenge_burst), 1000000},
+    {"max_tcp_peers", offsetof(struct relay_config, turn.max_tcp_peers), 1u << 20},
+    {"allocation_tcp_peers", offsetof(struct relay_config, turn.allocation_tcp_peers), 4096},
 };
 
 enum {
@@ -205,7 +210,9 @@ static void test_every_key(void)
     CHECK_STR(c->turn.software, "");
     check_addr(&c->alternate, "127.0.0.2:0");
     CHECK_EQ(config_discovery(c), 0);
-    CHECK(c->turn.mobility && c->turn.keep_dscp && c->turn.classic_stun);
+    CHECK(c->turn.mobility && c->turn.keep_dscp && c->turn.classic_stun &&
+          !c->turn.tcp_allocations);
+    CHECK(c->turn.switched && c->turn.pair);
     const struct turn_rule *rules = c->turn.policy.rules + c->turn.policy.count;
     CHECK_EQ(rules[-2].kind, TURN_RULE_ALLOW);
     CHECK_EQ(rules[-1].kind, TURN_RULE_DENY);
@@ -358,6 +365,9 @@ static void test_what_may_follow(void)
     next->turn.max_allocations = 3; /* as lowered by the system, not as asked for */
     CHECK(config_may_follow(old, next, why));
     CHECK_STR(why, "");
+    next->turn.switched = true;
+    CHECK(!config_may_follow(old, next, why));
+    CHECK_STR(why, "mode: must be what it was, a change needs a restart");
     next->asked_allocations = 3;
     CHECK(!config_may_follow(old, next, why));
     CHECK_STR(why, "max_allocations: must be what it was, a change needs a restart");

@@ -22,6 +22,7 @@ static struct turn_alloc_info sample(void)
         .down_bytes = UINT64_MAX,
         .permissions = 7,
         .channels = 8,
+        .tcp_peers = 9,
     };
 }
 
@@ -93,14 +94,15 @@ static void test_allocations(void)
         {"up_packets", "3"},   {"expires_in_ms", "2"},
         {"up_bytes", "4"},     {"down_bytes", "18446744073709551615"},
         {"down_packets", "5"}, {"permissions", "7"},
-        {"channels", "8"},
+        {"channels", "8"},     {"protocol", "udp"},
+        {"tcp_peers", "9"},
     };
     struct turn_alloc_info info = sample();
     struct turn_event event = {.kind = TURN_EV_ALLOCATION_CREATED, .alloc = &info, .tuple = &tuple};
     struct term_out out;
 
     put(&out, &event);
-    CHECK_EQ(entries(&out, "allocation_created"), 15);
+    CHECK_EQ(entries(&out, "allocation_created"), 17);
     for (size_t i = 0; i < sizeof want / sizeof *want; i++)
         check_entry(&out, want[i].key, want[i].value);
     term_out_free(&out);
@@ -115,7 +117,7 @@ static void test_dual(void)
 
     info.also = addr_v4((const uint8_t[]){192, 0, 2, 9}, 50001);
     put(&out, &event);
-    CHECK_EQ(entries(&out, "allocation_created"), 16);
+    CHECK_EQ(entries(&out, "allocation_created"), 18);
     check_entry(&out, "also_relayed", "192.0.2.9:50001");
     term_out_free(&out);
 }
@@ -132,7 +134,7 @@ static void test_ends(void)
                                    .tuple = &tuple};
         struct term_out out;
         put(&out, &event);
-        CHECK_EQ(entries(&out, "allocation_ended"), 16);
+        CHECK_EQ(entries(&out, "allocation_ended"), 18);
         check_entry(&out, "reason", names[end]);
         check_entry(&out, "id", "3-42");
         term_out_free(&out);
@@ -166,14 +168,16 @@ static void test_forbidden_peers(void)
     const struct {
         const struct turn_rule *rule;
         const char *want;
-    } rules[] = {{&v4, "10.0.0.0/8"}, {&v6, "fc00::/7"}, {NULL, "own_address"}};
+    } rules[] = {
+        {&v4, "10.0.0.0/8"}, {&v6, "fc00::/7"}, {NULL, "own_address"}, {NULL, "switch_mode"}};
 
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
         struct turn_event event = {.kind = TURN_EV_PEER_FORBIDDEN,
                                    .tuple = &tuple,
                                    .username = span_str("u"),
                                    .peer = &peer,
-                                   .rule = rules[i].rule};
+                                   .rule = rules[i].rule,
+                                   .reason = rules[i].rule ? NULL : rules[i].want};
         struct term_out out;
         put(&out, &event);
         CHECK_EQ(entries(&out, "peer_forbidden"), 4);

@@ -163,6 +163,66 @@ static void test_acceptors_share_only_among_themselves(void)
     close(second);
 }
 
+static int wait_for_connect(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLOUT};
+
+    CHECK_EQ(poll(&p, 1, 2000), 1);
+    return sock_error(fd);
+}
+
+/* Out of the port where it listens, and in there: one address for both (RFC 6062 §5.2). */
+static void test_connects_from_where_it_listens(void)
+{
+    struct addr at = addr_of("127.0.0.1:0"), peer = at, closed = at, from, local;
+    int listener = -1, other = -1, out = -1, in = -1, gone = -1;
+
+    CHECK_EQ(sock_open_acceptor(&at, SOCK_FIRST, &listener), 0);
+    CHECK_EQ(sock_open_acceptor(&peer, SOCK_ALONE, &other), 0);
+    CHECK_EQ(sock_open_acceptor(&closed, SOCK_ALONE, &gone), 0);
+    close(gone);
+    CHECK_EQ(sock_connect(&at, &peer, &out), 0);
+    CHECK_EQ(wait_for_connect(out), 0);
+    CHECK_EQ(sock_local(out, &local), 0);
+    CHECK(addr_eq(&local, &at));
+    CHECK_EQ(sock_accept(other, &from, &in), 0);
+    CHECK(addr_eq(&from, &at));
+    close(in);
+    int client = connect_to(&at);
+    CHECK_EQ(sock_accept(listener, &from, &in), 0);
+    close(in);
+    close(client);
+    int refused = -1;
+    if (sock_connect(&at, &closed, &refused) == 0) {
+        CHECK_EQ(wait_for_connect(refused), ECONNREFUSED);
+        CHECK_EQ(sock_error(refused), 0);
+        close(refused);
+    }
+    struct addr strange = addr_of("192.0.2.1:5000");
+    CHECK_EQ(sock_connect(&strange, &peer, &refused), EADDRNOTAVAIL);
+    close(out);
+    close(other);
+    close(listener);
+}
+
+#ifdef TCP_USER_TIMEOUT
+static void test_patience(void)
+{
+    struct addr at = addr_of("127.0.0.1:0"), from;
+    int fd = -1, in = -1;
+
+    CHECK_EQ(sock_open_acceptor(&at, SOCK_ALONE, &fd), 0);
+    CHECK(option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT) > 0);
+    sock_be_patient(fd);
+    int client = connect_to(&at);
+    CHECK_EQ(sock_accept(fd, &from, &in), 0);
+    CHECK_EQ(option(in, IPPROTO_TCP, TCP_USER_TIMEOUT), 0);
+    close(in);
+    close(client);
+    close(fd);
+}
+#endif
+
 /* Who closes first keeps a port busy for a minute; a relay that comes back must have it. */
 static void test_a_port_is_taken_again_at_once(void)
 {
@@ -297,6 +357,10 @@ int main(void)
         CHECK_TEST(test_accepts),
         CHECK_TEST(test_acceptors_share_only_among_themselves),
         CHECK_TEST(test_a_port_is_taken_again_at_once),
+        CHECK_TEST(test_connects_from_where_it_listens),
+#ifdef TCP_USER_TIMEOUT
+        CHECK_TEST(test_patience),
+#endif
         CHECK_TEST(test_ips_that_are_not_ours),
 #ifdef IP_MTU_DISCOVER
         CHECK_TEST(test_fragmentation),

@@ -182,6 +182,30 @@ static void test_speaks_both_versions(void)
     }
 }
 
+/* A session goes on where it is taken to: what it says from then on lands there. */
+static void test_moves(void)
+{
+    struct pool pool;
+    struct queue out = {.data = NULL};
+    struct rig r;
+    char got[8];
+
+    rig_init(&r, TLS1_3_VERSION);
+    pool_init(&pool, BUFFER, 1);
+    CHECK_EQ(handshake(&r), TLS_DONE);
+    to_client(&r);
+    tls_move(r.server, &out, &pool);
+    CHECK(tls_write(r.server, span_of("elsewhere", 9)));
+    CHECK_EQ(queue_len(&r.out), 0);
+    CHECK(queue_len(&out) > 9);
+    struct span bytes = queue_bytes(&out);
+    CHECK_EQ(BIO_write(SSL_get_rbio(r.client), bytes.data, (int)bytes.len), bytes.len);
+    CHECK_EQ(SSL_read(r.client, got, sizeof got), 8);
+    queue_drop(&out, &pool, bytes.len);
+    rig_free(&r);
+    pool_free(&pool);
+}
+
 static void test_older_versions_are_refused(void)
 {
     struct rig r;
@@ -257,8 +281,11 @@ static void test_says_what_is_wrong(void)
 int main(void)
 {
     const struct check_test tests[] = {
-        CHECK_TEST(test_speaks_both_versions), CHECK_TEST(test_older_versions_are_refused),
-        CHECK_TEST(test_garbage_fails),        CHECK_TEST(test_full_queue),
+        CHECK_TEST(test_speaks_both_versions),
+        CHECK_TEST(test_moves),
+        CHECK_TEST(test_older_versions_are_refused),
+        CHECK_TEST(test_garbage_fails),
+        CHECK_TEST(test_full_queue),
         CHECK_TEST(test_says_what_is_wrong),
     };
     tls_init();

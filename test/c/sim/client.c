@@ -56,6 +56,15 @@ static void encode(struct sim_client *s, struct sim_transaction *t)
     memcpy(t->bytes, bytes, len);
     memcpy(t->tid, s->c.tid, sizeof t->tid);
     t->len = (uint16_t)len;
+    if (t->ask.method == STUN_ALLOCATE) {
+        memcpy(s->allocate, bytes, len);
+        s->allocate_len = t->len;
+    }
+}
+
+void sim_client_replay(struct sim_client *s)
+{
+    put_on_link(s, span_of(s->allocate, s->allocate_len));
 }
 
 /* Sends it once more. After the last time it waits Rm times the first RTO for an answer. */

@@ -99,6 +99,8 @@ struct sim_client {
     int last_code; /* how the last transaction ended; NO_REPLY: by time-out */
     unsigned last_sends;
     uint32_t last_lifetime;
+    uint16_t allocate_len; /* the last Allocate request */
+    uint8_t allocate[SIM_DATAGRAM_MAX];
 };
 
 /* Client number n at 192.0.2.(100 + n):5000, with credentials that end `valid_s` from now. */
@@ -107,6 +109,8 @@ void sim_client_init(struct sim_client *s, struct engine *e, uint8_t number, uns
 
 /* Begins a transaction; nothing happens while too many are under way. */
 void sim_client_ask(struct sim_client *s, const struct sim_ask *ask);
+/* Its last Allocate request comes once more, as the network has it. */
+void sim_client_replay(struct sim_client *s);
 /* Data for a peer, as ChannelData, or as a Send indication for `channel` 0; how many bytes. */
 size_t sim_client_data(struct sim_client *s, uint8_t peer, uint16_t channel,
                        uint8_t bytes[SIM_DATAGRAM_MAX]);

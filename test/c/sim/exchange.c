@@ -122,8 +122,12 @@ static void from_client(struct sim *sim, const struct sim_path *path, struct spa
         return;
     }
     struct model_relay must = model_up(&sim->model, &path->from, bytes);
+    bool paired = model_is_paired(&sim->model, &must);
+    if (paired)
+        must = model_pair(&sim->model, &must);
+    sim->paired += paired;
     client_send(&client->c, bytes.data, bytes.len);
-    const char *problem = judge_up(&sim->engine, &must);
+    const char *problem = paired ? judge_down(&sim->engine, &must) : judge_up(&sim->engine, &must);
     if (problem)
         sim_fail(sim, problem);
 }
@@ -150,7 +154,7 @@ static void hand_to_engine(struct sim *sim, uint32_t alloc, const struct addr *p
 static void from_peer(struct sim *sim, const struct sim_path *path, struct span bytes)
 {
     const struct turn_relay *relay = open_relay(&sim->engine, &path->to);
-    if (!relay && model_must_be_open(&sim->model, &path->to))
+    if (!relay && !sim->plan->rules.switched && model_must_be_open(&sim->model, &path->to))
         sim_fail(sim, "a relayed address is closed that must be open");
     if (relay && !model_may_be_open(&sim->model, &path->to))
         sim_fail(sim, "a relayed address is open that must be closed");

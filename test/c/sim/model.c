@@ -15,6 +15,7 @@ struct model_rules model_rules(void)
         .max_allocations = 512,
         .port_min = 49152,
         .port_max = 65535,
+        .pair = true,
     };
 }
 
@@ -68,28 +69,18 @@ static const struct model_place *place_of(const struct model *m, const struct mo
 
 /* ---- data ---- */
 
-static bool has_lapsed_hold(const struct model *m, uint16_t port)
-{
-    for (size_t i = 0; i < MODEL_HOLDS; i++)
-        if (m->holds[i].until && m->holds[i].at.port == port)
-            return true;
-    return false;
-}
-
 /*
- * Whether data may go to this port of the relay's own IP: to relayed addresses only. What has just
- * expired is for the engine to say, as is a reservation, which ends when the next one allocates.
+ * Whether data may go to this port of the relay's own IP: to relayed addresses only, and to none
+ * that is only reserved. What has just expired is for the engine to say.
  */
-static bool own_port_used(struct model *m, const struct addr *peer)
+static bool own_port_bound(struct model *m, const struct addr *peer)
 {
     struct turn_port port = {.relay = 0, .port = peer->port};
-    bool used = turn_commons_port_used(m->commons, port);
-    bool must = model_port_taken(m, 0, peer->port, m->now.ms);
-    bool may = model_port_taken(m, 0, peer->port, m->now.ms - MODEL_LINGER_MS) ||
-               has_lapsed_hold(m, peer->port);
-    if (used ? !may : must)
-        m->problem = used ? "a port is taken that must be free" : "a port is free that is relayed";
-    return used;
+    struct turn_owner owner;
+    bool bound = turn_commons_owner(m->commons, port, &owner);
+    if (bound ? !model_may_be_open(m, peer) : model_must_be_open(m, peer))
+        m->problem = bound ? "a port is bound that must not be" : "a port is free that is relayed";
+    return bound;
 }
 
 static struct model_relay dropped(struct model *m, enum turn_counter why)
@@ -142,7 +133,7 @@ struct model_relay model_up(struct model *m, const struct addr *client, struct s
         return dropped(m, TURN_N_DROP_NO_ALLOCATION);
     const struct model_place *from = place_of(m, a, &peer);
     if (!from || !permitted(m, a, &peer) ||
-        (addr_ip_eq(&peer, &m->own) && !own_port_used(m, &peer)))
+        (addr_ip_eq(&peer, &m->own) && !own_port_bound(m, &peer)))
         return dropped(m, TURN_N_DROP_NO_PERMISSION);
     return counted(m, TURN_N_UP_PACKETS,
                    (struct model_relay){
@@ -183,6 +174,16 @@ struct model_relay model_down(struct model *m, const struct addr *at, const stru
         if (a->chans[i].until > m->now.ms && addr_eq(&a->chans[i].peer, peer))
             out.channel = a->chans[i].number;
     return counted(m, TURN_N_DOWN_PACKETS, out);
+}
+
+bool model_is_paired(const struct model *m, const struct model_relay *up)
+{
+    return m->rules.pair && up->relayed && addr_ip_eq(&up->to, &m->own);
+}
+
+struct model_relay model_pair(struct model *m, const struct model_relay *up)
+{
+    return model_down(m, &up->to, &up->from, up->data);
 }
 
 /* ---- comparing ---- */

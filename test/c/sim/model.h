@@ -18,6 +18,8 @@ enum {
     MODEL_CHANS = 16,
     MODEL_HOLDS = 32,
     MODEL_NONCES = 256,
+    MODEL_MADE = 256,
+    MODEL_REPEAT_MS = 40000,
     MODEL_USERNAME_MAX = 40,
     MODEL_NONCE_MAX = 128,
     MODEL_TOKEN = 8,
@@ -30,6 +32,8 @@ struct model_rules {
     uint32_t lifetime_default, lifetime_max, permission, channel, quarantine, reservation, nonce;
     uint32_t quota, max_allocations;
     uint16_t port_min, port_max;
+    bool pair;     /* data between two relayed addresses is there at once */
+    bool switched; /* relayed addresses are virtual: nobody else can be a peer */
 };
 struct model_rules model_rules(void);
 
@@ -74,6 +78,14 @@ struct model_nonce {
     uint64_t made_ms;
 };
 
+/* A transaction that made an allocation: copies must not make another for 40 s (RFC 8489 §6.3.1).
+ */
+struct model_made {
+    struct addr client;
+    uint8_t tid[STUN_TID_SIZE];
+    uint64_t until;
+};
+
 struct model {
     struct model_rules rules;
     struct turn_now now;
@@ -85,9 +97,9 @@ struct model {
     struct model_nonce nonces[MODEL_NONCES];
     size_t nonce_count;
     uint64_t counts[TURN_N_COUNT]; /* what the engine's counters must say */
-    uint64_t ghosts; /* allocations made by a late copy of an Allocate whose own had ended */
-    uint8_t ended[64][STUN_TID_SIZE]; /* transactions of allocations that were released */
-    size_t ended_count;
+    uint64_t late; /* copies of Allocate requests that came after their allocation had ended */
+    struct model_made made[MODEL_MADE];
+    size_t made_count;
 };
 
 void model_init(struct model *m, const struct model_rules *rules);
@@ -113,6 +125,13 @@ struct model_relay {
 
 /* What the client's data must become; counts it. */
 struct model_relay model_up(struct model *m, const struct addr *client, struct span packet);
+/*
+ * The same where both are relayed addresses of ours and nothing lies between them: what the one's
+ * data, already counted, must become for the other.
+ */
+struct model_relay model_pair(struct model *m, const struct model_relay *up);
+/* Whether data for this peer is such. */
+bool model_is_paired(const struct model *m, const struct model_relay *up);
 /* What a peer's datagram to a relayed address must become; counts it. */
 struct model_relay model_down(struct model *m, const struct addr *at, const struct addr *peer,
                               struct span data);

@@ -128,11 +128,24 @@ static int room(const struct model *m, const struct addr *client, const struct s
     return STUN_INSUFFICIENT_CAPACITY;
 }
 
+static bool is_late(const struct model *m, const struct addr *client, const struct stun_msg *msg)
+{
+    for (size_t i = 0; i < MODEL_MADE; i++) {
+        const struct model_made *made = &m->made[i];
+        if (made->until > m->now.ms && addr_eq(&made->client, client) &&
+            memcmp(made->tid, stun_msg_tid(msg), STUN_TID_SIZE) == 0)
+            return true;
+    }
+    return false;
+}
+
 static struct model_verdict expect_allocate(const struct model *m, const struct addr *client,
                                             const struct stun_msg *msg)
 {
     const struct model_alloc *a = model_find(m, client);
     bool again = a && memcmp(a->tid, stun_msg_tid(msg), STUN_TID_SIZE) == 0;
+    if (!a && is_late(m, client, msg))
+        return (struct model_verdict){STUN_ALLOCATION_MISMATCH, STUN_ALLOCATION_MISMATCH};
     if (a)
         return again ? (struct model_verdict){0, 0}
                      : (struct model_verdict){STUN_ALLOCATION_MISMATCH, STUN_ALLOCATION_MISMATCH};
@@ -142,9 +155,12 @@ static struct model_verdict expect_allocate(const struct model *m, const struct 
 
 /* ---- requests on an allocation ---- */
 
-static bool reaches(const struct model *m, const struct model_alloc *a, const struct addr *peer)
+/* 0, or why this peer cannot be one. */
+static int refuses(const struct model *m, const struct model_alloc *a, const struct addr *peer)
 {
-    return a->places[peer->family == ADDR_V6].until > m->now.ms;
+    if (a->places[peer->family == ADDR_V6].until <= m->now.ms)
+        return STUN_PEER_FAMILY_MISMATCH;
+    return m->rules.switched && !addr_ip_eq(peer, &m->own) ? STUN_FORBIDDEN : 0;
 }
 
 /* A number and a peer are bound to each other or to nobody, also for a while after expiry. */
@@ -155,8 +171,9 @@ static int expect_bind(const struct model *m, const struct model_alloc *a,
     struct addr peer = {0};
     (void)stun_msg_channel(msg, &number);
     (void)stun_msg_addr(msg, STUN_ID_XOR_PEER_ADDRESS, &peer);
-    if (!reaches(m, a, &peer))
-        return STUN_PEER_FAMILY_MISMATCH;
+    int code = refuses(m, a, &peer);
+    if (code)
+        return code;
     for (size_t i = 0; i < MODEL_CHANS; i++) {
         const struct model_chan *c = &a->chans[i];
         bool held = c->until && c->until + (uint64_t)m->rules.quarantine * 1000 > m->now.ms;
@@ -171,12 +188,13 @@ static int expect_permissions(const struct model *m, const struct model_alloc *a
 {
     struct stun_attr attr;
     struct addr peer;
-    for (uint32_t pos = STUN_HEADER_SIZE; pos < msg->attrs_end && stun_msg_next(msg, &pos, &attr);)
+    int code = 0;
+    for (uint32_t pos = STUN_HEADER_SIZE;
+         !code && pos < msg->attrs_end && stun_msg_next(msg, &pos, &attr);)
         if (attr.type == STUN_ATTR_XOR_PEER_ADDRESS &&
-            stun_addr_decode(attr.value, true, stun_msg_tid(msg), &peer) == CT_OK &&
-            !reaches(m, a, &peer))
-            return STUN_PEER_FAMILY_MISMATCH;
-    return 0;
+            stun_addr_decode(attr.value, true, stun_msg_tid(msg), &peer) == CT_OK)
+            code = refuses(m, a, &peer);
+    return code;
 }
 
 static int expect_refresh(const struct model *m, const struct model_alloc *a,
@@ -281,14 +299,6 @@ static const char *take_places(struct model *m, const struct stun_msg *msg,
     return NULL;
 }
 
-static bool has_ended(const struct model *m, const uint8_t *tid)
-{
-    for (size_t i = 0; i < 64; i++)
-        if (memcmp(m->ended[i], tid, STUN_TID_SIZE) == 0)
-            return true;
-    return false;
-}
-
 static const char *allocate_new(struct model *m, const struct addr *client,
                                 const struct stun_msg *msg, const struct stun_msg *reply)
 {
@@ -309,7 +319,11 @@ static const char *allocate_new(struct model *m, const struct addr *client,
     *slot = a;
     if (a.has_token)
         hold(m, &a);
-    m->ghosts += has_ended(m, a.tid);
+    struct model_made *made = &m->made[m->made_count++ % MODEL_MADE];
+    if (made->until > m->now.ms)
+        problem = "the model has no room for a transaction";
+    *made = (struct model_made){.client = *client, .until = m->now.ms + MODEL_REPEAT_MS};
+    memcpy(made->tid, a.tid, sizeof made->tid);
     m->counts[TURN_N_CREATED]++;
     return problem;
 }
@@ -368,7 +382,6 @@ static const char *refreshed(struct model *m, struct model_alloc *a, const struc
     m->counts[TURN_N_REFRESHES]++;
     if (!model_live(m, a)) {
         m->counts[TURN_N_RELEASED]++;
-        memcpy(m->ended[m->ended_count++ % 64], a->tid, STUN_TID_SIZE);
         a->client = (struct addr){0};
     }
     if (stun_msg_u32(reply, STUN_ID_LIFETIME, &told) != CT_OK || told != lifetime)
@@ -444,6 +457,7 @@ static void count(struct model *m, const struct stun_msg *request, int code)
     m->counts[TURN_N_BINDINGS] += code == 0 && request->method == STUN_BINDING;
     if (code)
         m->counts[which]++;
+    m->counts[TURN_N_FORBIDDEN] += code == STUN_FORBIDDEN;
 }
 
 static const char *succeeded(struct model *m, const struct addr *client,
@@ -484,6 +498,8 @@ const char *model_answer(struct model *m, const struct addr *client, const struc
         stun_msg_has(reply, STUN_ID_MESSAGE_INTEGRITY) == refused)
         return "integrity of an answer";
     count(m, request, code);
+    m->late += code == STUN_ALLOCATION_MISMATCH && request->method == STUN_ALLOCATE &&
+               !model_find(m, client);
     if (refused)
         learn_nonce(m, client, reply);
     return code ? NULL : succeeded(m, client, request, reply);

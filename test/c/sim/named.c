@@ -55,6 +55,31 @@ static const struct sim_step allocate_again[] = {
     IS(602000, SIM_LIVE, 0, 0),
 };
 
+/*
+ * Copies of an Allocate that come after its allocation was let go, for 40 seconds from the first:
+ * by retransmission, as its answer was lost, and by the network. Another transaction is another.
+ */
+static const struct sim_step allocate_late[] = {
+    ALLOCATE(0, 0, LIFE(600)),
+    REFRESH(0, 0, LIFE(0)),
+    {.at_ms = 1000, .act = SIM_REPLAY, .client = 0},
+    IS(1000, SIM_LIVE, 0, 0),
+    IS(2000, SIM_LOSE_ANS, 0, 1),
+    ALLOCATE(2000, 0, LIFE(600)),
+    IS(2099, SIM_LIVE, 0, 1),
+    REFRESH(2100, 0, LIFE(0)),
+    IS(2499, SIM_LIVE, 0, 0),
+    IS(2500, SIM_CODE, 0, 437),
+    IS(2500, SIM_OPEN, 0, 0),
+    ALLOCATE(3000, 0, LIFE(600)),
+    IS(3000, SIM_CODE, 0, 0),
+    REFRESH(4000, 0, LIFE(0)),
+    {.at_ms = 42999, .act = SIM_REPLAY, .client = 0},
+    IS(42999, SIM_LIVE, 0, 0),
+    {.at_ms = 43000, .act = SIM_REPLAY, .client = 0},
+    IS(43000, SIM_LIVE, 0, 1), /* no retransmission comes so late */
+};
+
 /* A second Allocate on the 5-tuple of one that lives, and when it has expired. */
 static const struct sim_step port_used_again[] = {
     ALLOCATE(0, 0, LIFE(600)),       {.at_ms = 10000, .act = SIM_STRANGER},
@@ -303,8 +328,9 @@ static const struct sim_step dual[] = {
     }
 
 const struct sim_named sim_named[] = {
-    NAMED("STUN-BIND-07, 10; RFC 8489 6.2.1", retransmissions, NULL),
+    NAMED("STUN-BIND-07; RFC 8489 6.2.1", retransmissions, NULL),
     NAMED("TURN-ALLOC-03; TURN-GEN-13", allocate_again, NULL),
+    NAMED("STUN-BIND-10", allocate_late, NULL),
     NAMED("TURN-ALLOC-02, 39", port_used_again, NULL),
     NAMED("TURN-ALLOC-32, 33, 34, 35", lifetimes, NULL),
     NAMED("TURN-REFR-01, 02, 03", refreshes, NULL),

@@ -94,6 +94,12 @@ struct sim_plan sim_plan_random(uint64_t seed)
         plan.manners[i] = manner(&r);
         plan.valid_s[i] = one_in(&r, 4) ? between(&r, 10, 1500) : 86400;
     }
+    plan.rules.pair = one_in(&r, 2);
+    plan.rules.switched = plan.rules.pair && one_in(&r, 3);
+    for (size_t i = 0; plan.rules.switched && i < plan.clients; i++) {
+        plan.manners[i].meets = true; /* there is nobody else; a few try all the same */
+        plan.manners[i].peers &= (uint8_t)(one_in(&r, 4) ? 0xff : 0);
+    }
     return plan;
 }
 

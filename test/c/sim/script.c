@@ -47,7 +47,8 @@ static int64_t ports_taken(const struct sim *sim)
     turn_commons_expire(e->commons, e->now.ms);
     for (uint8_t relay = 0; relay < e->config.relay_count; relay++)
         for (uint32_t port = e->config.port_min; port <= e->config.port_max; port++)
-            n += turn_commons_port_used(e->commons, (struct turn_port){relay, (uint16_t)port});
+            n += turn_commons_port_used(e->commons,
+                                        (struct turn_port){.relay = relay, .port = (uint16_t)port});
     return n;
 }
 
@@ -101,6 +102,9 @@ void sim_do(struct sim *sim, const struct sim_step *step)
         break;
     case SIM_LOSE_ANS:
         sim->link.lose_next[SIM_SERVER_TO_CLIENT] = (unsigned)step->value;
+        break;
+    case SIM_REPLAY:
+        sim_client_replay(client);
         break;
     case SIM_STRANGER:
         *client->c.nonce = *client->c.realm = 0;

@@ -42,6 +42,8 @@ static void configure(struct sim *sim)
     c->max_allocations = r->max_allocations;
     c->port_min = r->port_min;
     c->port_max = r->port_max;
+    c->pair = r->pair;
+    c->switched = r->switched;
 }
 
 static void people(struct sim *sim)
@@ -280,8 +282,11 @@ static void check_sums(struct sim *sim)
             sim_fail(sim, "the link has lost count");
     for (size_t i = 0; i < sizeof fates / sizeof *fates; i++)
         counted += engine_counter(&sim->engine, fates[i]);
-    if (counted != sim->handed)
+    /* data from client to client has two fates: one where it is sent, one where it arrives */
+    if (counted != sim->handed + sim->paired)
         sim_fail(sim, "the engine's counters do not add up to the packets that it got");
+    if (engine_counter(&sim->engine, TURN_N_PAIRED) != sim->paired)
+        sim_fail(sim, "the engine has paired something else");
 }
 
 /* Everything has expired: the engine holds nothing, waits for nothing and has no port open. */

@@ -30,6 +30,7 @@ enum sim_act {
     SIM_LOSE,     /* the next `value` datagrams from client to server are lost */
     SIM_LOSE_ANS, /* and from server to client */
     SIM_STRANGER, /* the client has lost its nonce, and allocates with another transaction */
+    SIM_REPLAY,   /* the client's last Allocate request comes again */
     SIM_CODE,     /* the last transaction ended with `value`: 0, a code, NO_REPLY */
     SIM_SENDS,    /* it was sent `value` times */
     SIM_WORTH,    /* the last LIFETIME was `value` */
@@ -81,6 +82,7 @@ struct sim {
     struct sim_probe probes[SIM_PROBES];
     size_t probe_count, step;
     uint64_t start_ms, expire_ms, expired, packets;
+    uint64_t paired; /* data from one client to another in one step */
     uint64_t handed; /* packets that the engine got; others came to closed relays */
     uint64_t client_heard[SIM_CLIENTS], peer_heard[SIM_PEERS]; /* at the last look of the script */
     unsigned failures_before;

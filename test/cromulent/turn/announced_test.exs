@@ -34,6 +34,15 @@ defmodule Cromulent.Turn.AnnouncedTest do
     assert Announced.new() |> Announced.owe(["9:a"], 0) |> told() == []
   end
 
+  test "in a table of somebody else's it outlives who told it, and stays in order" do
+    table = Announced.table()
+    {pid, ref} = spawn_monitor(fn -> Announced.owe(Announced.new(table), ["7:a", "8:b"], 3) end)
+    assert_receive {:DOWN, ^ref, :process, ^pid, :normal}
+    announced = Announced.new(table) |> Announced.remember(["7:c", "9:d"], 3)
+    assert told(announced) == []
+    assert announced |> Announced.owe_all(0) |> told() == ["8:b", "7:c", "9:d"]
+  end
+
   test "one frame holds a thousand" do
     usernames = for n <- 1..2001, do: "9:#{n}"
     assert usernames |> Announced.portions() |> Enum.map(&length/1) == [1000, 1000, 1]

@@ -40,6 +40,7 @@ defmodule Cromulent.Turn.ControlTest do
       stats = stats(port)
       assert stats.counters.bindings == 30
       assert Enum.all?(stats.workers, &(&1.counters.bindings > 0))
+      assert call(port, :ping) == :ok
     end
 
     test "takes a wildcard address, and answers from where it was asked" do
@@ -136,6 +137,8 @@ defmodule Cromulent.Turn.ControlTest do
              "user_bandwidth: must be an integer from 0 to 4294967295, not 4294967296"},
             {:permission_events, 1, "permission_events: must be true or false, not 1"},
             {:keep_dscp, "true", ~s(keep_dscp: must be true or false, not "true")},
+            {:mode, :closed, "mode: must be open or switch, not closed"},
+            {:pair, 1, "pair: must be true or false, not 1"},
             {:colour, "red", "colour: not a key of the configuration"}
           ] do
         assert refused(&Map.put(&1, key, value)) == text
@@ -330,7 +333,8 @@ defmodule Cromulent.Turn.ControlTest do
         assert Map.fetch!(one, key) == 0
       end
 
-      assert map_size(one) == 15
+      assert %{protocol: :udp, tcp_peers: 0} = one
+      assert map_size(one) == 17
     end
   end
 

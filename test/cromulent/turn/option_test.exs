@@ -8,7 +8,15 @@ defmodule Cromulent.Turn.OptionTest do
 
   # The limits that are no numbers.
   @texts_and_switches [:software, :mobility, :keep_dscp, :alternate, :oauth_server_name] ++
-                        [:redirect, :alternate_domain, :classic_stun, :permission_events]
+                        [
+                          :redirect,
+                          :alternate_domain,
+                          :classic_stun,
+                          :permission_events,
+                          :tcp_allocations,
+                          :mode,
+                          :pair
+                        ]
 
   defp refused(name, value) do
     assert {:error, {:config, text}} = Option.fetch(name, [{name, value}])
@@ -218,7 +226,14 @@ defmodule Cromulent.Turn.OptionTest do
   end
 
   test "switches are on or off" do
-    for name <- [:mobility, :keep_dscp, :permission_events, :classic_stun] do
+    for name <- [
+          :mobility,
+          :keep_dscp,
+          :permission_events,
+          :classic_stun,
+          :tcp_allocations,
+          :pair
+        ] do
       for {raw, value} <- [
             {true, true},
             {"true", true},
@@ -230,6 +245,14 @@ defmodule Cromulent.Turn.OptionTest do
 
       for wrong <- ["yes", 2, ""], do: assert(refused(name, wrong) =~ "must be true or false")
     end
+  end
+
+  test "the mode is open or switch" do
+    for {raw, value} <- [{:open, :open}, {"open", :open}, {:switch, :switch}, {"switch", :switch}],
+        do: assert(Option.fetch(:mode, mode: raw) == {:ok, value})
+
+    for wrong <- ["", "Switch", true, :closed],
+        do: assert(refused(:mode, wrong) =~ "must be open or switch")
   end
 
   @tag :tmp_dir

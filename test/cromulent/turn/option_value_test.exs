@@ -28,6 +28,8 @@ defmodule Cromulent.Turn.OptionValueTest do
           opaque_usernames: "1",
           alternate: "[2001:DB8::1]:3479",
           keep_dscp: "true",
+          pair: "false",
+          mode: "switch",
           oauth_keys: ~s({"kid": "a", "k": "SEdrajMyS0pHaXV5MDk4c2RmYXFiTmpPaWF6NzE5MjM"}),
           redirect: "192.0.2.9:3478,[2001:DB8::9]:1",
           alternate_domain: "turn2.example.org"
@@ -42,7 +44,8 @@ defmodule Cromulent.Turn.OptionValueTest do
 
     own =
       [:software, :mobility, :keep_dscp, :alternate, :permission_events] ++
-        [:oauth_server_name, :redirect, :alternate_domain, :classic_stun]
+        [:oauth_server_name, :redirect, :alternate_domain, :classic_stun] ++
+        [:tcp_allocations, :mode, :pair]
 
     assert Option.limits() == own ++ OptionValue.limits()
   end

@@ -6,7 +6,7 @@ defmodule Cromulent.Turn.WireAllocationTest do
   import Cromulent.Turn.Helpers
   import Cromulent.Turn.Wire
 
-  alias Cromulent.Turn.{Client, Credentials, Relay, Stun}
+  alias Cromulent.Turn.{Certificates, Client, Credentials, Relay, Stun}
 
   @udp {:requested_transport, :udp}
 
@@ -41,10 +41,32 @@ defmodule Cromulent.Turn.WireAllocationTest do
       assert request_code(client, :allocate, [@udp]) == 437
     end
 
+    test "sent again when it has been released is refused, over UDP and DTLS" do
+      made = Certificates.make()
+      listen = ["udp:127.0.0.1:0", "dtls:127.0.0.1:0"]
+      relay = start_relay(listen: listen, cert: made.cert, key: made.key)
+      [_, dtls] = Enum.map(relay.info.listen, &address/1)
+      ways = [[], [transport: :dtls, tls: made.verify, address: dtls]]
+
+      for way <- ways do
+        client = challenged(relay, way)
+        {message, opts} = Client.prepare(client, :allocate, [@udp])
+        {:ok, answer, _} = Client.transact(client, message, opts)
+        assert code(answer) == 200
+        assert request_code(client, :refresh, lifetime: 0) == 200
+        {:ok, late, packet} = Client.transact(client, message, opts)
+        assert code(late) == 437
+        assert Stun.verify(packet, client.key, client.integrity) == :ok
+        assert {:ok, []} = Relay.list(10, relay.pid)
+        assert request_code(client, :allocate, [@udp]) == 200
+        assert request_code(client, :refresh, lifetime: 0) == 200
+      end
+    end
+
     test "needs a transport, and one that is relayed", %{relay: relay} do
       assert allocate_code(relay, []) == 400
       assert allocate_code(relay, [{0x0019, <<17, 0>>}]) == 400
-      assert allocate_code(relay, requested_transport: :tcp) == 442
+      assert allocate_code(relay, requested_transport: :tcp) == 400
       assert allocate_code(relay, requested_transport: 132) == 442
       assert allocate_code(relay, [{0x0019, <<17, 0xFF, 0xFF, 0xFF>>}]) == 200
     end

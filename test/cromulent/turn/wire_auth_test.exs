@@ -6,7 +6,7 @@ defmodule Cromulent.Turn.WireAuthTest do
   import Cromulent.Turn.Helpers
   import Cromulent.Turn.Wire
 
-  alias Cromulent.Turn.{Client, Credentials, Embedded, OsProcess, Relay, Stun}
+  alias Cromulent.Turn.{Client, Config, Credentials, Embedded, Keeper, OsProcess, Relay, Stun}
 
   @udp {:requested_transport, :udp}
 
@@ -285,6 +285,48 @@ defmodule Cromulent.Turn.WireAuthTest do
       made = [username: forgotten, password: password(forgotten)]
       {answer, _} = once(challenged(again, made), :allocate, [@udp])
       assert code(answer) == 401
+    end
+
+    test "is known although the relay's owner was killed" do
+      {:ok, config} = Config.new(options(userhashes: 100))
+      keeper = :"keeper_#{System.unique_integer([:positive])}"
+      name = :"relay_#{System.unique_integer([:positive])}"
+
+      # As the library's own supervisor has them.
+      children = [
+        {Keeper, {keeper, config}},
+        {Relay, [name: name, config: config, keeper: keeper]}
+      ]
+
+      {:ok, _} = start_supervised(supervisor(children))
+      first = Process.whereis(name)
+      client = challenged(relay(name))
+      :ok = Relay.announce([client.username], name)
+      :ok = Relay.announce_soon("4000000000:soon", name)
+      assert {:ok, %{os_pid: os_pid}} = Relay.info(name)
+
+      ExUnit.CaptureLog.capture_log(fn ->
+        Process.exit(first, :kill)
+        eventually(fn -> match?({:ok, %{status: :up}}, Relay.info(name)) end, 10_000)
+      end)
+
+      again = relay(name)
+      assert Process.whereis(name) != first
+      assert again.os_pid != os_pid
+
+      for username <- [client.username, "4000000000:soon"] do
+        known = challenged(again, username: username, password: password(username))
+        assert known.anonymous
+        assert request_code(known, :allocate, [@udp]) == 200
+      end
+    end
+
+    defp supervisor(children) do
+      %{
+        id: :both,
+        type: :supervisor,
+        start: {Supervisor, :start_link, [children, [strategy: :rest_for_one]]}
+      }
     end
 
     test "is known in the end although the relay was busy" do
