@@ -16,7 +16,7 @@
 
 enum {
     TURN_KEPT_NAME = 85,     /* bytes; keys of longer usernames are not kept */
-    TURN_KEPT_MAX = 1 << 14, /* places, 2 MiB, however many allocations there may be */
+    TURN_KEPT_MAX = 1 << 12, /* places, 512 KiB: users come again soon or not at all */
     TURN_KEPT_WAYS = 4,      /* places that a username's key may be in */
 };
 
