@@ -97,16 +97,4 @@ defmodule Mix.Turn do
     IO.puts(:stderr, "mix #{task}: " <> String.replace(text, ~r/\s*\n\s*/, " "))
     exit({:shutdown, status})
   end
-
-  @doc "A start error in words."
-  @spec describe(term()) :: String.t()
-  def describe({:listen, listener, errno}), do: "cannot listen on #{listener}: #{explain(errno)}"
-  def describe({:relay_ip, ip, errno}), do: "cannot relay from #{ip}: #{explain(errno)}"
-  def describe({_kind, text}) when is_binary(text), do: text
-  def describe(reason), do: inspect(reason)
-
-  defp explain(:eaddrinuse), do: "the port is in use (eaddrinuse)"
-  defp explain(:eaddrnotavail), do: "this host does not have that address (eaddrnotavail)"
-  defp explain(:eacces), do: "no permission (eacces)"
-  defp explain(errno), do: to_string(errno)
 end

@@ -49,18 +49,6 @@ defmodule Mix.TurnTest do
     assert line == "mix t: a b \n"
   end
 
-  test "puts start errors into words" do
-    assert Mix.Turn.describe({:listen, "udp:127.0.0.1:1", :eaddrinuse}) =~ "the port is in use"
-
-    assert Mix.Turn.describe({:relay_ip, "192.0.2.1", :eaddrnotavail}) =~
-             "does not have that address"
-
-    assert Mix.Turn.describe({:listen, "udp:127.0.0.1:1", :eacces}) =~ "no permission"
-    assert Mix.Turn.describe({:listen, "udp:127.0.0.1:1", :emfile}) =~ "emfile"
-    assert Mix.Turn.describe({:config, "text"}) == "text"
-    assert Mix.Turn.describe(:whatever) == ":whatever"
-  end
-
   test "starts a relay in the application's tree, once, and ends it" do
     assert {:ok, %{os_pid: os_pid}} = Mix.Turn.start_relay(options())
     assert {:ok, %{os_pid: ^os_pid}} = Relay.info()

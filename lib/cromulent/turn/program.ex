@@ -77,6 +77,25 @@ defmodule Cromulent.Turn.Program do
     end
   end
 
+  @doc "Why it could not start, or what became of it, in words for the operator."
+  @spec describe(term()) :: String.t()
+  def describe({:listen, listener, errno}), do: "cannot listen on #{listener}: #{explain(errno)}"
+  def describe({:relay_ip, ip, errno}), do: "cannot relay from #{ip}: #{explain(errno)}"
+
+  def describe({:exit, status}), do: "it ended by itself, #{describe_exit(status)}"
+  def describe({_kind, text}) when is_binary(text), do: text
+  def describe(reason), do: inspect(reason)
+
+  @doc "An exit status as a shell has it: above 128, a signal."
+  @spec describe_exit(non_neg_integer()) :: String.t()
+  def describe_exit(status) when status > 128, do: "killed by signal #{status - 128}"
+  def describe_exit(status), do: "exit status #{status}"
+
+  defp explain(:eaddrinuse), do: "the port is in use (eaddrinuse)"
+  defp explain(:eaddrnotavail), do: "this host does not have that address (eaddrnotavail)"
+  defp explain(:eacces), do: "no permission (eacces)"
+  defp explain(errno), do: to_string(errno)
+
   defp cleared_environment do
     for {name, _value} <- System.get_env(), not (name =~ @environment) do
       {String.to_charlist(name), false}

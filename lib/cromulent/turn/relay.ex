@@ -286,7 +286,7 @@ defmodule Cromulent.Turn.Relay do
   defp greeting({:error, text}), do: {:error, {:protocol, "the relay sent " <> text}}
 
   defp early_exit(status),
-    do: {:system, "the relay ended before it was ready: #{describe_exit(status)}"}
+    do: {:system, "the relay ended before it was ready: #{Program.describe_exit(status)}"}
 
   # A write to a relay that has just ended closes the port, and no exit status is told.
   defp cut_off(reason), do: {:system, "the control channel broke: #{reason}"}
@@ -640,7 +640,7 @@ defmodule Cromulent.Turn.Relay do
     Telemetry.execute([:relay, :down], %{up_ms: up_ms}, %{reason: reason, os_pid: state.os_pid})
 
     Logger.error(
-      "TURN relay (pid #{state.os_pid}) was lost after #{up_ms} ms: #{describe(reason)}; starting another"
+      "TURN relay (pid #{state.os_pid}) was lost after #{up_ms} ms: #{Program.describe(reason)}; starting another"
     )
 
     tries = if up_ms >= @ran_well, do: 0, else: state.tries
@@ -650,7 +650,10 @@ defmodule Cromulent.Turn.Relay do
   defp report(%{fault: reason} = state, reason), do: state
 
   defp report(state, reason) do
-    Logger.error("TURN relay cannot be started: #{describe(reason)}; trying again until it can")
+    Logger.error(
+      "TURN relay cannot be started: #{Program.describe(reason)}; trying again until it can"
+    )
+
     withdraw(state)
     %{state | fault: reason}
   end
@@ -664,14 +667,6 @@ defmodule Cromulent.Turn.Relay do
     timer = timer(:start, pause)
     %{state | port: nil, os_pid: nil, status: :down, tries: tries + 1, timer: timer}
   end
-
-  defp describe({:exit, status}), do: "it ended by itself, #{describe_exit(status)}"
-  defp describe({:listen, listener, errno}), do: "cannot listen on #{listener}: #{errno}"
-  defp describe({:relay_ip, ip, errno}), do: "cannot relay from #{ip}: #{errno}"
-  defp describe({_kind, text}), do: text
-
-  defp describe_exit(status) when status > 128, do: "killed by signal #{status - 128}"
-  defp describe_exit(status), do: "exit status #{status}"
 
   # ---- what others see ----
 

@@ -25,7 +25,7 @@ defmodule Mix.Tasks.Turn.Check do
 
   use Mix.Task
 
-  alias Cromulent.Turn.{Address, Check, Config, Option}
+  alias Cromulent.Turn.{Address, Check, Config, Option, Program}
 
   @task "turn.check"
   @switches [
@@ -199,7 +199,7 @@ defmodule Mix.Tasks.Turn.Check do
         config.listen
 
       {:error, reason} ->
-        fail(1, Mix.Turn.describe(reason))
+        fail(1, Program.describe(reason))
     end
   end
 

@@ -28,7 +28,7 @@ defmodule Mix.Tasks.Turn.Demo do
 
   use Mix.Task
 
-  alias Cromulent.Turn.{Address, CheckPage}
+  alias Cromulent.Turn.{Address, CheckPage, Program}
 
   @task "turn.demo"
   @switches [ip: [:string, :keep], port: :integer]
@@ -82,7 +82,7 @@ defmodule Mix.Tasks.Turn.Demo do
 
     case result do
       {:ok, info} -> info
-      {:error, reason} -> Mix.Turn.fail(@task, 1, Mix.Turn.describe(reason))
+      {:error, reason} -> Mix.Turn.fail(@task, 1, Program.describe(reason))
     end
   end
 
@@ -119,7 +119,7 @@ defmodule Mix.Tasks.Turn.Demo do
       Mix.Turn.fail(
         @task,
         1,
-        Mix.Turn.describe({:listen, "tcp:#{Address.to_host(ip)}:#{port}", reason})
+        Program.describe({:listen, "tcp:#{Address.to_host(ip)}:#{port}", reason})
       )
 
   # Who asks at one address may not reach the others: a phone has its own 127.0.0.1.

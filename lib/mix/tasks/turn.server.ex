@@ -51,7 +51,7 @@ defmodule Mix.Tasks.Turn.Server do
 
   use Mix.Task
 
-  alias Cromulent.Turn.{Config, Json}
+  alias Cromulent.Turn.{Config, Json, Program}
 
   @task "turn.server"
   @switches [
@@ -119,7 +119,7 @@ defmodule Mix.Tasks.Turn.Server do
   defp start(opts) do
     case Mix.Turn.start_relay(opts) do
       {:ok, info} -> info
-      {:error, reason} -> Mix.Turn.fail(@task, 1, Mix.Turn.describe(reason))
+      {:error, reason} -> Mix.Turn.fail(@task, 1, Program.describe(reason))
     end
   end
 end

@@ -89,4 +89,18 @@ defmodule Cromulent.Turn.ProgramTest do
     assert environment =~ "PATH="
     Program.stop(port, os_pid, 0)
   end
+
+  test "says what became of it" do
+    for {reason, words} <- [
+          {{:listen, "udp:127.0.0.1:1", :eaddrinuse},
+           "cannot listen on udp:127.0.0.1:1: the port is in use (eaddrinuse)"},
+          {{:relay_ip, "192.0.2.1", :eaddrnotavail},
+           "cannot relay from 192.0.2.1: this host does not have that address (eaddrnotavail)"},
+          {{:exit, 137}, "it ended by itself, killed by signal 9"},
+          {{:exit, 1}, "it ended by itself, exit status 1"},
+          {{:config, "realm: must not be empty"}, "realm: must not be empty"},
+          {:odd, ":odd"}
+        ],
+        do: assert(Program.describe(reason) == words)
+  end
 end

@@ -368,7 +368,9 @@ defmodule Cromulent.Turn.RelayTest do
           eventually(fn -> match?({:ok, %{status: :up}}, Relay.info(relay.pid)) end, 5_000)
         end)
 
-      told = "TURN relay cannot be started: cannot listen on udp:127.0.0.1:#{port}: eaddrinuse"
+      told =
+        "TURN relay cannot be started: cannot listen on udp:127.0.0.1:#{port}: the port is in use"
+
       assert length(String.split(log, told)) == 2, "told not once: " <> log
       assert {_, _} = allocated(relay(relay.pid))
     end
