@@ -163,9 +163,8 @@ enum ct_err crypto_digest(struct crypto *c, enum crypto_hash hash, const struct 
     struct gather g;
     gather_begin(&g, c->scratch[hash], c->fresh[hash]);
     gather_all(&g, parts, n);
-    size_t held = g.used; /* only short messages are wiped whole: no long one has a password */
     bool ok = gather_end(&g, out);
-    crypto_wipe(g.bytes, held);
+    crypto_wipe(g.bytes, sizeof g.bytes); /* passwords are hashed */
     return ok ? CT_OK : CT_ECRYPTO;
 }
 
