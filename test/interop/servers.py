@@ -140,12 +140,21 @@ class Ours:
         if self.speaks & SECURE:
             options += [f"cert={self.certificate}", f"key={self.key}"]
         with relay_ports(wish) as ports:
-            info = self.command("start", name, f"relay_ports={ports}", *options)
+            info = self.start(name, f"relay_ports={ports}", *options)
             self.pids[name] = info["os_pid"]
             try:
                 yield Relay(self, name, addresses(info["listen"]))
             finally:
                 self.command("stop", name)
+
+    def start(self, name, *options):
+        """Tried again where a free port of one address is taken of another that has to have it too."""
+        for left in (3, 2, 1, 0):
+            try:
+                return self.command("start", name, *options)
+            except Failure as failure:
+                if "eaddrinuse" not in str(failure) or not left:
+                    raise
 
     def write_keys(self, name, token_keys):
         """The file of a JWK set."""
