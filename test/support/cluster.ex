@@ -145,15 +145,21 @@ defmodule Cromulent.Turn.Cluster.Holder do
   defp join_at(at, topic, user, opts) do
     {caller, tag} = {self(), make_ref()}
 
-    pid =
-      spawn(fn ->
+    {pid, monitor} =
+      spawn_monitor(fn ->
         wait(at)
         send(caller, {tag, Join.join(nil, topic, user, opts)})
         loop([])
       end)
 
+    # Without grace a takeover may end it before it has said what it got.
     receive do
-      {^tag, result} -> {pid, result}
+      {^tag, result} ->
+        Process.demonitor(monitor, [:flush])
+        {pid, result}
+
+      {:DOWN, ^monitor, :process, _, reason} ->
+        {pid, {:ended, reason}}
     after
       30_000 -> {pid, :no_answer}
     end
