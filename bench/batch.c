@@ -162,24 +162,41 @@ static int send_segmented(struct side *s, const struct batch_way *way, int n, si
     return sendmsg(way->fd, m, 0) < 0 ? 0 : n;
 }
 
-int batch_send(struct batch *b, const struct batch_way *way, int n, size_t len)
+/* Message i: datagram i, and where it goes. */
+static void put_message(struct batch *b, const struct batch_way *way, int i, size_t len)
 {
     struct side *s = &b->out;
-    for (int i = 0; i < n; i++) {
-        s->iov[i] = (struct iovec){batch_slot(b, i, len), len};
-        s->msgs[i].msg_hdr = (struct msghdr){.msg_iov = &s->iov[i], .msg_iovlen = 1};
-        if (way->to) {
-            s->names[i] = *way->to;
-            s->msgs[i].msg_hdr.msg_name = &s->names[i];
-            s->msgs[i].msg_hdr.msg_namelen = sizeof s->names[i];
-        }
-        if (way->from.s_addr)
-            put_source(&s->msgs[i].msg_hdr, &s->control[i], way->from);
+    s->iov[i] = (struct iovec){batch_slot(b, i, len), len};
+    s->msgs[i].msg_hdr = (struct msghdr){.msg_iov = &s->iov[i], .msg_iovlen = 1};
+    if (way->to) {
+        s->names[i] = *way->to;
+        s->msgs[i].msg_hdr.msg_name = &s->names[i];
+        s->msgs[i].msg_hdr.msg_namelen = sizeof s->names[i];
     }
-    if (way->gso && n > 1)
-        return send_segmented(s, way, n, len);
+    if (way->from.s_addr)
+        put_source(&s->msgs[i].msg_hdr, &s->control[i], way->from);
+}
+
+static int send_messages(struct side *s, int fd, int n)
+{
     if (n == 1)
-        return sendmsg(way->fd, &s->msgs[0].msg_hdr, 0) < 0 ? 0 : 1;
-    int sent = sendmmsg(way->fd, s->msgs, (unsigned)n, 0);
+        return sendmsg(fd, &s->msgs[0].msg_hdr, 0) < 0 ? 0 : 1;
+    int sent = sendmmsg(fd, s->msgs, (unsigned)n, 0);
     return sent > 0 ? sent : 0;
+}
+
+int batch_send(struct batch *b, const struct batch_way *way, int n, size_t len)
+{
+    for (int i = 0; i < n; i++)
+        put_message(b, way, i, len);
+    if (way->gso && n > 1)
+        return send_segmented(&b->out, way, n, len);
+    return send_messages(&b->out, way->fd, n);
+}
+
+int batch_send_each(struct batch *b, const struct batch_way *ways, int n, size_t len)
+{
+    for (int i = 0; i < n; i++)
+        put_message(b, &ways[i], i, len);
+    return send_messages(&b->out, ways[0].fd, n);
 }

@@ -53,6 +53,9 @@ struct batch_way {
 };
 int batch_send(struct batch *b, const struct batch_way *way, int n, size_t len);
 
+/* The same where each has a way of its own, by one socket; none with gso. */
+int batch_send_each(struct batch *b, const struct batch_way *ways, int n, size_t len);
+
 /* One datagram from anywhere in memory; false when it could not be sent. */
 bool batch_send_one(const struct batch_way *way, const void *bytes, size_t len);
 

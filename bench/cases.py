@@ -55,8 +55,10 @@ def memory(key, mode, allocations, **more):
 
 BURST = ("-b", "16")
 GSO = ("-b", "16", "-g", "-G")
+HUB = ("-H",)
 CASES = [
     *(packets(mode, rate, "") for mode in ("up", "down") for rate in (0, 20000)),
+    *(packets(mode, 0, ", two sockets", HUB, "-hub") for mode in ("up", "down")),
     packets("ind", 0, ""),
     packets("ind", 20000, "", usual=False),
     *(packets(mode, 0, ", bursts of 16", BURST, "-b16") for mode in ("up", "down")),
@@ -65,6 +67,7 @@ CASES = [
     *(packets(mode, 20000, ", bursts of 16 with GSO and GRO", GSO, "-gso", usual=False)
       for mode in ("up", "down")),
     *(packets("pair", rate, "", servers=ALL) for rate in (0, 20000)),
+    packets("pair", 0, ", one socket", HUB, "-hub", servers=ALL),
     packets("pair", 0, ", bursts of 16 with GSO and GRO", GSO, "-gso", servers=ALL, usual=False),
     *(packets("echo", rate, "", usual=False) for rate in (0, 20000)),
     Case("alloc", "allocate and release, one by one", (("-m", "alloc"),),

@@ -18,7 +18,6 @@ enum {
     PORT_FIRST = 10000,
     PORT_LAST = 60999,
     HOST_LAST = 250,
-    SHARERS = 1000,
     SHARED_PORT_FIRST = 61000,
     SHARED_PORT_LAST = 64999,
     RECEIVE_BUFFER = 8 << 20,
@@ -109,7 +108,7 @@ static int shared_socket(void)
 void client_open_shared(struct client *clients, struct client_source *source, int id)
 {
     struct client *c = &clients[id];
-    uint32_t n = (uint32_t)(id % SHARERS);
+    uint32_t n = (uint32_t)(id % CLIENT_SHARERS);
     uint32_t ip = 127u << 24 | (uint32_t)source->clients.net << 16 | n / HOST_LAST << 8;
     *c = (struct client){.owner = n == 0, .peer = -1};
     c->fd = c->owner ? shared_socket() : clients[id - (int)n].fd;
@@ -131,15 +130,22 @@ void client_open_peer(struct client *c, struct client_source *source)
 {
     socklen_t len = sizeof c->peer_addr;
     c->peer = client_socket(&source->peers, source->gro);
+    c->peer_owner = true;
     if (getsockname(c->peer, (struct sockaddr *)&c->peer_addr, &len))
         die("getsockname: %s", strerror(errno));
+}
+
+void client_share_peer(struct client *c, const struct client *other)
+{
+    c->peer = other->peer;
+    c->peer_addr = other->peer_addr;
 }
 
 void client_close(struct client *c)
 {
     if (c->fd >= 0 && c->owner)
         close(c->fd);
-    if (c->peer >= 0)
+    if (c->peer >= 0 && c->peer_owner)
         close(c->peer);
     c->fd = c->peer = -1;
 }

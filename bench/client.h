@@ -9,13 +9,15 @@
 
 enum {
     CLIENT_CHANNEL = 0x4000, /* the one channel that each client binds */
+    CLIENT_SHARERS = 1000,   /* of one socket, see client_open_shared() */
 };
 
 struct client {
     int fd;                       /* connected to the server, or shared; -1: none */
     bool owner;                   /* closes fd, and is the one to look at it */
     struct in_addr from;          /* the local address, where fd is shared; else 0 */
-    int peer;                     /* the peer's socket; -1: none of its own */
+    int peer;                     /* the peer's socket, or shared; -1: none */
+    bool peer_owner;              /* closes peer, and is the one to look at it */
     struct sockaddr_in peer_addr; /* where the peer is */
     struct sockaddr_in relay;     /* the relayed transport address */
     uint16_t channel;
@@ -63,6 +65,9 @@ bool client_transmit(const struct client *c, const struct client_source *source,
 
 /* Opens a socket of its own for the peer. */
 void client_open_peer(struct client *c, struct client_source *source);
+
+/* The peer of `c` is that of `other` too. */
+void client_share_peer(struct client *c, const struct client *other);
 
 /* Each dies, with the server's words, when it is refused or nobody answers. */
 void client_allocate(struct client *c, const struct client_source *source);

@@ -27,7 +27,8 @@ static void open_one(struct bench *b, int i)
         return;
     if (i < PEERS)
         client_open_peer(c, &b->source);
-    c->peer_addr = b->load.clients[i % PEERS].peer_addr;
+    else
+        client_share_peer(c, &b->load.clients[i % PEERS]);
     client_bind(c, &b->source, &c->peer_addr);
 }
 

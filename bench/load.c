@@ -122,24 +122,53 @@ static void compose(struct load_run *run, const struct client *c, uint8_t *out)
         message_channel_data(out, c->channel, payload, size);
 }
 
+static struct batch_way way_of(const struct load *load, const struct client *c)
+{
+    if (load->from_peer)
+        return (struct batch_way){.fd = c->peer, .to = &c->relay, .gso = load->gso};
+    return (struct batch_way){.fd = c->fd,
+                              .to = c->from.s_addr ? &load->server : NULL,
+                              .from = c->from,
+                              .gso = load->gso};
+}
+
+static const struct client *next_client(struct load_run *run)
+{
+    const struct client *c = &run->load->clients[run->turn];
+    run->turn = (run->turn + 1) % run->load->n;
+    return c;
+}
+
+static void note_sent(struct load_run *run, int sent, int of)
+{
+    run->result->sent += (unsigned)sent;
+    run->result->unsent += (unsigned)(of - sent);
+}
+
 /* One burst of the client whose turn it is. */
 static void send_burst(struct load_run *run)
 {
     const struct load *load = run->load;
-    const struct client *c = &load->clients[run->turn];
+    const struct client *c = next_client(run);
     size_t len = packet_size(load, c);
-    run->turn = (run->turn + 1) % load->n;
     for (int i = 0; i < load->burst; i++)
         compose(run, c, batch_slot(run->batch, i, len));
-    struct batch_way way = {.fd = load->from_peer ? c->peer : c->fd,
-                            .to = load->from_peer  ? &c->relay
-                                  : c->from.s_addr ? &load->server
-                                                   : NULL,
-                            .from = load->from_peer ? (struct in_addr){0} : c->from,
-                            .gso = load->gso};
-    int n = batch_send(run->batch, &way, load->burst, len);
-    run->result->sent += (unsigned)n;
-    run->result->unsent += (unsigned)(load->burst - n);
+    struct batch_way way = way_of(load, c);
+    note_sent(run, batch_send(run->batch, &way, load->burst, len), load->burst);
+}
+
+/* One packet each of the clients whose turn it is. */
+static void send_each(struct load_run *run, int n)
+{
+    const struct load *load = run->load;
+    struct batch_way ways[BATCH_MAX];
+    size_t len = packet_size(load, load->clients);
+    for (int i = 0; i < n; i++) {
+        const struct client *c = next_client(run);
+        ways[i] = way_of(load, c);
+        compose(run, c, batch_slot(run->batch, i, len));
+    }
+    note_sent(run, batch_send_each(run->batch, ways, n, len), n);
 }
 
 static void send_due(struct load_run *run, uint64_t elapsed_ns)
@@ -147,6 +176,12 @@ static void send_due(struct load_run *run, uint64_t elapsed_ns)
     const struct load_result *result = run->result;
     double rate = run->load->rate;
     uint64_t due = rate > 0 ? (uint64_t)((double)elapsed_ns * 1e-9 * rate) : UINT64_MAX;
+    uint64_t done = result->sent + result->unsent;
+    if (run->load->hub) {
+        if (due > done)
+            send_each(run, due - done < TURN_PACKETS ? (int)(due - done) : TURN_PACKETS);
+        return;
+    }
     for (int out = 0; out < TURN_PACKETS && result->sent + result->unsent < due;
          out += run->load->burst)
         send_burst(run);
@@ -191,7 +226,8 @@ struct load_run *load_new(const struct load *load)
     for (int i = 0; i < load->n; i++) {
         if (load->clients[i].owner)
             watch(run, load->clients[i].fd, (uint64_t)i << 1);
-        watch(run, load->clients[i].peer, (uint64_t)i << 1 | 1);
+        if (load->clients[i].peer_owner)
+            watch(run, load->clients[i].peer, (uint64_t)i << 1 | 1);
     }
     return run;
 }

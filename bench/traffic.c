@@ -67,9 +67,10 @@ static void print_by_thread(const struct usage *from, const struct usage *to)
 static void print_traffic(const struct bench *b, const struct load_result *r)
 {
     printf("{\"mode\":\"%s\",\"clients\":%d,\"size\":%d,\"burst\":%d,\"gso\":%s,\"gro\":%s"
-           ",\"threads\":%d,\"asked_pps\":%.0f",
+           ",\"hub\":%s,\"threads\":%d,\"asked_pps\":%.0f",
            b->mode->name, b->load.n, b->load.size, b->load.burst, b->load.gso ? "true" : "false",
-           b->load.gro ? "true" : "false", b->team.threads, b->load.rate);
+           b->load.gro ? "true" : "false", b->load.hub ? "true" : "false", b->team.threads,
+           b->load.rate);
     printf(",\"sent\":%" PRIu64 ",\"unsent\":%" PRIu64 ",\"delivered\":%" PRIu64 ",\"bad\":%" PRIu64
            ",\"loss_pct\":%.3f",
            r->sent, r->unsent, r->delivered, r->bad,
@@ -112,6 +113,7 @@ static void send_traffic(struct bench *b)
     struct load_result *r = malloc(sizeof *r);
     if (!r)
         die("no memory");
+    b->load.server = b->source.server;
     b->load.from_peer = b->mode->from_peer;
     b->load.indication = b->mode->indication;
     b->load.echo = b->mode->echo;

@@ -31,6 +31,8 @@ static const char usage[] =
     "  -b N          packets per client and turn, 1 to 64 (1)\n"
     "  -g            a burst leaves in one piece, by UDP_SEGMENT (GSO)\n"
     "  -G            clients and peers receive with UDP_GRO\n"
+    "  -H            all clients share one socket, each with an address of its own, and all peers\n"
+    "                another: the generator has less to do for each packet\n"
     "  -l BYTES      payload, 16 to 1400 (160)\n"
     "  -t SECONDS    to measure, after half a second to warm up (5)\n"
     "  -j N          threads that send and receive, 1 to 16 (1)\n"
@@ -43,11 +45,17 @@ static const char usage[] =
 void bench_open(struct bench *b, int i)
 {
     struct client *c = &b->load.clients[i];
-    client_open(c, &b->source, i);
+    if (b->load.hub)
+        client_open_shared(b->load.clients, &b->source, i);
+    else
+        client_open(c, &b->source, i);
     client_allocate(c, &b->source);
     if (!b->mode->with_peers)
         return;
-    client_open_peer(c, &b->source);
+    if (b->load.hub && i > 0)
+        client_share_peer(c, b->load.clients);
+    else
+        client_open_peer(c, &b->source);
     client_bind(c, &b->source, &c->peer_addr);
 }
 
@@ -171,6 +179,9 @@ static bool set_load_option(struct load *load, int option, const char *value)
     case 'G':
         load->gro = true;
         return true;
+    case 'H':
+        load->hub = true;
+        return true;
     default:
         return false;
     }
@@ -230,6 +241,10 @@ static void check(const struct bench *b)
 {
     if (b->load.gso && (b->load.size + 64) * b->load.burst > BATCH_GSO_BYTES)
         die("-g: a burst has %d bytes at most", BATCH_GSO_BYTES);
+    if (b->load.hub && (b->load.burst > 1 || b->load.gro || b->team.threads > 1 ||
+                        b->load.n > CLIENT_SHARERS || b->mode->run != traffic_run))
+        die("-H goes with packets of at most %d clients, and not with -b, -G or -j",
+            CLIENT_SHARERS);
 }
 
 int main(int argc, char **argv)
@@ -246,7 +261,7 @@ int main(int argc, char **argv)
         .warm = 256,
         .floor_cpu = -1,
     };
-    for (int o; (o = getopt(argc, argv, "s:W:P:m:n:w:u:r:b:l:t:j:c:f:gGh")) != -1;)
+    for (int o; (o = getopt(argc, argv, "s:W:P:m:n:w:u:r:b:l:t:j:c:f:gGHh")) != -1;)
         if (!set_load_option(&b.load, o, optarg))
             set_option(&b, o, optarg);
     if (optind != argc)
