@@ -19,6 +19,12 @@ enum {
 
 struct batch;
 
+/*
+ * A packet(7) socket that puts IPv4 datagrams onto the loopback device: past the sending half of
+ * the UDP stack, which costs the sender most. Dies where that is not allowed.
+ */
+int batch_packet_socket(void);
+
 /* With gro a message may hold many datagrams of a flow. Dies when memory is short. */
 struct batch *batch_new(bool gro);
 void batch_free(struct batch *b);
@@ -50,6 +56,7 @@ struct batch_way {
     const struct sockaddr_in *to; /* NULL: connected */
     struct in_addr from;          /* 0: where the socket is bound; else not with gso */
     bool gso;
+    const struct sockaddr_in *as; /* whose datagram it is, where fd is a batch_packet_socket() */
 };
 int batch_send(struct batch *b, const struct batch_way *way, int n, size_t len);
 

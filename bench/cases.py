@@ -7,6 +7,7 @@ from common import DESCRIPTORS
 CPU = ("server_cpu_ns_per_pkt", "ns/packet")
 RATES = (2000, 5000, 10000, 20000, 40000, 60000)
 # Allocations that are held: 20,000, or a little fewer than a process may have sockets.
+FLOOD = ("-H", "-I")
 HELD = min(20000, (DESCRIPTORS - 500) // 1000 * 1000)
 OPEN = ("cromulent_turn", "coturn", "eturnal")
 ALL = ("cromulent_turn", "cromulent_turn-switch", "coturn", "eturnal")
@@ -41,6 +42,11 @@ def packets(mode, rate, text, burst=(), name="", **more):
     return Case(key, f"`{mode}`{text}, {rate_name(rate)}", (args,), *CPU, **more)
 
 
+def flood(mode, **more):
+    """As many as a generator can send that costs less than a server."""
+    return Case(f"{mode}-flood", f"`{mode}`, flooded", (("-m", mode, "-r", "0", *FLOOD),), *CPU, **more)
+
+
 def sweep(mode, rates, text, **more):
     runs = tuple(("-m", mode, "-r", str(rate)) for rate in rates)
     return Case(f"sweep-{mode}", text, runs, *CPU, sweep=True, **more)
@@ -55,10 +61,9 @@ def memory(key, mode, allocations, **more):
 
 BURST = ("-b", "16")
 GSO = ("-b", "16", "-g", "-G")
-HUB = ("-H",)
 CASES = [
     *(packets(mode, rate, "") for mode in ("up", "down") for rate in (0, 20000)),
-    *(packets(mode, 0, ", two sockets", HUB, "-hub") for mode in ("up", "down")),
+    *(flood(mode) for mode in ("up", "down")),
     packets("ind", 0, ""),
     packets("ind", 20000, "", usual=False),
     *(packets(mode, 0, ", bursts of 16", BURST, "-b16") for mode in ("up", "down")),
@@ -67,7 +72,7 @@ CASES = [
     *(packets(mode, 20000, ", bursts of 16 with GSO and GRO", GSO, "-gso", usual=False)
       for mode in ("up", "down")),
     *(packets("pair", rate, "", servers=ALL) for rate in (0, 20000)),
-    packets("pair", 0, ", one socket", HUB, "-hub", servers=ALL),
+    flood("pair", servers=ALL),
     packets("pair", 0, ", bursts of 16 with GSO and GRO", GSO, "-gso", servers=ALL, usual=False),
     *(packets("echo", rate, "", usual=False) for rate in (0, 20000)),
     Case("alloc", "allocate and release, one by one", (("-m", "alloc"),),
@@ -111,11 +116,13 @@ class Target:
 
 TARGETS = [
     Target("`up` and `down`, saturated", ("up-max", "down-max"), 0.85),
+    Target("`up` and `down`, flooded", ("up-flood", "down-flood"), 0.85),
     Target("`up` and `down`, 20,000 packets/s", ("up-20000", "down-20000"), 0.85),
     Target("bursts of 16", ("up-b16-max", "down-b16-max"), 0.5),
     Target("bursts of 16, GSO-capable traffic", ("up-gso-max", "down-gso-max"), 0.25),
-    Target("`pair`", ("pair-max", "pair-20000"), 0.33),
-    Target("`pair`, switch mode", ("pair-max", "pair-20000"), 0.25, "cromulent_turn-switch"),
+    Target("`pair`", ("pair-max", "pair-flood", "pair-20000"), 0.33),
+    Target("`pair`, switch mode", ("pair-max", "pair-flood", "pair-20000"), 0.25,
+           "cromulent_turn-switch"),
     Target("allocate and release", ("alloc", "storm"), 0.33),
     Target("memory per allocation", ("memory",), 0.1),
     Target("p99 latency at 20,000 packets/s", ("up-20000", "down-20000"), 1.0, figure="p99_us"),

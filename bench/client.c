@@ -90,6 +90,15 @@ void client_open(struct client *c, struct client_source *source, int id)
     name_user(c, source, id);
 }
 
+static struct sockaddr_in local_address(int fd)
+{
+    struct sockaddr_in at;
+    socklen_t len = sizeof at;
+    if (getsockname(fd, (struct sockaddr *)&at, &len))
+        die("getsockname: %s", strerror(errno));
+    return at;
+}
+
 /* Bound to every local address: 127.0.0.0/8 has enough of them. */
 static int shared_socket(void)
 {
@@ -113,6 +122,8 @@ void client_open_shared(struct client *clients, struct client_source *source, in
     *c = (struct client){.owner = n == 0, .peer = -1};
     c->fd = c->owner ? shared_socket() : clients[id - (int)n].fd;
     c->from.s_addr = htonl(ip | (n % HOST_LAST + 1));
+    c->at = local_address(c->fd);
+    c->at.sin_addr = c->from;
     name_user(c, source, id);
 }
 
@@ -128,11 +139,9 @@ bool client_transmit(const struct client *c, const struct client_source *source,
 
 void client_open_peer(struct client *c, struct client_source *source)
 {
-    socklen_t len = sizeof c->peer_addr;
     c->peer = client_socket(&source->peers, source->gro);
     c->peer_owner = true;
-    if (getsockname(c->peer, (struct sockaddr *)&c->peer_addr, &len))
-        die("getsockname: %s", strerror(errno));
+    c->peer_addr = local_address(c->peer);
 }
 
 void client_share_peer(struct client *c, const struct client *other)

@@ -16,6 +16,7 @@ struct client {
     int fd;                       /* connected to the server, or shared; -1: none */
     bool owner;                   /* closes fd, and is the one to look at it */
     struct in_addr from;          /* the local address, where fd is shared; else 0 */
+    struct sockaddr_in at;        /* the same with the port */
     int peer;                     /* the peer's socket, or shared; -1: none */
     bool peer_owner;              /* closes peer, and is the one to look at it */
     struct sockaddr_in peer_addr; /* where the peer is */

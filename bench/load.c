@@ -25,6 +25,7 @@ struct load_run {
     const struct load *load;
     struct load_result *result;
     int epoll;
+    int packets;             /* a packet socket; -1: none */
     int turn;                /* the client that sends next */
     uint64_t first_seq, seq; /* of this load_send(), and the next one */
     struct batch *batch;
@@ -122,8 +123,13 @@ static void compose(struct load_run *run, const struct client *c, uint8_t *out)
         message_channel_data(out, c->channel, payload, size);
 }
 
-static struct batch_way way_of(const struct load *load, const struct client *c)
+static struct batch_way way_of(const struct load_run *run, const struct client *c)
 {
+    const struct load *load = run->load;
+    if (load->inject)
+        return (struct batch_way){.fd = run->packets,
+                                  .to = load->from_peer ? &c->relay : &load->server,
+                                  .as = load->from_peer ? &c->peer_addr : &c->at};
     if (load->from_peer)
         return (struct batch_way){.fd = c->peer, .to = &c->relay, .gso = load->gso};
     return (struct batch_way){.fd = c->fd,
@@ -153,7 +159,7 @@ static void send_burst(struct load_run *run)
     size_t len = packet_size(load, c);
     for (int i = 0; i < load->burst; i++)
         compose(run, c, batch_slot(run->batch, i, len));
-    struct batch_way way = way_of(load, c);
+    struct batch_way way = way_of(run, c);
     note_sent(run, batch_send(run->batch, &way, load->burst, len), load->burst);
 }
 
@@ -165,7 +171,7 @@ static void send_each(struct load_run *run, int n)
     size_t len = packet_size(load, load->clients);
     for (int i = 0; i < n; i++) {
         const struct client *c = next_client(run);
-        ways[i] = way_of(load, c);
+        ways[i] = way_of(run, c);
         compose(run, c, batch_slot(run->batch, i, len));
     }
     note_sent(run, batch_send_each(run->batch, ways, n, len), n);
@@ -220,6 +226,7 @@ struct load_run *load_new(const struct load *load)
         die("no memory");
     run->load = load;
     run->batch = batch_new(load->gro);
+    run->packets = load->inject ? batch_packet_socket() : -1;
     run->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (run->epoll < 0)
         die("epoll_create1: %s", strerror(errno));
@@ -234,6 +241,8 @@ struct load_run *load_new(const struct load *load)
 
 void load_free(struct load_run *run)
 {
+    if (run->packets >= 0)
+        close(run->packets);
     close(run->epoll);
     batch_free(run->batch);
     free(run);

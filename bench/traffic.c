@@ -67,10 +67,10 @@ static void print_by_thread(const struct usage *from, const struct usage *to)
 static void print_traffic(const struct bench *b, const struct load_result *r)
 {
     printf("{\"mode\":\"%s\",\"clients\":%d,\"size\":%d,\"burst\":%d,\"gso\":%s,\"gro\":%s"
-           ",\"hub\":%s,\"threads\":%d,\"asked_pps\":%.0f",
+           ",\"hub\":%s,\"inject\":%s,\"threads\":%d,\"asked_pps\":%.0f",
            b->mode->name, b->load.n, b->load.size, b->load.burst, b->load.gso ? "true" : "false",
-           b->load.gro ? "true" : "false", b->load.hub ? "true" : "false", b->team.threads,
-           b->load.rate);
+           b->load.gro ? "true" : "false", b->load.hub ? "true" : "false",
+           b->load.inject ? "true" : "false", b->team.threads, b->load.rate);
     printf(",\"sent\":%" PRIu64 ",\"unsent\":%" PRIu64 ",\"delivered\":%" PRIu64 ",\"bad\":%" PRIu64
            ",\"loss_pct\":%.3f",
            r->sent, r->unsent, r->delivered, r->bad,

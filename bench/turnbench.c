@@ -33,6 +33,8 @@ static const char usage[] =
     "  -G            clients and peers receive with UDP_GRO\n"
     "  -H            all clients share one socket, each with an address of its own, and all peers\n"
     "                another: the generator has less to do for each packet\n"
+    "  -I            with -H: packets are put onto the loopback device by a packet socket, which\n"
+    "                costs still less; wants root and net.ipv4.conf.lo.route_localnet=1\n"
     "  -l BYTES      payload, 16 to 1400 (160)\n"
     "  -t SECONDS    to measure, after half a second to warm up (5)\n"
     "  -j N          threads that send and receive, 1 to 16 (1)\n"
@@ -182,6 +184,9 @@ static bool set_load_option(struct load *load, int option, const char *value)
     case 'H':
         load->hub = true;
         return true;
+    case 'I':
+        load->inject = true;
+        return true;
     default:
         return false;
     }
@@ -241,6 +246,8 @@ static void check(const struct bench *b)
 {
     if (b->load.gso && (b->load.size + 64) * b->load.burst > BATCH_GSO_BYTES)
         die("-g: a burst has %d bytes at most", BATCH_GSO_BYTES);
+    if (b->load.inject && !b->load.hub)
+        die("-I goes with -H");
     if (b->load.hub && (b->load.burst > 1 || b->load.gro || b->team.threads > 1 ||
                         b->load.n > CLIENT_SHARERS || b->mode->run != traffic_run))
         die("-H goes with packets of at most %d clients, and not with -b, -G or -j",
@@ -261,7 +268,7 @@ int main(int argc, char **argv)
         .warm = 256,
         .floor_cpu = -1,
     };
-    for (int o; (o = getopt(argc, argv, "s:W:P:m:n:w:u:r:b:l:t:j:c:f:gGHh")) != -1;)
+    for (int o; (o = getopt(argc, argv, "s:W:P:m:n:w:u:r:b:l:t:j:c:f:gGHIh")) != -1;)
         if (!set_load_option(&b.load, o, optarg))
             set_option(&b, o, optarg);
     if (optind != argc)
