@@ -6,8 +6,8 @@ from common import DESCRIPTORS
 
 CPU = ("server_cpu_ns_per_pkt", "ns/packet")
 RATES = (2000, 5000, 10000, 20000, 40000, 60000)
-# Allocations that are held: 20,000, or a little fewer than a process may have sockets.
 FLOOD = ("-H", "-I")
+# Allocations that are held: 20,000, or a little fewer than a process may have sockets.
 HELD = min(20000, (DESCRIPTORS - 500) // 1000 * 1000)
 OPEN = ("cromulent_turn", "coturn", "eturnal")
 ALL = ("cromulent_turn", "cromulent_turn-switch", "coturn", "eturnal")
@@ -42,9 +42,10 @@ def packets(mode, rate, text, burst=(), name="", **more):
     return Case(key, f"`{mode}`{text}, {rate_name(rate)}", (args,), *CPU, **more)
 
 
-def flood(mode, **more):
+def flood(mode, text="", burst=(), name="", **more):
     """As many as a generator can send that costs less than a server."""
-    return Case(f"{mode}-flood", f"`{mode}`, flooded", (("-m", mode, "-r", "0", *FLOOD),), *CPU, **more)
+    args = ("-m", mode, "-r", "0", *FLOOD, *burst)
+    return Case(f"{mode}{name}-flood", f"`{mode}`{text}, flooded", (args,), *CPU, **more)
 
 
 def sweep(mode, rates, text, **more):
@@ -67,6 +68,7 @@ CASES = [
     packets("ind", 0, ""),
     packets("ind", 20000, "", usual=False),
     *(packets(mode, 0, ", bursts of 16", BURST, "-b16") for mode in ("up", "down")),
+    *(flood(mode, ", bursts of 16", BURST, "-b16") for mode in ("up", "down")),
     *(packets(mode, 20000, ", bursts of 16", BURST, "-b16", usual=False) for mode in ("up", "down")),
     *(packets(mode, 0, ", bursts of 16 with GSO and GRO", GSO, "-gso") for mode in ("up", "down")),
     *(packets(mode, 20000, ", bursts of 16 with GSO and GRO", GSO, "-gso", usual=False)
@@ -119,6 +121,7 @@ TARGETS = [
     Target("`up` and `down`, flooded", ("up-flood", "down-flood"), 0.85),
     Target("`up` and `down`, 20,000 packets/s", ("up-20000", "down-20000"), 0.85),
     Target("bursts of 16", ("up-b16-max", "down-b16-max"), 0.5),
+    Target("bursts of 16, flooded", ("up-b16-flood", "down-b16-flood"), 0.5),
     Target("bursts of 16, GSO-capable traffic", ("up-gso-max", "down-gso-max"), 0.25),
     Target("`pair`", ("pair-max", "pair-flood", "pair-20000"), 0.33),
     Target("`pair`, switch mode", ("pair-max", "pair-flood", "pair-20000"), 0.25,

@@ -25,8 +25,10 @@ struct load_run {
     const struct load *load;
     struct load_result *result;
     int epoll;
-    int packets;             /* a packet socket; -1: none */
-    int turn;                /* the client that sends next */
+    int packets;                 /* a packet socket; -1: none */
+    int turn;                    /* the client that sends next */
+    const struct client *sender; /* the one before it, which still sends so many: */
+    int burst_left;
     uint64_t first_seq, seq; /* of this load_send(), and the next one */
     struct batch *batch;
 };
@@ -163,14 +165,19 @@ static void send_burst(struct load_run *run)
     note_sent(run, batch_send(run->batch, &way, load->burst, len), load->burst);
 }
 
-/* One packet each of the clients whose turn it is. */
+/* The next n packets, of one client after another. */
 static void send_each(struct load_run *run, int n)
 {
     const struct load *load = run->load;
     struct batch_way ways[BATCH_MAX];
     size_t len = packet_size(load, load->clients);
     for (int i = 0; i < n; i++) {
-        const struct client *c = next_client(run);
+        if (run->burst_left == 0) {
+            run->sender = next_client(run);
+            run->burst_left = load->burst;
+        }
+        run->burst_left--;
+        const struct client *c = run->sender;
         ways[i] = way_of(run, c);
         compose(run, c, batch_slot(run->batch, i, len));
     }

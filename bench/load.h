@@ -24,7 +24,7 @@ struct load {
     bool echo;                 /* peers send back what they receive; not with gro */
     bool gso;                  /* a burst leaves as one, and the kernel cuts it up */
     bool gro;                  /* sockets were opened so: many datagrams may arrive as one */
-    bool hub;                  /* clients share one socket and peers another; burst is 1 */
+    bool hub;                  /* clients share one socket and peers another */
     bool inject;               /* and packets leave by a packet socket instead */
     int size;                  /* payload bytes, LOAD_SIZE_MIN to MESSAGE_PAYLOAD_MAX */
     int burst;                 /* packets per client and turn, 1 to BATCH_MAX */

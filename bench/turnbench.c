@@ -248,9 +248,9 @@ static void check(const struct bench *b)
         die("-g: a burst has %d bytes at most", BATCH_GSO_BYTES);
     if (b->load.inject && !b->load.hub)
         die("-I goes with -H");
-    if (b->load.hub && (b->load.burst > 1 || b->load.gro || b->team.threads > 1 ||
+    if (b->load.hub && (b->load.gso || b->load.gro || b->team.threads > 1 ||
                         b->load.n > CLIENT_SHARERS || b->mode->run != traffic_run))
-        die("-H goes with packets of at most %d clients, and not with -b, -G or -j",
+        die("-H goes with packets of at most %d clients, and not with -g, -G or -j",
             CLIENT_SHARERS);
 }
 
