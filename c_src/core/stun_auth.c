@@ -63,7 +63,7 @@ enum ct_err stun_rest_password_by(struct crypto *c, const struct crypto_mac *sec
     enum ct_err err = crypto_mac_run(c, secret, &username, 1, mac);
     if (err != CT_OK)
         return err;
-    password_of(crypto_mac_hash(secret), mac, out, out_len);
+    password_of((enum crypto_hash)secret->hash, mac, out, out_len);
     return CT_OK;
 }
 

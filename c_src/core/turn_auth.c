@@ -42,7 +42,7 @@ static bool nonce_write(struct turn_server *s, const struct turn_tuple *tuple, u
         span_of(&tuple->client, sizeof tuple->client),
         span_of(&tuple->transport, sizeof tuple->transport),
     };
-    bool ok = crypto_mac_run(s->crypto, s->keys.nonce, parts, 3, mac) == CT_OK;
+    bool ok = crypto_mac_run(s->crypto, &s->keys.nonce, parts, 3, mac) == CT_OK;
     base64_encode(mac, NONCE_MAC_BYTES, out + NONCE_MAC_AT);
     return ok;
 }
@@ -209,7 +209,7 @@ static bool derive(struct turn_server *s, struct turn_request *r, size_t secret)
     size_t len;
     struct stun_long_term cred = {.username = r->auth.username,
                                   .realm = span_str(s->config->realm)};
-    if (stun_rest_password_by(s->crypto, s->keys.secrets[secret], cred.username, password, &len) !=
+    if (stun_rest_password_by(s->crypto, &s->keys.secrets[secret], cred.username, password, &len) !=
         CT_OK)
         return false;
     cred.password = span_of(password, len);

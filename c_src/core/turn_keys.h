@@ -32,8 +32,8 @@ struct turn_kept {
 };
 
 struct turn_keys {
-    struct crypto_mac *nonce;                     /* HMAC-SHA256 */
-    struct crypto_mac *secrets[TURN_SECRETS_MAX]; /* HMAC-SHA1; those that there are have a key */
+    struct crypto_mac nonce;                     /* HMAC-SHA256 */
+    struct crypto_mac secrets[TURN_SECRETS_MAX]; /* HMAC-SHA1; those that there are have a key */
     struct turn_kept *kept;
     uint32_t mask; /* of a set of TURN_KEPT_WAYS */
     uint32_t hand; /* which of a full set goes next */

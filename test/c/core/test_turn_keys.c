@@ -166,13 +166,13 @@ static void test_configure_wipes(void)
     for (size_t i = 0; i < size; i++)
         set += bytes[i] != 0;
     CHECK_EQ(set, 0);
-    CHECK_EQ(crypto_mac_run(c, keys.secrets[0], &text, 1, mac), CT_OK);
+    CHECK_EQ(crypto_mac_run(c, &keys.secrets[0], &text, 1, mac), CT_OK);
     CHECK_EQ(crypto_hmac(c, CRYPTO_SHA1, span_str("south"), &text, 1, want), CT_OK);
     CHECK_BYTES(mac, want, CRYPTO_SHA1_SIZE);
-    CHECK_EQ(crypto_mac_run(c, keys.nonce, &text, 1, mac), CT_OK);
+    CHECK_EQ(crypto_mac_run(c, &keys.nonce, &text, 1, mac), CT_OK);
     CHECK_EQ(crypto_hmac(c, CRYPTO_SHA256, span_of(config.nonce_key, 32), &text, 1, want), CT_OK);
     CHECK_BYTES(mac, want, CRYPTO_SHA256_SIZE);
-    CHECK_EQ(crypto_mac_run(c, keys.secrets[1], &text, 1, mac), CT_ECRYPTO); /* not counted */
+    CHECK_EQ(crypto_mac_run(c, &keys.secrets[1], &text, 1, mac), CT_ECRYPTO); /* not counted */
     turn_keys_free(&keys);
     turn_keys_free(&keys);
     crypto_free(c);
