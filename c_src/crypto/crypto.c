@@ -243,7 +243,7 @@ enum ct_err crypto_mac_run(struct crypto *c, const struct crypto_mac *m, const s
 
 static enum ct_err use_key(struct crypto *c, struct last *l, enum crypto_hash hash, struct span key)
 {
-    if (l->key_len == key.len && CRYPTO_memcmp(l->key, key.data, key.len) == 0)
+    if (l->key_len == key.len && crypto_equal(l->key, key.data, key.len))
         return CT_OK;
     l->key_len = SIZE_MAX;
     enum ct_err err = crypto_mac_key(c, &l->mac, hash, key);
@@ -326,6 +326,45 @@ enum ct_err crypto_random(void *out, size_t n)
     return n <= INT32_MAX && RAND_bytes(out, (int)n) == 1 ? CT_OK : CT_ECRYPTO;
 }
 
+/*
+ * OPENSSL_cleanse() and CRYPTO_memcmp() go byte by byte. Here the compiler makes the best of plain
+ * code, and an empty instruction that it cannot look into keeps it from leaving the stores out, or
+ * from stopping at the first difference.
+ */
+#ifdef __GNUC__
+
+static uint64_t difference(const uint8_t *a, const uint8_t *b)
+{
+    uint64_t x, y;
+    memcpy(&x, a, sizeof x);
+    memcpy(&y, b, sizeof y);
+    return x ^ y;
+}
+
+bool crypto_equal(const void *a, const void *b, size_t n)
+{
+    const uint8_t *p = (const uint8_t *)a, *q = (const uint8_t *)b;
+    uint64_t differ = 0;
+    for (; n >= sizeof differ; n -= sizeof differ, p += sizeof differ, q += sizeof differ) {
+        differ |= difference(p, q);
+        __asm__("" : "+r"(differ));
+    }
+    for (; n; n--) {
+        differ |= (uint64_t)(*p++ ^ *q++);
+        __asm__("" : "+r"(differ));
+    }
+    return differ == 0;
+}
+
+void crypto_wipe(void *p, size_t n)
+{
+    if (n)
+        memset(p, 0, n);
+    __asm__ __volatile__("" : : "r"(p) : "memory");
+}
+
+#else
+
 bool crypto_equal(const void *a, const void *b, size_t n)
 {
     return CRYPTO_memcmp(a, b, n) == 0;
@@ -335,3 +374,5 @@ void crypto_wipe(void *p, size_t n)
 {
     OPENSSL_cleanse(p, n);
 }
+
+#endif

@@ -1,7 +1,6 @@
 #define OPENSSL_SUPPRESS_DEPRECATED
 #include "crypto/raw_hash.h"
 
-#include <openssl/crypto.h>
 #include <openssl/md5.h>
 #include <openssl/sha.h>
 
@@ -150,7 +149,7 @@ bool raw_hash_digest(enum crypto_hash hash, const struct span *parts, size_t n, 
     union raw r;
     bool ok = hashes[hash].begin(&r) == 1 && update_all(&r, hash, parts, n) &&
               hashes[hash].end(&r, out) == 1;
-    OPENSSL_cleanse(&r, sizeof r);
+    crypto_wipe(&r, sizeof r);
     return ok;
 }
 
@@ -160,7 +159,7 @@ bool raw_hash_block(enum crypto_hash hash, const uint8_t block[RAW_BLOCK],
     union raw r;
     bool ok = hashes[hash].begin(&r) == 1 && hashes[hash].update(&r, block, RAW_BLOCK) == 1;
     hashes[hash].save(&r, state);
-    OPENSSL_cleanse(&r, sizeof r);
+    crypto_wipe(&r, sizeof r);
     return ok;
 }
 
@@ -174,7 +173,7 @@ bool raw_hash_hmac(enum crypto_hash hash, const uint32_t inner[RAW_WORDS],
     hashes[hash].resume(&r, outer);
     ok = ok && hashes[hash].update(&r, out, crypto_hash_size(hash)) == 1 &&
          hashes[hash].end(&r, out) == 1;
-    OPENSSL_cleanse(&r, sizeof r);
+    crypto_wipe(&r, sizeof r);
     return ok;
 }
 
