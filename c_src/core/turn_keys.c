@@ -72,22 +72,17 @@ static bool is_of(const struct turn_kept *e, const struct turn_key_owner *owner,
            span_eq(span_of(e->name, e->name_len), owner->username);
 }
 
-bool turn_keys_find(const struct turn_keys *k, const struct turn_key_owner *owner,
-                    struct stun_key *key, size_t *secret)
+const struct turn_kept *turn_keys_find(const struct turn_keys *k,
+                                       const struct turn_key_owner *owner)
 {
     uint32_t tag;
     if (!keepable(owner))
-        return false;
+        return NULL;
     const struct turn_kept *set = set_of(k, owner, &tag);
-    for (size_t i = 0; i < TURN_KEPT_WAYS; i++) {
-        if (!is_of(&set[i], owner, tag))
-            continue;
-        memcpy(key->bytes, set[i].key, sizeof set[i].key);
-        key->len = set[i].key_len;
-        *secret = set[i].secret;
-        return true;
-    }
-    return false;
+    for (size_t i = 0; i < TURN_KEPT_WAYS; i++)
+        if (is_of(&set[i], owner, tag))
+            return &set[i];
+    return NULL;
 }
 
 /* The owner's own place, else a free one, else the one whose turn it is. */
@@ -105,7 +100,7 @@ static struct turn_kept *place_for(struct turn_keys *k, struct turn_kept *set,
 }
 
 void turn_keys_keep(struct turn_keys *k, const struct turn_key_owner *owner,
-                    const struct stun_key *key, size_t secret)
+                    const struct stun_key *key, const struct crypto_mac *mac, size_t secret)
 {
     uint32_t tag;
     if (!keepable(owner) || !key->len || key->len > CRYPTO_SHA256_SIZE)
@@ -120,5 +115,6 @@ void turn_keys_keep(struct turn_keys *k, const struct turn_key_owner *owner,
     e->name_len = (uint8_t)owner->username.len;
     memcpy(e->key, key->bytes, key->len);
     memcpy(e->name, owner->username.data, owner->username.len);
+    e->mac = *mac;
     k->any = true;
 }

@@ -255,11 +255,16 @@ static enum ct_err use_key(struct crypto *c, struct last *l, enum crypto_hash ha
     return CT_OK;
 }
 
+const struct crypto_mac *crypto_mac_of(struct crypto *c, enum crypto_hash hash, struct span key)
+{
+    return use_key(c, &c->last[hash], hash, key) == CT_OK ? &c->last[hash].mac : NULL;
+}
+
 enum ct_err crypto_hmac(struct crypto *c, enum crypto_hash hash, struct span key,
                         const struct span *parts, size_t n, uint8_t *out)
 {
-    enum ct_err err = use_key(c, &c->last[hash], hash, key);
-    return err ? err : crypto_mac_run(c, &c->last[hash].mac, parts, n, out);
+    const struct crypto_mac *m = crypto_mac_of(c, hash, key);
+    return m ? crypto_mac_run(c, m, parts, n, out) : CT_ECRYPTO;
 }
 
 /* ---- AES-GCM ---- */

@@ -73,6 +73,12 @@ struct crypto_mac {
 enum ct_err crypto_mac_key(struct crypto *c, struct crypto_mac *m, enum crypto_hash hash,
                            struct span key);
 
+/*
+ * This key made ready, by crypto_mac_key() or, when it is the last one that the hash was asked for,
+ * already. Good until the next call with a key for that hash; NULL when libcrypto refuses.
+ */
+const struct crypto_mac *crypto_mac_of(struct crypto *c, enum crypto_hash hash, struct span key);
+
 /* Wipes the key, so that m has none. */
 void crypto_mac_forget(struct crypto_mac *m);
 
