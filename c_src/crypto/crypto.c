@@ -195,7 +195,10 @@ enum ct_err crypto_mac_key(struct crypto *c, struct crypto_mac *m, enum crypto_h
     if (m->ready && !c->raw)
         memcpy(m->of.key, block, sizeof block);
     crypto_wipe(block, sizeof block);
-    return m->ready ? CT_OK : CT_ECRYPTO;
+    if (m->ready)
+        return CT_OK;
+    crypto_mac_forget(m); /* one of the two states may be there */
+    return CT_ECRYPTO;
 }
 
 /* A context that has taken the key under the pad byte. */
