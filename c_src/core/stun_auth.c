@@ -63,7 +63,7 @@ enum ct_err stun_rest_password_by(struct crypto *c, const struct crypto_mac *sec
     enum ct_err err = crypto_mac_run(c, secret, &username, 1, mac);
     if (err != CT_OK)
         return err;
-    password_of(crypto_mac_hash(secret), mac, out, out_len);
+    password_of((enum crypto_hash)secret->hash, mac, out, out_len);
     return CT_OK;
 }
 
@@ -84,58 +84,77 @@ enum ct_err stun_rest_username(struct span username, uint64_t *expiry, struct sp
     return CT_OK;
 }
 
-static enum crypto_hash hash_of(enum stun_integrity which)
+enum crypto_hash stun_integrity_hash(enum stun_integrity which)
 {
     return which == STUN_INTEGRITY_SHA256 ? CRYPTO_SHA256 : CRYPTO_SHA1;
+}
+
+static const struct crypto_mac *mac_of(struct crypto *c, enum stun_integrity which,
+                                       const struct stun_key *key)
+{
+    return crypto_mac_of(c, stun_integrity_hash(which), span_of(key->bytes, key->len));
 }
 
 /*
  * The HMAC over the message up to the attribute whose header is at `at`, as if the message ended
  * with that attribute: the header's length says so (RFC 8489 §14.5).
  */
-static enum ct_err integrity_of(struct crypto *c, enum stun_integrity which,
-                                const struct stun_key *key, struct span message, uint8_t *mac)
+static enum ct_err integrity_of(struct crypto *c, const struct crypto_mac *key, struct span message,
+                                uint8_t *mac)
 {
     uint8_t head[4];
-    size_t size = crypto_hash_size(hash_of(which));
+    size_t size = crypto_hash_size((enum crypto_hash)key->hash);
     size_t length = message.len - STUN_HEADER_SIZE + STUN_ATTR_HEADER_SIZE + size;
     struct wbuf w = wbuf_of(head, sizeof head);
     wbuf_bytes(&w, message.data, 2);
     wbuf_u16(&w, (uint16_t)length);
     const struct span parts[] = {span_of(head, sizeof head),
                                  span_of(message.data + 4, message.len - 4)};
-    return crypto_hmac(c, hash_of(which), span_of(key->bytes, key->len), parts, 2, mac);
+    return crypto_mac_run(c, key, parts, 2, mac);
 }
 
-enum ct_err stun_check_integrity(struct crypto *c, const struct stun_msg *m,
-                                 enum stun_integrity which, const struct stun_key *key)
+enum ct_err stun_check_integrity_by(struct crypto *c, const struct stun_msg *m,
+                                    const struct crypto_mac *key)
 {
-    enum stun_attr_id id = which == STUN_INTEGRITY_SHA256 ? STUN_ID_MESSAGE_INTEGRITY_SHA256
-                                                          : STUN_ID_MESSAGE_INTEGRITY;
-    size_t size = crypto_hash_size(hash_of(which));
+    enum stun_attr_id id =
+        key->hash == CRYPTO_SHA256 ? STUN_ID_MESSAGE_INTEGRITY_SHA256 : STUN_ID_MESSAGE_INTEGRITY;
+    size_t size = crypto_hash_size((enum crypto_hash)key->hash);
     uint8_t mac[CRYPTO_MAX_SIZE];
     if (!stun_msg_has(m, id))
         return CT_EMISSING;
     if (m->size[id] != size)
         return CT_EVALUE;
     struct span covered = span_of(m->data, m->at[id] - STUN_ATTR_HEADER_SIZE);
-    enum ct_err err = integrity_of(c, which, key, covered, mac);
+    enum ct_err err = integrity_of(c, key, covered, mac);
     if (err != CT_OK)
         return err;
     return crypto_equal(mac, m->data + m->at[id], size) ? CT_OK : CT_EINTEGRITY;
 }
 
+enum ct_err stun_check_integrity(struct crypto *c, const struct stun_msg *m,
+                                 enum stun_integrity which, const struct stun_key *key)
+{
+    const struct crypto_mac *ready = mac_of(c, which, key);
+    return ready ? stun_check_integrity_by(c, m, ready) : CT_ECRYPTO;
+}
+
+enum ct_err stun_put_integrity_by(struct wbuf *w, struct crypto *c, const struct crypto_mac *key)
+{
+    uint8_t mac[CRYPTO_MAX_SIZE];
+    uint16_t type = key->hash == CRYPTO_SHA256 ? STUN_ATTR_MESSAGE_INTEGRITY_SHA256
+                                               : STUN_ATTR_MESSAGE_INTEGRITY;
+    if (w->failed || w->pos < STUN_HEADER_SIZE)
+        return CT_ENOSPACE;
+    enum ct_err err = integrity_of(c, key, span_of(w->data, w->pos), mac);
+    if (err != CT_OK)
+        return err;
+    stun_put(w, type, mac, crypto_hash_size((enum crypto_hash)key->hash));
+    return w->failed ? CT_ENOSPACE : CT_OK;
+}
+
 enum ct_err stun_put_integrity(struct wbuf *w, struct crypto *c, enum stun_integrity which,
                                const struct stun_key *key)
 {
-    uint8_t mac[CRYPTO_MAX_SIZE];
-    uint16_t type = which == STUN_INTEGRITY_SHA256 ? STUN_ATTR_MESSAGE_INTEGRITY_SHA256
-                                                   : STUN_ATTR_MESSAGE_INTEGRITY;
-    if (w->failed || w->pos < STUN_HEADER_SIZE)
-        return CT_ENOSPACE;
-    enum ct_err err = integrity_of(c, which, key, span_of(w->data, w->pos), mac);
-    if (err != CT_OK)
-        return err;
-    stun_put(w, type, mac, crypto_hash_size(hash_of(which)));
-    return w->failed ? CT_ENOSPACE : CT_OK;
+    const struct crypto_mac *ready = mac_of(c, which, key);
+    return ready ? stun_put_integrity_by(w, c, ready) : CT_ECRYPTO;
 }

@@ -18,6 +18,8 @@ enum stun_integrity {
     STUN_INTEGRITY_SHA256
 };
 
+enum crypto_hash stun_integrity_hash(enum stun_integrity which);
+
 struct stun_long_term {
     struct span username;
     struct span realm;
@@ -76,5 +78,10 @@ enum ct_err stun_check_integrity(struct crypto *c, const struct stun_msg *m,
 /* Appends MESSAGE-INTEGRITY or -SHA256 over what has been written so far. */
 enum ct_err stun_put_integrity(struct wbuf *w, struct crypto *c, enum stun_integrity which,
                                const struct stun_key *key);
+
+/* The same with a key that is made ready, for HMAC-SHA1 or HMAC-SHA256: it says which. */
+enum ct_err stun_check_integrity_by(struct crypto *c, const struct stun_msg *m,
+                                    const struct crypto_mac *key);
+enum ct_err stun_put_integrity_by(struct wbuf *w, struct crypto *c, const struct crypto_mac *key);
 
 #endif

@@ -42,7 +42,7 @@ static bool nonce_write(struct turn_server *s, const struct turn_tuple *tuple, u
         span_of(&tuple->client, sizeof tuple->client),
         span_of(&tuple->transport, sizeof tuple->transport),
     };
-    bool ok = crypto_mac_run(s->crypto, s->keys.nonce, parts, 3, mac) == CT_OK;
+    bool ok = crypto_mac_run(s->crypto, &s->keys.nonce, parts, 3, mac) == CT_OK;
     base64_encode(mac, NONCE_MAC_BYTES, out + NONCE_MAC_AT);
     return ok;
 }
@@ -181,13 +181,17 @@ static bool read_algorithm(struct turn_request *r)
     return true;
 }
 
+/* That of the request: its response may have another (r->auth.reply). */
+static enum stun_integrity integrity_of(const struct turn_request *r)
+{
+    return stun_msg_has(r->msg, STUN_ID_MESSAGE_INTEGRITY_SHA256) ? STUN_INTEGRITY_SHA256
+                                                                  : STUN_INTEGRITY_SHA1;
+}
+
 static bool integrity_holds(struct turn_server *s, const struct turn_request *r,
                             const struct stun_key *key)
 {
-    enum stun_integrity which = stun_msg_has(r->msg, STUN_ID_MESSAGE_INTEGRITY_SHA256)
-                                    ? STUN_INTEGRITY_SHA256
-                                    : STUN_INTEGRITY_SHA1;
-    return stun_check_integrity(s->crypto, r->msg, which, key) == CT_OK;
+    return stun_check_integrity(s->crypto, r->msg, integrity_of(r), key) == CT_OK;
 }
 
 /* The credentials that made the allocation stay good for it, whatever becomes of the secret. */
@@ -209,7 +213,7 @@ static bool derive(struct turn_server *s, struct turn_request *r, size_t secret)
     size_t len;
     struct stun_long_term cred = {.username = r->auth.username,
                                   .realm = span_str(s->config->realm)};
-    if (stun_rest_password_by(s->crypto, s->keys.secrets[secret], cred.username, password, &len) !=
+    if (stun_rest_password_by(s->crypto, &s->keys.secrets[secret], cred.username, password, &len) !=
         CT_OK)
         return false;
     cred.password = span_of(password, len);
@@ -219,23 +223,48 @@ static bool derive(struct turn_server *s, struct turn_request *r, size_t secret)
     return ok;
 }
 
+/* The same, made ready for the request's integrity; NULL when libcrypto refuses. */
+static const struct crypto_mac *derive_ready(struct turn_server *s, struct turn_request *r,
+                                             size_t secret)
+{
+    enum crypto_hash hash = stun_integrity_hash(integrity_of(r));
+    if (!derive(s, r, secret))
+        return NULL;
+    return crypto_mac_of(s->crypto, hash, span_of(r->auth.key.bytes, r->auth.key.len));
+}
+
+/* r->auth.key becomes the kept one, made ready for the response if it is kept so. */
+static bool kept_holds(struct turn_server *s, struct turn_request *r, const struct turn_kept *kept)
+{
+    memcpy(r->auth.key.bytes, kept->key, sizeof kept->key);
+    r->auth.key.len = kept->key_len;
+    if (kept->mac.hash != stun_integrity_hash(integrity_of(r)))
+        return integrity_holds(s, r, &r->auth.key);
+    if (stun_check_integrity_by(s->crypto, r->msg, &kept->mac) != CT_OK)
+        return false;
+    if (kept->mac.hash == stun_integrity_hash(r->auth.reply))
+        r->auth.mac = &kept->mac;
+    return true;
+}
+
 /*
  * Leaves the key in r->auth.key. When it is not the kept one that holds, all secrets are gone
- * through as if nothing were kept, which takes as long: the kept key's own is derived too, although
- * the integrity has been checked with it. So a wrong password does not tell by the time whether
- * somebody came with the right one.
+ * through as if nothing were kept, which takes as long: the kept key's own is derived and made
+ * ready too, although the integrity has been checked with it. So a wrong password does not tell by
+ * the time whether somebody came with the right one.
  */
 static bool any_secret_holds(struct turn_server *s, struct turn_request *r)
 {
     const struct turn_key_owner owner = {r->auth.username, r->auth.key_algorithm};
-    size_t tried = TURN_SECRETS_MAX;
-    if (turn_keys_find(&s->keys, &owner, &r->auth.key, &tried) &&
-        integrity_holds(s, r, &r->auth.key))
+    const struct turn_kept *kept = turn_keys_find(&s->keys, &owner);
+    if (kept && kept_holds(s, r, kept))
         return true;
     for (size_t i = 0; i < s->config->secret_count; i++) {
-        if (!derive(s, r, i) || i == tried || !integrity_holds(s, r, &r->auth.key))
+        const struct crypto_mac *mac = derive_ready(s, r, i);
+        if (!mac || (kept && kept->secret == i) ||
+            stun_check_integrity_by(s->crypto, r->msg, mac) != CT_OK)
             continue;
-        turn_keys_keep(&s->keys, &owner, &r->auth.key, i);
+        turn_keys_keep(&s->keys, &owner, &r->auth.key, mac, i);
         return true;
     }
     return false;

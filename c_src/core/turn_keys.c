@@ -12,20 +12,12 @@ static uint32_t sets_for(uint32_t allocations)
     return sets;
 }
 
-static bool init_macs(struct turn_keys *k)
-{
-    bool ok = (k->nonce = crypto_mac_new(CRYPTO_SHA256)) != NULL;
-    for (size_t i = 0; i < TURN_SECRETS_MAX; i++)
-        ok = (k->secrets[i] = crypto_mac_new(CRYPTO_SHA1)) != NULL && ok;
-    return ok;
-}
-
 bool turn_keys_init(struct turn_keys *k, struct crypto *c, const struct turn_config *config)
 {
     uint32_t sets = sets_for(config->max_allocations);
     k->mask = sets - 1;
     k->kept = calloc((size_t)sets * TURN_KEPT_WAYS, sizeof *k->kept);
-    return init_macs(k) && k->kept && turn_keys_configure(k, c, config);
+    return k->kept && turn_keys_configure(k, c, config);
 }
 
 /* Pages that nothing was written to are left alone. */
@@ -40,24 +32,20 @@ void turn_keys_free(struct turn_keys *k)
 {
     forget_kept(k);
     free(k->kept);
-    crypto_mac_free(k->nonce);
-    for (size_t i = 0; i < TURN_SECRETS_MAX; i++)
-        crypto_mac_free(k->secrets[i]);
-    *k = (struct turn_keys){.kept = NULL};
+    crypto_wipe(k, sizeof *k);
 }
 
 bool turn_keys_configure(struct turn_keys *k, struct crypto *c, const struct turn_config *config)
 {
     struct span nonce_key = span_of(config->nonce_key, sizeof config->nonce_key);
     forget_kept(k);
-    bool ok = crypto_mac_key(c, k->nonce, nonce_key) == CT_OK;
+    bool ok = crypto_mac_key(c, &k->nonce, CRYPTO_SHA256, nonce_key) == CT_OK;
     for (size_t i = 0; i < TURN_SECRETS_MAX; i++) {
-        const struct turn_secret *secret = &config->secrets[i];
+        struct span secret = span_of(config->secrets[i].bytes, config->secrets[i].len);
         if (i >= config->secret_count)
-            crypto_mac_forget(k->secrets[i]);
+            crypto_mac_forget(&k->secrets[i]);
         else
-            ok = crypto_mac_key(c, k->secrets[i], span_of(secret->bytes, secret->len)) == CT_OK &&
-                 ok;
+            ok = crypto_mac_key(c, &k->secrets[i], CRYPTO_SHA1, secret) == CT_OK && ok;
     }
     return ok;
 }
@@ -84,22 +72,17 @@ static bool is_of(const struct turn_kept *e, const struct turn_key_owner *owner,
            span_eq(span_of(e->name, e->name_len), owner->username);
 }
 
-bool turn_keys_find(const struct turn_keys *k, const struct turn_key_owner *owner,
-                    struct stun_key *key, size_t *secret)
+const struct turn_kept *turn_keys_find(const struct turn_keys *k,
+                                       const struct turn_key_owner *owner)
 {
     uint32_t tag;
     if (!keepable(owner))
-        return false;
+        return NULL;
     const struct turn_kept *set = set_of(k, owner, &tag);
-    for (size_t i = 0; i < TURN_KEPT_WAYS; i++) {
-        if (!is_of(&set[i], owner, tag))
-            continue;
-        memcpy(key->bytes, set[i].key, sizeof set[i].key);
-        key->len = set[i].key_len;
-        *secret = set[i].secret;
-        return true;
-    }
-    return false;
+    for (size_t i = 0; i < TURN_KEPT_WAYS; i++)
+        if (is_of(&set[i], owner, tag))
+            return &set[i];
+    return NULL;
 }
 
 /* The owner's own place, else a free one, else the one whose turn it is. */
@@ -117,7 +100,7 @@ static struct turn_kept *place_for(struct turn_keys *k, struct turn_kept *set,
 }
 
 void turn_keys_keep(struct turn_keys *k, const struct turn_key_owner *owner,
-                    const struct stun_key *key, size_t secret)
+                    const struct stun_key *key, const struct crypto_mac *mac, size_t secret)
 {
     uint32_t tag;
     if (!keepable(owner) || !key->len || key->len > CRYPTO_SHA256_SIZE)
@@ -132,5 +115,6 @@ void turn_keys_keep(struct turn_keys *k, const struct turn_key_owner *owner,
     e->name_len = (uint8_t)owner->username.len;
     memcpy(e->key, key->bytes, key->len);
     memcpy(e->name, owner->username.data, owner->username.len);
+    e->mac = *mac;
     k->any = true;
 }

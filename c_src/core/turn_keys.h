@@ -15,25 +15,26 @@
 #include "crypto/crypto.h"
 
 enum {
-    TURN_KEPT_NAME = 85,     /* bytes; keys of longer usernames are not kept */
-    TURN_KEPT_MAX = 1 << 12, /* places, 512 KiB: users come again soon or not at all */
+    TURN_KEPT_NAME = 84,     /* bytes; keys of longer usernames are not kept */
+    TURN_KEPT_MAX = 1 << 12, /* places, 768 KiB: users come again soon or not at all */
     TURN_KEPT_WAYS = 4,      /* places that a username's key may be in */
 };
 
-/* 128 bytes */
+/* 192 bytes */
 struct turn_kept {
     uint32_t tag; /* of the username's hash */
     uint8_t key[CRYPTO_SHA256_SIZE];
     uint8_t key_len; /* 0: the place is free */
     uint8_t algorithm;
     uint8_t secret; /* which of the configuration's the key was made with */
-    uint8_t name[TURN_KEPT_NAME];
     uint8_t name_len;
+    uint8_t name[TURN_KEPT_NAME];
+    struct crypto_mac mac; /* the key, ready for the integrity that it was proved with */
 };
 
 struct turn_keys {
-    struct crypto_mac *nonce;                     /* HMAC-SHA256 */
-    struct crypto_mac *secrets[TURN_SECRETS_MAX]; /* HMAC-SHA1; those that there are have a key */
+    struct crypto_mac nonce;                     /* HMAC-SHA256 */
+    struct crypto_mac secrets[TURN_SECRETS_MAX]; /* HMAC-SHA1; those that there are have a key */
     struct turn_kept *kept;
     uint32_t mask; /* of a set of TURN_KEPT_WAYS */
     uint32_t hand; /* which of a full set goes next */
@@ -62,15 +63,15 @@ struct turn_key_owner {
     uint8_t algorithm;
 };
 
-/* The kept key of this user and which secret it comes from; false when there is none. */
-bool turn_keys_find(const struct turn_keys *k, const struct turn_key_owner *owner,
-                    struct stun_key *key, size_t *secret);
+/* The kept key of this user, good until the next is kept; NULL when there is none. */
+const struct turn_kept *turn_keys_find(const struct turn_keys *k,
+                                       const struct turn_key_owner *owner);
 
 /*
- * Keeps a key that a request has proved; one of another secret is replaced, and where there is no
- * room, one of the users who share the place.
+ * Keeps a key that a request has proved, and what it was made ready to; one of another secret is
+ * replaced, and where there is no room, one of the users who share the place.
  */
 void turn_keys_keep(struct turn_keys *k, const struct turn_key_owner *owner,
-                    const struct stun_key *key, size_t secret);
+                    const struct stun_key *key, const struct crypto_mac *mac, size_t secret);
 
 #endif

@@ -55,13 +55,20 @@ static void put_transmit_counter(const struct turn_request *r, struct wbuf *w)
         stun_put_u32(w, STUN_ATTR_TRANSMIT_COUNTER, counter & 0xff00);
 }
 
+static enum ct_err put_integrity(struct turn_server *s, const struct turn_auth *auth,
+                                 struct wbuf *w)
+{
+    return auth->mac ? stun_put_integrity_by(w, s->crypto, auth->mac)
+                     : stun_put_integrity(w, s->crypto, auth->reply, &auth->key);
+}
+
 void turn_reply_send(struct turn_server *s, const struct turn_request *r, struct wbuf *w)
 {
     const char *software = s->config->software;
     if (*software)
         stun_put(w, STUN_ATTR_SOFTWARE, software, strlen(software));
     put_transmit_counter(r, w);
-    if (r->auth.protect && stun_put_integrity(w, s->crypto, r->auth.reply, &r->auth.key) != CT_OK)
+    if (r->auth.protect && put_integrity(s, &r->auth, w) != CT_OK)
         return;
     if (stun_msg_has(r->msg, STUN_ID_FINGERPRINT))
         stun_put_fingerprint(w);

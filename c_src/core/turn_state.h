@@ -147,9 +147,10 @@ struct turn_server {
 struct turn_auth {
     struct span username;
     struct stun_key key;
-    uint8_t key_algorithm; /* enum stun_password_algorithm */
-    uint32_t token_left;   /* seconds that the request's ACCESS-TOKEN is good for; 0: has none */
-    bool protect;          /* the response carries integrity */
+    const struct crypto_mac *mac; /* the key made ready for `reply`; NULL: it is not */
+    uint8_t key_algorithm;        /* enum stun_password_algorithm */
+    uint32_t token_left; /* seconds that the request's ACCESS-TOKEN is good for; 0: has none */
+    bool protect;        /* the response carries integrity */
     enum stun_integrity reply; /* which */
 };
 

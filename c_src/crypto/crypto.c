@@ -1,25 +1,29 @@
 #include "crypto/crypto.h"
 
+#include "crypto/raw_hash.h"
+
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <openssl/provider.h>
 #include <openssl/rand.h>
 #include <stdlib.h>
 
 enum {
-    BLOCK = 64,  /* bytes: the block size of MD5, SHA-1 and SHA-256 */
-    GATHER = 256 /* bytes: what OpenSSL is given at once, where a message is in small parts */
+    BLOCK = RAW_BLOCK
 };
 
 /*
- * HMAC(key, m) = H(key ^ opad, H(key ^ ipad, m)) (RFC 2104): the two contexts that have taken their
- * pad, to be copied for each message. EVP_MAC would copy them too, and take longer.
+ * HMAC(key, m) = H(key ^ opad, H(key ^ ipad, m)) (RFC 2104): through EVP, the two contexts that
+ * have taken their pad, to be copied for each message. EVP_MAC would copy them too, and take
+ * longer.
  */
-struct crypto_mac {
-    enum crypto_hash hash;
+struct evp_pads {
     EVP_MD_CTX *inner, *outer;
+    uint8_t key[BLOCK]; /* padded */
+    bool there;
 };
 
-/* The key that a hash was last asked for: a request and its response have the same. */
+/* The key that crypto_hmac() was last given: a request and its response have the same. */
 struct last {
     struct crypto_mac mac;
     uint8_t key[BLOCK];
@@ -31,7 +35,9 @@ struct last {
  * and a scratch context that stays with its algorithm less than one that changes it.
  */
 struct crypto {
+    bool raw; /* hashes go by raw_hash.h, not through EVP */
     EVP_MD_CTX *fresh[CRYPTO_HASH_COUNT], *scratch[CRYPTO_HASH_COUNT];
+    struct evp_pads pads[CRYPTO_HASH_COUNT];
     EVP_CIPHER *gcm256, *gcm128;
     EVP_CIPHER_CTX *cipher;
     struct last last[CRYPTO_HASH_COUNT];
@@ -40,18 +46,14 @@ struct crypto {
 static const char *const names[CRYPTO_HASH_COUNT] = {
     [CRYPTO_MD5] = "MD5", [CRYPTO_SHA1] = "SHA1", [CRYPTO_SHA256] = "SHA256"};
 
-static bool init_mac(struct crypto_mac *m, enum crypto_hash hash)
+/*
+ * Whether an algorithm is libcrypto's own: what was configured to come from elsewhere, as from the
+ * FIPS module, must come from there.
+ */
+static bool is_own(const EVP_MD *md)
 {
-    m->hash = hash;
-    m->inner = EVP_MD_CTX_new();
-    m->outer = EVP_MD_CTX_new();
-    return m->inner && m->outer;
-}
-
-static void free_mac(struct crypto_mac *m)
-{
-    EVP_MD_CTX_free(m->inner);
-    EVP_MD_CTX_free(m->outer);
+    const OSSL_PROVIDER *from = EVP_MD_get0_provider(md);
+    return from && strcmp(OSSL_PROVIDER_get0_name(from), "default") == 0;
 }
 
 static bool init_hash(struct crypto *c, enum crypto_hash hash)
@@ -59,18 +61,22 @@ static bool init_hash(struct crypto *c, enum crypto_hash hash)
     EVP_MD *md = EVP_MD_fetch(NULL, names[hash], NULL);
     c->fresh[hash] = EVP_MD_CTX_new();
     c->scratch[hash] = EVP_MD_CTX_new();
+    c->pads[hash].inner = EVP_MD_CTX_new();
+    c->pads[hash].outer = EVP_MD_CTX_new();
     c->last[hash].key_len = SIZE_MAX;
-    bool ok = init_mac(&c->last[hash].mac, hash) && md && c->fresh[hash] && c->scratch[hash] &&
-              EVP_DigestInit_ex2(c->fresh[hash], md, NULL) == 1;
+    bool ok = md && c->fresh[hash] && c->scratch[hash] && c->pads[hash].inner &&
+              c->pads[hash].outer && EVP_DigestInit_ex2(c->fresh[hash], md, NULL) == 1;
+    c->raw = c->raw && ok && is_own(md);
     EVP_MD_free(md); /* contexts count their references */
     return ok;
 }
 
-struct crypto *crypto_new(void)
+static struct crypto *make(bool raw)
 {
     struct crypto *c = calloc(1, sizeof *c);
     if (!c)
         return NULL;
+    c->raw = raw;
     c->gcm256 = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
     c->gcm128 = EVP_CIPHER_fetch(NULL, "AES-128-GCM", NULL);
     c->cipher = EVP_CIPHER_CTX_new();
@@ -83,12 +89,28 @@ struct crypto *crypto_new(void)
     return NULL;
 }
 
+struct crypto *crypto_new(void)
+{
+    return make(raw_hash_there());
+}
+
+struct crypto *crypto_new_evp(void)
+{
+    return make(false);
+}
+
+bool crypto_is_raw(const struct crypto *c)
+{
+    return c->raw;
+}
+
 void crypto_free(struct crypto *c)
 {
     if (!c)
         return;
     for (int hash = 0; hash < CRYPTO_HASH_COUNT; hash++) {
-        free_mac(&c->last[hash].mac);
+        EVP_MD_CTX_free(c->pads[hash].inner);
+        EVP_MD_CTX_free(c->pads[hash].outer);
         EVP_MD_CTX_free(c->fresh[hash]);
         EVP_MD_CTX_free(c->scratch[hash]);
     }
@@ -111,171 +133,141 @@ size_t crypto_hash_size(enum crypto_hash hash)
 
 /* ---- hashes ---- */
 
-/* A message on its way into a context. */
-struct gather {
-    EVP_MD_CTX *ctx;
-    size_t used;
-    bool ok;
-    uint8_t bytes[GATHER];
-};
-
-/* Goes on where `from` is. */
-static void gather_begin(struct gather *g, EVP_MD_CTX *ctx, const EVP_MD_CTX *from)
+/* The digest of what `from` has taken and the parts. */
+static bool evp_digest(EVP_MD_CTX *ctx, const EVP_MD_CTX *from, const struct span *parts, size_t n,
+                       uint8_t *out)
 {
-    g->ctx = ctx;
-    g->used = 0;
-    g->ok = EVP_MD_CTX_copy_ex(ctx, from) == 1;
-}
-
-static void gather_flush(struct gather *g)
-{
-    g->ok = g->ok && (!g->used || EVP_DigestUpdate(g->ctx, g->bytes, g->used) == 1);
-    g->used = 0;
-}
-
-static void gather_put(struct gather *g, struct span part)
-{
-    if (part.len > GATHER - g->used)
-        gather_flush(g);
-    if (part.len > GATHER) {
-        g->ok = g->ok && EVP_DigestUpdate(g->ctx, part.data, part.len) == 1;
-    } else if (part.len) {
-        memcpy(g->bytes + g->used, part.data, part.len);
-        g->used += part.len;
-    }
-}
-
-static void gather_all(struct gather *g, const struct span *parts, size_t n)
-{
+    bool ok = EVP_MD_CTX_copy_ex(ctx, from) == 1;
     for (size_t i = 0; i < n; i++)
-        gather_put(g, parts[i]);
-}
-
-static bool gather_end(struct gather *g, uint8_t *out)
-{
-    gather_flush(g);
-    return g->ok && EVP_DigestFinal_ex(g->ctx, out, NULL) == 1;
+        ok = ok && (!parts[i].len || EVP_DigestUpdate(ctx, parts[i].data, parts[i].len) == 1);
+    return ok && EVP_DigestFinal_ex(ctx, out, NULL) == 1;
 }
 
 enum ct_err crypto_digest(struct crypto *c, enum crypto_hash hash, const struct span *parts,
                           size_t n, uint8_t *out)
 {
-    struct gather g;
-    gather_begin(&g, c->scratch[hash], c->fresh[hash]);
-    gather_all(&g, parts, n);
-    bool ok = gather_end(&g, out);
-    crypto_wipe(g.bytes, sizeof g.bytes); /* passwords are hashed */
+    bool ok = c->raw ? raw_hash_digest(hash, parts, n, out)
+                     : evp_digest(c->scratch[hash], c->fresh[hash], parts, n, out);
     return ok ? CT_OK : CT_ECRYPTO;
 }
 
 /* ---- HMAC with a key that stays ---- */
 
-struct crypto_mac *crypto_mac_new(enum crypto_hash hash)
-{
-    struct crypto_mac *m = calloc(1, sizeof *m);
-    if (m && init_mac(m, hash))
-        return m;
-    crypto_mac_free(m);
-    return NULL;
-}
-
-void crypto_mac_free(struct crypto_mac *m)
-{
-    if (m)
-        free_mac(m);
-    free(m);
-}
-
-enum crypto_hash crypto_mac_hash(const struct crypto_mac *m)
-{
-    return m->hash;
-}
-
 void crypto_mac_forget(struct crypto_mac *m)
 {
-    EVP_MD_CTX_reset(m->inner);
-    EVP_MD_CTX_reset(m->outer);
+    crypto_wipe(m, sizeof *m);
 }
 
-/* *key, or what stands for it when it is longer than a block: its hash (RFC 2104 §2). */
-static bool shorten(struct crypto *c, enum crypto_hash hash, struct span *key,
-                    uint8_t hashed[CRYPTO_MAX_SIZE])
+static void xor_pad(uint8_t out[BLOCK], const uint8_t key[BLOCK], uint8_t pad)
 {
-    if (key->len <= BLOCK)
-        return true;
-    bool ok = crypto_digest(c, hash, key, 1, hashed) == CT_OK;
-    *key = span_of(hashed, crypto_hash_size(hash));
+    for (size_t i = 0; i < BLOCK; i++)
+        out[i] = key[i] ^ pad;
+}
+
+/* The key, or its hash when it is longer than a block, and zeros after it (RFC 2104 §2). */
+static bool pad_key(struct crypto *c, enum crypto_hash hash, struct span key, uint8_t out[BLOCK])
+{
+    memset(out, 0, BLOCK);
+    if (key.len > BLOCK)
+        return crypto_digest(c, hash, &key, 1, out) == CT_OK;
+    if (key.len)
+        memcpy(out, key.data, key.len);
+    return true;
+}
+
+static bool raw_states(struct crypto_mac *m, enum crypto_hash hash, const uint8_t key[BLOCK])
+{
+    uint8_t block[BLOCK];
+    xor_pad(block, key, 0x36);
+    bool ok = raw_hash_block(hash, block, m->of.states.inner);
+    xor_pad(block, key, 0x5c);
+    ok = raw_hash_block(hash, block, m->of.states.outer) && ok;
+    crypto_wipe(block, sizeof block);
     return ok;
 }
 
-/* A context that has taken the key, zeros after it, XOR the pad byte. */
-static bool take_pad(EVP_MD_CTX *ctx, const EVP_MD_CTX *fresh, struct span key, uint8_t pad)
+enum ct_err crypto_mac_key(struct crypto *c, struct crypto_mac *m, enum crypto_hash hash,
+                           struct span key)
 {
     uint8_t block[BLOCK];
-    memset(block, pad, BLOCK);
-    for (size_t i = 0; i < key.len; i++)
-        block[i] ^= key.data[i];
+    *m = (struct crypto_mac){.hash = (uint8_t)hash};
+    m->ready = pad_key(c, hash, key, block) && (!c->raw || raw_states(m, hash, block));
+    if (m->ready && !c->raw)
+        memcpy(m->of.key, block, sizeof block);
+    crypto_wipe(block, sizeof block);
+    if (m->ready)
+        return CT_OK;
+    crypto_mac_forget(m); /* one of the two states may be there */
+    return CT_ECRYPTO;
+}
+
+/* A context that has taken the key under the pad byte. */
+static bool take_pad(EVP_MD_CTX *ctx, const EVP_MD_CTX *fresh, const uint8_t key[BLOCK],
+                     uint8_t pad)
+{
+    uint8_t block[BLOCK];
+    xor_pad(block, key, pad);
     bool ok = EVP_MD_CTX_copy_ex(ctx, fresh) == 1 && EVP_DigestUpdate(ctx, block, BLOCK) == 1;
     crypto_wipe(block, sizeof block);
     return ok;
 }
 
-/* Both pads of a key of at most a block. */
-static bool take_key(const struct crypto *c, struct crypto_mac *m, struct span key)
+static bool take_key(struct evp_pads *p, const EVP_MD_CTX *fresh, const uint8_t key[BLOCK])
 {
-    return take_pad(m->inner, c->fresh[m->hash], key, 0x36) &&
-           take_pad(m->outer, c->fresh[m->hash], key, 0x5c);
+    if (p->there && crypto_equal(p->key, key, BLOCK))
+        return true;
+    p->there = take_pad(p->inner, fresh, key, 0x36) && take_pad(p->outer, fresh, key, 0x5c);
+    memcpy(p->key, key, BLOCK);
+    return p->there;
 }
 
-enum ct_err crypto_mac_key(struct crypto *c, struct crypto_mac *m, struct span key)
+static bool evp_hmac(struct crypto *c, const struct crypto_mac *m, const struct span *parts,
+                     size_t n, uint8_t *out)
 {
-    uint8_t hashed[CRYPTO_MAX_SIZE];
-    crypto_mac_forget(m);
-    bool ok = shorten(c, m->hash, &key, hashed) && take_key(c, m, key);
-    crypto_wipe(hashed, sizeof hashed);
-    if (!ok)
-        crypto_mac_forget(m);
-    return ok ? CT_OK : CT_ECRYPTO;
+    struct evp_pads *p = &c->pads[m->hash];
+    EVP_MD_CTX *ctx = c->scratch[m->hash];
+    const struct span hashed = span_of(out, crypto_hash_size((enum crypto_hash)m->hash));
+    return take_key(p, c->fresh[m->hash], m->of.key) && evp_digest(ctx, p->inner, parts, n, out) &&
+           evp_digest(ctx, p->outer, &hashed, 1, out);
 }
 
 enum ct_err crypto_mac_run(struct crypto *c, const struct crypto_mac *m, const struct span *parts,
                            size_t n, uint8_t *out)
 {
-    struct gather g;
-    EVP_MD_CTX *ctx = c->scratch[m->hash];
-    gather_begin(&g, ctx, m->inner);
-    gather_all(&g, parts, n);
-    bool ok = gather_end(&g, out) && EVP_MD_CTX_copy_ex(ctx, m->outer) == 1 &&
-              EVP_DigestUpdate(ctx, out, crypto_hash_size(m->hash)) == 1 &&
-              EVP_DigestFinal_ex(ctx, out, NULL) == 1;
+    if (!m->ready)
+        return CT_ECRYPTO;
+    bool ok = c->raw ? raw_hash_hmac((enum crypto_hash)m->hash, m->of.states.inner,
+                                     m->of.states.outer, parts, n, out)
+                     : evp_hmac(c, m, parts, n, out);
     return ok ? CT_OK : CT_ECRYPTO;
 }
 
 /* ---- HMAC with a key that comes along ---- */
 
-static bool use_key(struct crypto *c, struct last *l, struct span key)
+static enum ct_err use_key(struct crypto *c, struct last *l, enum crypto_hash hash, struct span key)
 {
-    if (l->key_len == key.len && CRYPTO_memcmp(l->key, key.data, key.len) == 0)
-        return true;
+    if (l->key_len == key.len && crypto_equal(l->key, key.data, key.len))
+        return CT_OK;
     l->key_len = SIZE_MAX;
-    if (!take_key(c, &l->mac, key))
-        return false;
+    enum ct_err err = crypto_mac_key(c, &l->mac, hash, key);
+    if (err || key.len > BLOCK)
+        return err;
     if (key.len)
         memcpy(l->key, key.data, key.len);
     l->key_len = key.len;
-    return true;
+    return CT_OK;
+}
+
+const struct crypto_mac *crypto_mac_of(struct crypto *c, enum crypto_hash hash, struct span key)
+{
+    return use_key(c, &c->last[hash], hash, key) == CT_OK ? &c->last[hash].mac : NULL;
 }
 
 enum ct_err crypto_hmac(struct crypto *c, enum crypto_hash hash, struct span key,
                         const struct span *parts, size_t n, uint8_t *out)
 {
-    uint8_t hashed[CRYPTO_MAX_SIZE];
-    struct last *l = &c->last[hash];
-    bool is_long = key.len > BLOCK;
-    bool ok = shorten(c, hash, &key, hashed) && use_key(c, l, key);
-    if (is_long)
-        crypto_wipe(hashed, sizeof hashed);
-    return ok ? crypto_mac_run(c, &l->mac, parts, n, out) : CT_ECRYPTO;
+    const struct crypto_mac *m = crypto_mac_of(c, hash, key);
+    return m ? crypto_mac_run(c, m, parts, n, out) : CT_ECRYPTO;
 }
 
 /* ---- AES-GCM ---- */
@@ -342,6 +334,45 @@ enum ct_err crypto_random(void *out, size_t n)
     return n <= INT32_MAX && RAND_bytes(out, (int)n) == 1 ? CT_OK : CT_ECRYPTO;
 }
 
+/*
+ * OPENSSL_cleanse() and CRYPTO_memcmp() go byte by byte. Here the compiler makes the best of plain
+ * code, and an empty instruction that it cannot look into keeps it from leaving the stores out, or
+ * from stopping at the first difference.
+ */
+#ifdef __GNUC__
+
+static uint64_t difference(const uint8_t *a, const uint8_t *b)
+{
+    uint64_t x, y;
+    memcpy(&x, a, sizeof x);
+    memcpy(&y, b, sizeof y);
+    return x ^ y;
+}
+
+bool crypto_equal(const void *a, const void *b, size_t n)
+{
+    const uint8_t *p = (const uint8_t *)a, *q = (const uint8_t *)b;
+    uint64_t differ = 0;
+    for (; n >= sizeof differ; n -= sizeof differ, p += sizeof differ, q += sizeof differ) {
+        differ |= difference(p, q);
+        __asm__("" : "+r"(differ));
+    }
+    for (; n; n--) {
+        differ |= (uint64_t)(*p++ ^ *q++);
+        __asm__("" : "+r"(differ));
+    }
+    return differ == 0;
+}
+
+void crypto_wipe(void *p, size_t n)
+{
+    if (n)
+        memset(p, 0, n);
+    __asm__ __volatile__("" : : "r"(p) : "memory");
+}
+
+#else
+
 bool crypto_equal(const void *a, const void *b, size_t n)
 {
     return CRYPTO_memcmp(a, b, n) == 0;
@@ -351,3 +382,5 @@ void crypto_wipe(void *p, size_t n)
 {
     OPENSSL_cleanse(p, n);
 }
+
+#endif

@@ -1,6 +1,6 @@
 /*
- * The few cryptographic functions the core needs, over OpenSSL 3's EVP. The only file pair that
- * includes OpenSSL's headers.
+ * The few cryptographic functions the core needs, over OpenSSL 3. Only this room includes OpenSSL's
+ * headers for them.
  *
  * A `struct crypto` holds fetched algorithms and scratch contexts. It belongs to one thread.
  */
@@ -36,6 +36,10 @@ struct crypto;
 
 /* NULL when memory is short or libcrypto lacks an algorithm (MD5 under a FIPS-only provider). */
 struct crypto *crypto_new(void);
+/* The same with all hashes through EVP, as on systems where they have to be. */
+struct crypto *crypto_new_evp(void);
+/* Whether hashes are libcrypto's own functions, without EVP. */
+bool crypto_is_raw(const struct crypto *c);
 void crypto_free(struct crypto *c);
 
 /* Output size of a hash in bytes. */
@@ -51,19 +55,29 @@ enum ct_err crypto_hmac(struct crypto *c, enum crypto_hash hash, struct span key
 
 /*
  * A key that is made ready once for many HMACs: crypto_hmac() remembers the last key of each hash
- * only. Belongs to the thread of the `struct crypto` that it is used with.
+ * only. Plain bytes, secret ones; made and used with the same `struct crypto`, or one made alike.
+ * Zeroed: without a key.
  */
-struct crypto_mac;
+struct crypto_mac {
+    union {
+        struct {
+            uint32_t inner[8], outer[8];
+        } states;        /* in which the padded keys left the hash */
+        uint8_t key[64]; /* where hashes go through EVP: the key, or its hash, and zeros after it */
+    } of;
+    uint8_t hash; /* enum crypto_hash */
+    bool ready;
+};
 
-/* Without a key yet; NULL when memory is short. */
-struct crypto_mac *crypto_mac_new(enum crypto_hash hash);
-/* The key is wiped. NULL is fine. */
-void crypto_mac_free(struct crypto_mac *m);
+/* This key (any length) for that hash in place of what is there; on failure m has none. */
+enum ct_err crypto_mac_key(struct crypto *c, struct crypto_mac *m, enum crypto_hash hash,
+                           struct span key);
 
-enum crypto_hash crypto_mac_hash(const struct crypto_mac *m);
-
-/* The old key is wiped and this one (any length) put in its place; on failure m has none. */
-enum ct_err crypto_mac_key(struct crypto *c, struct crypto_mac *m, struct span key);
+/*
+ * This key made ready, by crypto_mac_key() or, when it is the last one that the hash was asked for,
+ * already. Good until the next call with a key for that hash; NULL when libcrypto refuses.
+ */
+const struct crypto_mac *crypto_mac_of(struct crypto *c, enum crypto_hash hash, struct span key);
 
 /* Wipes the key, so that m has none. */
 void crypto_mac_forget(struct crypto_mac *m);

@@ -1,12 +1,17 @@
 #include "check.h"
 #include "crypto/crypto.h"
+#include "crypto/raw_hash.h"
 #include "exact.h"
 #include "rng.h"
 
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include <openssl/provider.h>
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
+
+/* Every test of a hash runs with both: libcrypto's own functions, and EVP. */
+static struct crypto *(*make)(void);
 
 static struct span bytes(const char *s)
 {
@@ -62,7 +67,7 @@ static void test_digests(void)
         {CRYPTO_SHA256, "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
          "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"},
     };
-    struct crypto *c = crypto_new();
+    struct crypto *c = make();
     for (size_t i = 0; i < COUNT(cases); i++) {
         uint8_t out[CRYPTO_MAX_SIZE];
         struct span data = bytes(cases[i].data);
@@ -74,7 +79,7 @@ static void test_digests(void)
 
 static void test_parts_are_one_message(void)
 {
-    struct crypto *c = crypto_new();
+    struct crypto *c = make();
     const struct span whole = bytes("user:realm:pass");
     const struct span parts[] = {bytes("user"), bytes(":"), {0}, bytes("realm"), bytes(":pass")};
     for (int hash = 0; hash < CRYPTO_HASH_COUNT; hash++) {
@@ -93,7 +98,7 @@ static void test_parts_are_one_message(void)
 /* RFC 2202 §2, HMAC-MD5 */
 static void test_rfc2202_md5(void)
 {
-    struct crypto *c = crypto_new();
+    struct crypto *c = make();
     uint8_t k[80], d[80];
     check_hmac(c, CRYPTO_MD5, run(k, 0x0b, 16), bytes("Hi There"),
                "9294727a3638bb1c13f48ef8158bfc9d");
@@ -110,7 +115,7 @@ static void test_rfc2202_md5(void)
 /* RFC 2202 §3, HMAC-SHA-1 */
 static void test_rfc2202_sha1(void)
 {
-    struct crypto *c = crypto_new();
+    struct crypto *c = make();
     uint8_t k[80], d[80], count[25];
     for (uint8_t i = 0; i < sizeof count; i++)
         count[i] = (uint8_t)(i + 1);
@@ -136,7 +141,7 @@ static void test_rfc2202_sha1(void)
 /* RFC 4231 §4, HMAC-SHA-256 */
 static void test_rfc4231(void)
 {
-    struct crypto *c = crypto_new();
+    struct crypto *c = make();
     uint8_t k[131], d[80], count[25];
     for (uint8_t i = 0; i < sizeof count; i++)
         count[i] = (uint8_t)(i + 1);
@@ -171,7 +176,7 @@ static const EVP_MD *evp_of(int hash)
 static void test_key_changes_against_openssl(void)
 {
     struct rng rng = rng_new();
-    struct crypto *c = crypto_new();
+    struct crypto *c = make();
     uint8_t keys[4][140] = {{0}}, data[200];
     for (size_t i = 1; i < COUNT(keys); i++) /* keys[0] stays zeros: padding looks like it */
         rng_bytes(&rng, keys[i], sizeof keys[i]);
@@ -204,51 +209,45 @@ static void test_macs_against_openssl(void)
     };
     static const size_t lens[] = {0, 1, 20, 63, 64, 65, 128, 140};
     struct rng rng = rng_new();
-    struct crypto *c = crypto_new();
-    struct crypto_mac *macs[MACS];
+    struct crypto *c = make();
+    struct crypto_mac macs[MACS] = {{.ready = false}};
     uint8_t keys[MACS][140], data[200], got[CRYPTO_MAX_SIZE];
     size_t key_lens[MACS];
-    for (int m = 0; m < MACS; m++) {
-        macs[m] = crypto_mac_new((enum crypto_hash)(m % CRYPTO_HASH_COUNT));
-        CHECK(macs[m]);
-        CHECK_EQ(crypto_mac_hash(macs[m]), m % CRYPTO_HASH_COUNT);
-        CHECK_EQ(crypto_mac_run(c, macs[m], NULL, 0, got), CT_ECRYPTO); /* no key yet */
-    }
+    for (int m = 0; m < MACS; m++)
+        CHECK_EQ(crypto_mac_run(c, &macs[m], NULL, 0, got), CT_ECRYPTO); /* no key yet */
     for (unsigned i = 0; i < 20000; i++) {
-        size_t m = rng_below(&rng, MACS);
-        enum crypto_hash hash = crypto_mac_hash(macs[m]);
+        size_t m = i < MACS ? i : rng_below(&rng, MACS);
+        enum crypto_hash hash = (enum crypto_hash)(m % CRYPTO_HASH_COUNT);
         size_t len = rng_below(&rng, sizeof data);
         struct span part = span_of(data, len);
         unsigned char want[EVP_MAX_MD_SIZE];
         rng_bytes(&rng, data, len);
         if (i < MACS || rng_below(&rng, 8) == 0) {
-            m = i < MACS ? i : m;
-            hash = crypto_mac_hash(macs[m]);
             key_lens[m] = lens[rng_below(&rng, COUNT(lens))];
             rng_bytes(&rng, keys[m], key_lens[m]);
-            CHECK_EQ(crypto_mac_key(c, macs[m], span_of(keys[m], key_lens[m])), CT_OK);
-        } else if (i >= MACS && rng_below(&rng, 4) == 0) {
+            struct span key = span_of(keys[m], key_lens[m]);
+            CHECK_EQ(crypto_mac_key(c, &macs[m], hash, key), CT_OK);
+            CHECK_EQ(macs[m].hash, hash);
+        } else if (rng_below(&rng, 4) == 0) {
             CHECK_EQ(crypto_hmac(c, hash, span_of(data, len / 2), &part, 1, got), CT_OK);
         }
-        if (i < MACS)
-            continue;
-        CHECK_EQ(crypto_mac_run(c, macs[m], &part, 1, got), CT_OK);
+        CHECK_EQ(crypto_mac_run(c, &macs[m], &part, 1, got), CT_OK);
         HMAC(evp_of((int)hash), keys[m], (int)key_lens[m], data, len, want, NULL);
         CHECK_BYTES(got, want, crypto_hash_size(hash));
     }
     for (int m = 0; m < MACS; m++) {
-        crypto_mac_forget(macs[m]);
-        CHECK_EQ(crypto_mac_run(c, macs[m], NULL, 0, got), CT_ECRYPTO);
-        crypto_mac_free(macs[m]);
+        static const struct crypto_mac none;
+        crypto_mac_forget(&macs[m]);
+        CHECK_EQ(crypto_mac_run(c, &macs[m], NULL, 0, got), CT_ECRYPTO);
+        CHECK_BYTES((const uint8_t *)&macs[m], (const uint8_t *)&none, sizeof none);
     }
-    crypto_mac_free(NULL);
     crypto_free(c);
 }
 
 /* A key that is a long key's hash is that key to HMAC (RFC 2104 §2). */
 static void test_a_long_key_is_its_hash(void)
 {
-    struct crypto *c = crypto_new();
+    struct crypto *c = make();
     uint8_t key[100], hashed[CRYPTO_SHA256_SIZE], a[CRYPTO_MAX_SIZE], b[CRYPTO_MAX_SIZE];
     struct span longer = run(key, 'k', sizeof key), data = bytes("data");
     CHECK_EQ(crypto_digest(c, CRYPTO_SHA256, &longer, 1, hashed), CT_OK);
@@ -258,9 +257,29 @@ static void test_a_long_key_is_its_hash(void)
     crypto_free(c);
 }
 
+/* A message of any length in two parts, cut anywhere: EVP's digest. */
+static void test_digests_against_openssl(void)
+{
+    struct rng rng = rng_new();
+    struct crypto *c = make();
+    uint8_t data[200];
+    rng_bytes(&rng, data, sizeof data);
+    for (size_t len = 0; len <= sizeof data; len++) {
+        enum crypto_hash hash = (enum crypto_hash)rng_below(&rng, CRYPTO_HASH_COUNT);
+        size_t cut = rng_below(&rng, (uint32_t)len + 1);
+        const struct span parts[] = {span_of(data, cut), span_of(data + cut, len - cut)};
+        uint8_t got[CRYPTO_MAX_SIZE];
+        unsigned char want[EVP_MAX_MD_SIZE];
+        CHECK_EQ(crypto_digest(c, hash, parts, 2, got), CT_OK);
+        CHECK_EQ(EVP_Digest(data, len, want, NULL, evp_of((int)hash), NULL), 1);
+        CHECK_BYTES(got, want, crypto_hash_size(hash));
+    }
+    crypto_free(c);
+}
+
 static void test_empty_key_and_message(void)
 {
-    struct crypto *c = crypto_new();
+    struct crypto *c = make();
     uint8_t mac[CRYPTO_MAX_SIZE];
     CHECK_EQ(crypto_hmac(c, CRYPTO_SHA256, (struct span){0}, NULL, 0, mac), CT_OK);
     CHECK(is_hex(mac, 32, "b613679a0814d9ec772f95d778c35fc5ff1697c493715653c6c712144292c5ad"));
@@ -342,19 +361,55 @@ static void test_gcm(void)
     crypto_free(c);
 }
 
+/* Who asks for EVP gets it; else the way follows from where libcrypto has its hashes from. */
+static void test_ways(void)
+{
+    struct crypto *c = crypto_new(), *evp = crypto_new_evp();
+    EVP_MD *md = EVP_MD_fetch(NULL, "SHA256", NULL);
+    const OSSL_PROVIDER *from = md ? EVP_MD_get0_provider(md) : NULL;
+    bool own = from && strcmp(OSSL_PROVIDER_get0_name(from), "default") == 0;
+    CHECK(c && evp);
+    CHECK(!crypto_is_raw(evp));
+    CHECK_EQ(crypto_is_raw(c), own && raw_hash_there());
+    EVP_MD_free(md);
+    crypto_free(c);
+    crypto_free(evp);
+}
+
+static const struct check_test hash_tests[] = {
+    CHECK_TEST(test_digests),
+    CHECK_TEST(test_parts_are_one_message),
+    CHECK_TEST(test_rfc2202_md5),
+    CHECK_TEST(test_rfc2202_sha1),
+    CHECK_TEST(test_rfc4231),
+    CHECK_TEST(test_key_changes_against_openssl),
+    CHECK_TEST(test_macs_against_openssl),
+    CHECK_TEST(test_a_long_key_is_its_hash),
+    CHECK_TEST(test_digests_against_openssl),
+    CHECK_TEST(test_empty_key_and_message),
+};
+
+static void test_hashes(void)
+{
+    make = crypto_new;
+    for (size_t i = 0; i < COUNT(hash_tests); i++)
+        hash_tests[i].run();
+}
+
+static void test_hashes_through_evp(void)
+{
+    make = crypto_new_evp;
+    for (size_t i = 0; i < COUNT(hash_tests); i++)
+        hash_tests[i].run();
+}
+
 int main(void)
 {
     const struct check_test tests[] = {
+        CHECK_TEST(test_ways),
         CHECK_TEST(test_sizes),
-        CHECK_TEST(test_digests),
-        CHECK_TEST(test_parts_are_one_message),
-        CHECK_TEST(test_rfc2202_md5),
-        CHECK_TEST(test_rfc2202_sha1),
-        CHECK_TEST(test_rfc4231),
-        CHECK_TEST(test_key_changes_against_openssl),
-        CHECK_TEST(test_macs_against_openssl),
-        CHECK_TEST(test_a_long_key_is_its_hash),
-        CHECK_TEST(test_empty_key_and_message),
+        CHECK_TEST(test_hashes),
+        CHECK_TEST(test_hashes_through_evp),
         CHECK_TEST(test_random),
         CHECK_TEST(test_equal_and_wipe),
         CHECK_TEST(test_freeing_nothing),

@@ -59,14 +59,13 @@ static void check_rest(struct crypto *c, const struct vector_line *line)
              CT_OK);
     CHECK(span_eq(span_of(out, len), span_str(line->word[4])));
 
-    struct crypto_mac *secret = crypto_mac_new(sha256 ? CRYPTO_SHA256 : CRYPTO_SHA1);
-    CHECK(secret);
-    CHECK_EQ(stun_rest_password_by(c, secret, span_str(line->word[3]), out, &len), CT_ECRYPTO);
-    CHECK_EQ(crypto_mac_key(c, secret, span_str(line->word[2])), CT_OK);
+    struct crypto_mac secret = {.ready = false};
+    enum crypto_hash hash = sha256 ? CRYPTO_SHA256 : CRYPTO_SHA1;
+    CHECK_EQ(stun_rest_password_by(c, &secret, span_str(line->word[3]), out, &len), CT_ECRYPTO);
+    CHECK_EQ(crypto_mac_key(c, &secret, hash, span_str(line->word[2])), CT_OK);
     memset(out, 0, sizeof out);
-    CHECK_EQ(stun_rest_password_by(c, secret, span_str(line->word[3]), out, &len), CT_OK);
+    CHECK_EQ(stun_rest_password_by(c, &secret, span_str(line->word[3]), out, &len), CT_OK);
     CHECK(span_eq(span_of(out, len), span_str(line->word[4])));
-    crypto_mac_free(secret);
 }
 
 static void test_vectors(void)
@@ -394,6 +393,34 @@ static void test_integrity_that_is_not_there(void)
     crypto_free(c);
 }
 
+/* A key that is made ready does what the key does; one that is not does nothing. */
+static void test_integrity_by_ready_keys(void)
+{
+    struct crypto *c = crypto_new();
+    struct stun_key key = key_of("00112233");
+    for (int which = STUN_INTEGRITY_SHA1; which <= STUN_INTEGRITY_SHA256; which++) {
+        uint8_t bytes[64];
+        struct stun_msg m;
+        struct crypto_mac mac = {.hash = (uint8_t)stun_integrity_hash(which)};
+        struct wbuf w = wbuf_of(bytes, sizeof bytes);
+        stun_begin(&w, 1, (const uint8_t *)"transaction!");
+        CHECK_EQ(stun_put_integrity_by(&w, c, &mac), CT_ECRYPTO);
+        CHECK_EQ(w.pos, STUN_HEADER_SIZE);
+        CHECK_EQ(crypto_mac_key(c, &mac, mac.hash, span_of(key.bytes, key.len)), CT_OK);
+        CHECK_EQ(stun_put_integrity_by(&w, c, &mac), CT_OK);
+        CHECK_EQ(stun_msg_decode(&m, bytes, w.pos, NULL), CT_OK);
+        CHECK(stun_msg_has(&m, id_of(which)));
+        CHECK_EQ(stun_check_integrity(c, &m, which, &key), CT_OK);
+        CHECK_EQ(stun_check_integrity_by(c, &m, &mac), CT_OK);
+        bytes[STUN_HEADER_SIZE + 4] ^= 1;
+        CHECK_EQ(stun_check_integrity_by(c, &m, &mac), CT_EINTEGRITY);
+        crypto_mac_forget(&mac);
+        mac.hash = (uint8_t)stun_integrity_hash(which);
+        CHECK_EQ(stun_check_integrity_by(c, &m, &mac), CT_ECRYPTO);
+    }
+    crypto_free(c);
+}
+
 static void test_integrity_needs_a_message_and_room(void)
 {
     struct crypto *c = crypto_new();
@@ -426,6 +453,7 @@ int main(void)
         CHECK_TEST(test_malformed_vectors),
         CHECK_TEST(test_lengths_of_the_mac),
         CHECK_TEST(test_integrity_that_is_not_there),
+        CHECK_TEST(test_integrity_by_ready_keys),
         CHECK_TEST(test_integrity_needs_a_message_and_room),
     };
     return CHECK_RUN(tests);

@@ -36,24 +36,24 @@ static void keep(const char *username, unsigned n, size_t secret)
 {
     struct turn_key_owner owner = owner_of(username);
     struct stun_key key = key_of(n);
-    turn_keys_keep(&keys, &owner, &key, secret);
+    struct crypto_mac mac = {.hash = CRYPTO_SHA1, .ready = true, .of.key = {(uint8_t)n}};
+    turn_keys_keep(&keys, &owner, &key, &mac, secret);
 }
 
 /* Whether this very key is kept for the user. */
 static bool kept(const char *username, unsigned n, size_t secret)
 {
     struct turn_key_owner owner = owner_of(username);
-    struct stun_key want = key_of(n), key;
-    size_t from;
-    return turn_keys_find(&keys, &owner, &key, &from) && from == secret && key.len == want.len &&
-           memcmp(key.bytes, want.bytes, key.len) == 0;
+    struct stun_key want = key_of(n);
+    const struct turn_kept *k = turn_keys_find(&keys, &owner);
+    return k && k->secret == secret && k->key_len == want.len &&
+           memcmp(k->key, want.bytes, want.len) == 0 && k->mac.ready &&
+           k->mac.of.key[0] == (uint8_t)n;
 }
 
 static void test_whose_key(void)
 {
     struct crypto *c = crypto_new();
-    struct stun_key key;
-    size_t from;
     open_table(c, 100);
     CHECK(!kept("1:a", 1, 0));
     keep("1:a", 1, 0);
@@ -62,10 +62,10 @@ static void test_whose_key(void)
     keep("1:a", 3, 1); /* of another secret */
     CHECK(kept("1:a", 3, 1) && kept("1:b", 2, 1));
     struct turn_key_owner other = {span_str("1:a"), STUN_PASSWORD_SHA256};
-    CHECK(!turn_keys_find(&keys, &other, &key, &from));
+    CHECK(!turn_keys_find(&keys, &other));
     struct turn_key_owner shorter = owner_of("1:"), longer = owner_of("1:ab");
-    CHECK(!turn_keys_find(&keys, &shorter, &key, &from));
-    CHECK(!turn_keys_find(&keys, &longer, &key, &from));
+    CHECK(!turn_keys_find(&keys, &shorter));
+    CHECK(!turn_keys_find(&keys, &longer));
     turn_keys_free(&keys);
     crypto_free(c);
 }
@@ -85,16 +85,20 @@ static void test_lengths(void)
     keep("", 3, 0);
     CHECK(!kept("", 3, 0));
     struct turn_key_owner owner = owner_of("1:a");
-    struct stun_key longest = {.len = CRYPTO_SHA256_SIZE}, got, none = {.len = 0};
+    struct stun_key longest = {.len = CRYPTO_SHA256_SIZE}, none = {.len = 0};
+    struct crypto_mac mac = {.hash = CRYPTO_SHA256, .ready = true};
     memset(longest.bytes, 7, CRYPTO_SHA256_SIZE);
-    size_t from;
-    turn_keys_keep(&keys, &owner, &none, 0);
-    CHECK(!turn_keys_find(&keys, &owner, &got, &from));
-    turn_keys_keep(&keys, &owner, &longest, 7);
-    CHECK(turn_keys_find(&keys, &owner, &got, &from));
-    CHECK_EQ(from, 7);
-    CHECK_EQ(got.len, CRYPTO_SHA256_SIZE);
-    CHECK_BYTES(got.bytes, longest.bytes, CRYPTO_SHA256_SIZE);
+    turn_keys_keep(&keys, &owner, &none, &mac, 0);
+    CHECK(!turn_keys_find(&keys, &owner));
+    turn_keys_keep(&keys, &owner, &longest, &mac, 7);
+    const struct turn_kept *got = turn_keys_find(&keys, &owner);
+    CHECK(got);
+    if (got) {
+        CHECK_EQ(got->secret, 7);
+        CHECK_EQ(got->mac.hash, CRYPTO_SHA256);
+        CHECK_EQ(got->key_len, CRYPTO_SHA256_SIZE);
+        CHECK_BYTES(got->key, longest.bytes, CRYPTO_SHA256_SIZE);
+    }
     turn_keys_free(&keys);
     crypto_free(c);
 }
@@ -116,11 +120,9 @@ static void test_full(void)
         CHECK(kept(name, i, 0));
     }
     for (unsigned i = 0; i < 20 * ROOM; i++) {
-        struct stun_key key;
-        size_t from;
         snprintf(name, sizeof name, "%u:user", i);
         struct turn_key_owner owner = owner_of(name);
-        if (!turn_keys_find(&keys, &owner, &key, &from))
+        if (!turn_keys_find(&keys, &owner))
             continue;
         CHECK(kept(name, i, 0));
         left++;
@@ -141,7 +143,7 @@ static void test_room_follows_the_configuration(void)
         CHECK_EQ((keys.mask + 1) * TURN_KEPT_WAYS, cases[i].room);
         turn_keys_free(&keys);
     }
-    CHECK_EQ(sizeof(struct turn_kept), 128);
+    CHECK_EQ(sizeof(struct turn_kept), 192);
     crypto_free(c);
 }
 
@@ -166,13 +168,13 @@ static void test_configure_wipes(void)
     for (size_t i = 0; i < size; i++)
         set += bytes[i] != 0;
     CHECK_EQ(set, 0);
-    CHECK_EQ(crypto_mac_run(c, keys.secrets[0], &text, 1, mac), CT_OK);
+    CHECK_EQ(crypto_mac_run(c, &keys.secrets[0], &text, 1, mac), CT_OK);
     CHECK_EQ(crypto_hmac(c, CRYPTO_SHA1, span_str("south"), &text, 1, want), CT_OK);
     CHECK_BYTES(mac, want, CRYPTO_SHA1_SIZE);
-    CHECK_EQ(crypto_mac_run(c, keys.nonce, &text, 1, mac), CT_OK);
+    CHECK_EQ(crypto_mac_run(c, &keys.nonce, &text, 1, mac), CT_OK);
     CHECK_EQ(crypto_hmac(c, CRYPTO_SHA256, span_of(config.nonce_key, 32), &text, 1, want), CT_OK);
     CHECK_BYTES(mac, want, CRYPTO_SHA256_SIZE);
-    CHECK_EQ(crypto_mac_run(c, keys.secrets[1], &text, 1, mac), CT_ECRYPTO); /* not counted */
+    CHECK_EQ(crypto_mac_run(c, &keys.secrets[1], &text, 1, mac), CT_ECRYPTO); /* not counted */
     turn_keys_free(&keys);
     turn_keys_free(&keys);
     crypto_free(c);
@@ -200,9 +202,8 @@ static int come(const char *address, const char *username, const char *secret)
 static size_t kept_from(const char *username)
 {
     struct turn_key_owner owner = owner_of(username);
-    struct stun_key key;
-    size_t secret;
-    return turn_keys_find(&e.server->keys, &owner, &key, &secret) ? secret : TURN_SECRETS_MAX;
+    const struct turn_kept *kept = turn_keys_find(&e.server->keys, &owner);
+    return kept ? kept->secret : TURN_SECRETS_MAX;
 }
 
 static const char alice[] = "1700003600:alice";
@@ -320,6 +321,35 @@ static void test_algorithms(void)
     engine_stop(&e);
 }
 
+/*
+ * The kept key is ready for one integrity, and requests and their responses come with either: a
+ * list of password algorithms asks for SHA-256 in the response to a request with SHA-1.
+ */
+static void test_either_integrity(void)
+{
+    begin();
+    struct client c = client_with(&e, "203.0.113.7:5000", alice, "north");
+    struct client wrong = client_with(&e, "203.0.113.7:5001", alice, "wrong");
+    for (unsigned i = 0; i < 32; i++) {
+        unsigned bits = i ^ i >> 1; /* each of four after each other one */
+        c.integrity = bits & 1 ? STUN_INTEGRITY_SHA256 : STUN_INTEGRITY_SHA1;
+        c.algorithms = bits & 2;
+        wrong.integrity = c.integrity;
+        CHECK_EQ(client_allocate(&c), 0); /* which checks the response's integrity */
+        CHECK_EQ(stun_msg_has(&c.msg, STUN_ID_MESSAGE_INTEGRITY_SHA256), (bits & 3) != 0);
+        CHECK_EQ(kept_from(alice), 0);
+        CHECK_EQ(client_allocate(&wrong), 401);
+        c.integrity = bits & 4 ? STUN_INTEGRITY_SHA256 : STUN_INTEGRITY_SHA1;
+        CHECK_EQ(client_refresh(&c, 0), 0);
+        CHECK_EQ(stun_msg_has(&c.msg, STUN_ID_MESSAGE_INTEGRITY_SHA256), (bits & 6) != 0);
+        if (i == 15) { /* kept anew, by the other */
+            turn_server_configure(e.server, &e.config);
+            CHECK_EQ(kept_from(alice), TURN_SECRETS_MAX);
+        }
+    }
+    engine_stop(&e);
+}
+
 /* More users than there is room for, twice over: all are served, with wrong passwords none. */
 static void test_more_users_than_room(void)
 {
@@ -354,6 +384,7 @@ int main(void)
         CHECK_TEST(test_changed_realm),
         CHECK_TEST(test_expiry),
         CHECK_TEST(test_algorithms),
+        CHECK_TEST(test_either_integrity),
         CHECK_TEST(test_more_users_than_room),
     };
     return CHECK_RUN(tests);
