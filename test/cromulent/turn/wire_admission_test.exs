@@ -162,9 +162,12 @@ defmodule Cromulent.Turn.WireAdmissionTest do
     {socket, peer} = peer()
     {alice, at_alice} = allocate(relay, user: "alice")
     {elsewhere, _} = peer({127, 0, 0, 2})
+    grant(port, 10)
 
-    for stranger <- [{{127, 0, 0, 2}, 9}, {{8, 8, 8, 8}, 53}],
-        do: assert(request_code(alice, :create_permission, xor_peer_address: stranger) == 403)
+    for stranger <- [{{127, 0, 0, 2}, 9}, {{8, 8, 8, 8}, 53}] do
+      assert request_code(alice, :create_permission, xor_peer_address: stranger) == 403
+      assert event(port, :peer_forbidden).rule == :admission
+    end
 
     # the relay's own IP may be permitted, but only its relayed ports are there
     {:ok, alice} = Client.permit(alice, [peer])
