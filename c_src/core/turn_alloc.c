@@ -24,34 +24,16 @@ struct ask {
 
 /* ---- finding and describing ---- */
 
-static uint64_t tuple_hash(const struct turn_server *s, const struct turn_tuple *tuple)
-{
-    return hash_bytes(&s->seed, tuple, sizeof *tuple);
-}
-
-struct turn_alloc *turn_alloc_find(const struct turn_server *s, const struct turn_tuple *tuple,
-                                   struct turn_now now)
-{
-    struct map_iter it;
-    for (uint32_t n = map_first(&s->by_tuple, tuple_hash(s, tuple), &it); n != MAP_NONE;
-         n = map_next(&s->by_tuple, &it)) {
-        struct turn_alloc *a = turn_alloc_at(s, n);
-        if (turn_mobility_on(s, a, tuple))
-            return turn_alloc_live(a, now) ? a : NULL;
-    }
-    return NULL;
-}
-
 void turn_alloc_map(struct turn_server *s, const struct turn_alloc *a,
                     const struct turn_tuple *tuple)
 {
-    map_put(&s->by_tuple, tuple_hash(s, tuple), turn_alloc_number(s, a));
+    map_put(&s->by_tuple, turn_alloc_hash(s, tuple), turn_alloc_number(s, a));
 }
 
 void turn_alloc_unmap(struct turn_server *s, const struct turn_alloc *a,
                       const struct turn_tuple *tuple)
 {
-    map_remove(&s->by_tuple, tuple_hash(s, tuple), turn_alloc_number(s, a));
+    map_remove(&s->by_tuple, turn_alloc_hash(s, tuple), turn_alloc_number(s, a));
 }
 
 struct span turn_alloc_username(const struct turn_server *s, const struct turn_alloc *a)
@@ -441,15 +423,9 @@ static void answer(struct turn_server *s, const struct turn_request *r, const st
 /* An allocation that has expired but that the wheel has not come round to. */
 static void sweep_tuple(struct turn_server *s, const struct turn_tuple *tuple, struct turn_now now)
 {
-    struct map_iter it;
-    for (uint32_t n = map_first(&s->by_tuple, tuple_hash(s, tuple), &it); n != MAP_NONE;
-         n = map_next(&s->by_tuple, &it)) {
-        struct turn_alloc *a = turn_alloc_at(s, n);
-        if (!turn_mobility_on(s, a, tuple))
-            continue;
+    struct turn_alloc *a = turn_alloc_on(s, tuple);
+    if (a)
         turn_alloc_end(s, a, TURN_END_EXPIRED, now);
-        return;
-    }
 }
 
 void turn_allocate(struct turn_server *s, struct turn_request *r)
