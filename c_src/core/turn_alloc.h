@@ -12,7 +12,8 @@ static inline bool turn_alloc_live(const struct turn_alloc *a, struct turn_now n
 
 static inline uint64_t turn_alloc_hash(const struct turn_server *s, const struct turn_tuple *tuple)
 {
-    return hash_bytes(&s->seed, tuple, sizeof *tuple);
+    _Static_assert(sizeof *tuple == HASH_SEVEN, "a 5-tuple is seven words");
+    return hash_seven(&s->tuple_seed, tuple);
 }
 
 /* The allocation of a 5-tuple, live or not; NULL when there is none. */

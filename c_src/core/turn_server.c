@@ -99,6 +99,7 @@ struct turn_server *turn_server_new(const struct turn_server_setup *setup, struc
     s->io = setup->io;
     s->worker = setup->worker;
     s->io->ops->random(s->io, &s->seed, sizeof s->seed);
+    s->io->ops->random(s->io, &s->tuple_seed, sizeof s->tuple_seed);
     s->io->ops->random(s->io, &s->refusals.seed, sizeof s->refusals.seed);
     s->io->ops->random(s->io, &s->keys.seed, sizeof s->keys.seed);
     s->io->ops->random(s->io, &s->away.seed, sizeof s->away.seed);

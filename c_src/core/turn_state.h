@@ -128,6 +128,7 @@ struct turn_server {
     struct slab allocs, seconds, moves, perms, chans, names, meters, tcps;
     struct map by_tuple, meter_by_user, tcp_by_id;
     struct hash_seed seed;
+    struct hash_words tuple_seed;
     struct deadline_wheel wheel;
     struct ratelimit refusals;
     struct turn_keys keys;
