@@ -38,7 +38,8 @@ void turn_alloc_unmap(struct turn_server *s, const struct turn_alloc *a,
 
 struct span turn_alloc_username(const struct turn_server *s, const struct turn_alloc *a)
 {
-    const void *name = a->long_name == SLAB_NONE ? a->short_name : slab_at(&s->names, a->long_name);
+    const void *name =
+        a->name_len > TURN_SHORT_NAME ? slab_at(&s->names, a->long_name) : a->short_name;
     return span_of(name, a->name_len);
 }
 
@@ -85,7 +86,7 @@ static void leave(struct turn_server *s, uint64_t user)
 
 static void forget_name(struct turn_server *s, const struct turn_alloc *a)
 {
-    if (a->long_name != SLAB_NONE)
+    if (a->name_len > TURN_SHORT_NAME)
         slab_give(&s->names, a->long_name);
 }
 
@@ -279,7 +280,6 @@ static enum stun_error read_ask(const struct turn_server *s, const struct turn_r
 static void remember_name(struct turn_server *s, struct turn_alloc *a, struct span username)
 {
     a->name_len = (uint16_t)username.len;
-    a->long_name = SLAB_NONE;
     uint8_t *to = a->short_name;
     if (username.len > TURN_SHORT_NAME) {
         a->long_name = slab_take(&s->names);

@@ -1,5 +1,6 @@
 #include "core/turn_server.h"
 
+#include "core/likely.h"
 #include "core/turn_alloc.h"
 #include "core/turn_auth.h"
 #include "core/turn_chan.h"
@@ -20,7 +21,7 @@
 enum {
     /* Permissions and channels are pooled: this many per allocation on average. */
     PERMS_PER_ALLOC = 8,
-    CHANS_PER_ALLOC = 4,
+    CHANS_PER_ALLOC = 3, /* beside its own one */
     POOL_LEAST = 4096,
 };
 
@@ -88,6 +89,15 @@ static void free_tables(struct turn_server *s)
     free(s);
 }
 
+/* Relay addresses stay as they are in each configuration. */
+static bool is_behind_nat(const struct turn_config *c)
+{
+    for (size_t i = 0; i < c->relay_count; i++)
+        if (!addr_ip_eq(&c->relays[i].bind, &c->relays[i].external))
+            return true;
+    return false;
+}
+
 struct turn_server *turn_server_new(const struct turn_server_setup *setup, struct turn_now now)
 {
     struct turn_server *s = calloc(1, sizeof *s);
@@ -98,6 +108,7 @@ struct turn_server *turn_server_new(const struct turn_server_setup *setup, struc
     s->crypto = setup->crypto;
     s->io = setup->io;
     s->worker = setup->worker;
+    s->behind_nat = is_behind_nat(s->config);
     s->io->ops->random(s->io, &s->seed, sizeof s->seed);
     s->io->ops->random(s->io, &s->tuple_seed, sizeof s->tuple_seed);
     s->io->ops->random(s->io, &s->refusals.seed, sizeof s->refusals.seed);
@@ -214,8 +225,8 @@ static void handle_request(struct turn_server *s, struct turn_request *r)
         method->handle(s, r);
 }
 
-static void handle_stun(struct turn_server *s, const struct turn_tuple *tuple,
-                        struct turn_packet *packet, struct turn_now now)
+COLD static void handle_stun(struct turn_server *s, const struct turn_tuple *tuple,
+                             struct turn_packet *packet, struct turn_now now)
 {
     struct stun_msg msg;
     enum ct_err err = stun_msg_decode(&msg, packet->data, packet->len, NULL);
@@ -288,7 +299,7 @@ void turn_server_expire(struct turn_server *s, struct turn_now now)
         if (dual)
             turn_place_drop(s, dual, turn_second_family(s, dual));
         else
-            turn_alloc_end(s, (struct turn_alloc *)(void *)d, TURN_END_EXPIRED, now);
+            turn_alloc_end(s, turn_alloc_of(d), TURN_END_EXPIRED, now);
     }
 }
 

@@ -1,0 +1,15 @@
+/* What the compiler is told about a branch of the packet path, where it can be told. */
+#ifndef CT_CORE_LIKELY_H
+#define CT_CORE_LIKELY_H
+
+#ifdef __GNUC__
+#define likely(x)   (__builtin_expect(!!(x), 1))
+#define unlikely(x) (__builtin_expect(!!(x), 0))
+#define COLD        __attribute__((noinline, cold)) /* keeps its registers and stack out of its caller */
+#else
+#define likely(x)   (x)
+#define unlikely(x) (x)
+#define COLD
+#endif
+
+#endif
