@@ -182,6 +182,17 @@ struct outgoing {
     unsigned flags; /* of to_peer */
 };
 
+static inline struct outgoing on_channel(const struct turn_server *s, struct turn_alloc *a,
+                                         const struct turn_chan *c, struct span data,
+                                         struct turn_now now)
+{
+    return (struct outgoing){.alloc = a,
+                             .from = turn_chan_place(s, a, c, now),
+                             .peer = &c->peer,
+                             .data = data,
+                             .perm = c->perm};
+}
+
 /* False, counted as dropped, when the user has no bandwidth left. */
 static inline bool count_up(struct turn_server *s, const struct outgoing *o, struct turn_now now)
 {
@@ -302,15 +313,14 @@ void turn_data_channel(struct turn_server *s, const struct turn_tuple *tuple,
         dropped(s, TURN_N_DROP_NO_CHANNEL);
         return;
     }
-    struct outgoing o = {.alloc = a,
-                         .from = turn_chan_place(s, a, c, now),
-                         .peer = &c->peer,
-                         .data = cd.data,
-                         .perm = c->perm};
-    if (unlikely(c->ours))
+    /* two of them: that of the first branch has an address, that of the other stays in registers */
+    if (c->ours) {
+        struct outgoing o = on_channel(s, a, c, cd.data, now);
         to_own(s, &o, now);
-    else
+    } else {
+        struct outgoing o = on_channel(s, a, c, cd.data, now);
         to_peer(s, &o, now);
+    }
 }
 
 /*
