@@ -5,10 +5,12 @@
 #ifdef __GNUC__
 #define likely(x)   (__builtin_expect(!!(x), 1))
 #define unlikely(x) (__builtin_expect(!!(x), 0))
+#define prefetch(p) (__builtin_prefetch((p), 1))
 #define COLD        __attribute__((noinline, cold)) /* keeps its registers and stack out of its caller */
 #else
 #define likely(x)   (x)
 #define unlikely(x) (x)
+#define prefetch(p) ((void)(p))
 #define COLD
 #endif
 

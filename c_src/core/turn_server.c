@@ -23,6 +23,8 @@ enum {
     PERMS_PER_ALLOC = 8,
     CHANS_PER_ALLOC = 3, /* beside its own one */
     POOL_LEAST = 4096,
+    /* As many allocations fill a second level cache: 192 bytes each, and a slot of the map. */
+    CROWD = 2048,
 };
 
 const char *turn_counter_name(enum turn_counter which)
@@ -255,6 +257,23 @@ void turn_server_from_client(struct turn_server *s, const struct turn_tuple *tup
         handle_stun(s, tuple, packet, now);
     else /* also what is neither: it is no channel, and dropped as malformed */
         turn_data_channel(s, tuple, packet, now);
+}
+
+bool turn_server_crowded(const struct turn_server *s)
+{
+    return s->by_tuple.used >= CROWD;
+}
+
+void turn_server_expect(const struct turn_server *s, const struct turn_tuple *tuple)
+{
+    struct map_iter it;
+    uint32_t n = map_first(&s->by_tuple, turn_alloc_hash(s, tuple), &it);
+    if (n == MAP_NONE)
+        return;
+    const struct turn_alloc *a = turn_alloc_at(s, n);
+    prefetch(&a->tuple);
+    prefetch(&a->chan);
+    prefetch(&a->up_packets);
 }
 
 void turn_server_handed(struct turn_server *s, const struct turn_tuple *tuple,

@@ -8,7 +8,7 @@
 static struct engine e;
 
 enum {
-    ALLOCATIONS = 2000,
+    ALLOCATIONS = 2048, /* what the engine thinks a crowd */
     SWITCH_MOST = 1024, /* bytes per allocation with a permission and a channel */
     OPEN_MOST = 1536,   /* with what the relay keeps for its socket, but for the kernel's part */
     RELAY_MOST = 320,   /* test_udp measures that */
@@ -58,6 +58,28 @@ static void test_cost(void)
     engine_stop(&e);
 }
 
+/* To expect a packet, whoever it is from, is no more than that. */
+static void test_expecting(void)
+{
+    engine_init(&e);
+    e.config.switched = true;
+    e.config.max_allocations = ALLOCATIONS;
+    e.config.port_min = 1024;
+    engine_start(&e);
+    CHECK(!turn_server_crowded(e.server));
+    allocate();
+    CHECK(turn_server_crowded(e.server));
+    struct client here = client_at(&e, "203.0.113.1:1000", "a user"), nobody = here;
+    nobody.tuple.client.port = 999;
+    struct turn_counters before = *turn_server_counters(e.server);
+    turn_server_expect(e.server, &here.tuple);
+    turn_server_expect(e.server, &nobody.tuple);
+    CHECK(memcmp(&before, turn_server_counters(e.server), sizeof before) == 0);
+    CHECK(turn_server_holds(e.server, &here.tuple, e.now));
+    CHECK(!turn_server_holds(e.server, &nobody.tuple, e.now));
+    engine_stop(&e);
+}
+
 /* When the tables are full it is 508 that answers, or 486 for the user's share. */
 static void test_limits(void)
 {
@@ -85,6 +107,7 @@ int main(void)
 {
     const struct check_test tests[] = {
         CHECK_TEST(test_cost),
+        CHECK_TEST(test_expecting),
         CHECK_TEST(test_limits),
     };
     return CHECK_RUN(tests);
