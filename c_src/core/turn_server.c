@@ -107,6 +107,7 @@ struct turn_server *turn_server_new(const struct turn_server_setup *setup, struc
         return NULL;
     s->config = setup->config;
     s->commons = setup->commons;
+    s->owners = turn_commons_owners(setup->commons);
     s->crypto = setup->crypto;
     s->io = setup->io;
     s->worker = setup->worker;

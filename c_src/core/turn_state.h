@@ -139,6 +139,7 @@ _Static_assert(sizeof(struct turn_alloc) == 512, "whole cache lines");
 struct turn_server {
     const struct turn_config *config;
     struct turn_commons *commons;
+    const struct turn_owners *owners; /* of the commons */
     struct crypto *crypto;
     struct turn_io *io;
     struct slab allocs, seconds, moves, perms, chans, names, meters, tcps;
