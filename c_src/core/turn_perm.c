@@ -233,7 +233,9 @@ uint32_t turn_perm_install(struct turn_server *s, struct turn_alloc *a, const st
     }
     struct turn_perm *p = turn_perm_at(s, n);
     bool fresh = p->expires_ms <= now.ms; /* or as good as */
-    p->expires_ms = now.ms + (uint64_t)s->config->permission_lifetime * 1000;
+    uint64_t until_ms = now.ms + (uint64_t)s->config->permission_lifetime * 1000;
+    if (p->expires_ms < until_ms) /* a new configuration's may be less: channels know the old one */
+        p->expires_ms = until_ms;
     turn_count(&s->counters, TURN_N_PERMISSIONS, 1);
     if (fresh && s->config->permission_events)
         tell(s, a, p, now);
