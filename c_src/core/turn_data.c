@@ -90,8 +90,8 @@ static void next_tid(struct turn_server *s, uint8_t tid[STUN_TID_SIZE])
 }
 
 /* Header, XOR-PEER-ADDRESS and the head of DATA go before the payload, zero padding behind it. */
-COLD static void as_data_indication(struct turn_server *s, struct turn_alloc *a,
-                                    const struct addr *peer, const struct turn_packet *packet)
+APART static void as_data_indication(struct turn_server *s, struct turn_alloc *a,
+                                     const struct addr *peer, const struct turn_packet *packet)
 {
     size_t addr_attr = STUN_ATTR_HEADER_SIZE + 4 + addr_ip_len(peer->family);
     size_t head = STUN_HEADER_SIZE + addr_attr + STUN_ATTR_HEADER_SIZE;
@@ -121,9 +121,9 @@ static inline bool permits(const struct turn_server *s, struct turn_chan *c, str
 }
 
 /* Where the peer has no channel. */
-COLD static void deliver_unbound(struct turn_server *s, struct turn_alloc *a,
-                                 const struct addr *from, const struct turn_packet *packet,
-                                 struct turn_now now)
+APART static void deliver_unbound(struct turn_server *s, struct turn_alloc *a,
+                                  const struct addr *from, const struct turn_packet *packet,
+                                  struct turn_now now)
 {
     if (!turn_place_of(s, a, from->family, now))
         dropped(s, TURN_N_DROP_NO_ALLOCATION);
@@ -154,8 +154,8 @@ static inline void deliver(struct turn_server *s, uint32_t alloc, const struct a
         as_channel_data(s, a, c->number, packet);
 }
 
-COLD static void from_named(struct turn_server *s, uint32_t alloc, const struct addr *peer,
-                            const struct turn_packet *packet, struct turn_now now)
+APART static void from_named(struct turn_server *s, uint32_t alloc, const struct addr *peer,
+                             const struct turn_packet *packet, struct turn_now now)
 {
     struct addr from = bound_to_named(s, peer);
     deliver(s, alloc, &from, packet, now);

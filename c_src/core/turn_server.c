@@ -228,8 +228,8 @@ static void handle_request(struct turn_server *s, struct turn_request *r)
         method->handle(s, r);
 }
 
-COLD static void handle_stun(struct turn_server *s, const struct turn_tuple *tuple,
-                             struct turn_packet *packet, struct turn_now now)
+APART static void handle_stun(struct turn_server *s, const struct turn_tuple *tuple,
+                              struct turn_packet *packet, struct turn_now now)
 {
     struct stun_msg msg;
     enum ct_err err = stun_msg_decode(&msg, packet->data, packet->len, NULL);
