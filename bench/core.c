@@ -21,6 +21,7 @@ enum {
     FEW = 64,     /* clients */
     MANY = 1000,
     CROWD = 50000,
+    CLOCK_EVERY = 65536, /* packets: to read it is a system call, of which 64 packets feel a part */
     ROUNDS_MAX = 99
 };
 
@@ -52,18 +53,34 @@ static const uint8_t *frame(const struct bench *b, uint64_t i)
 
 /* ---- passes: each does its thing once for every caller ---- */
 
+/* A worker's batch: it says whose packets it has, then gives them. */
+static void batch_up(struct bench *b, uint32_t first, uint32_t end)
+{
+    struct turn_server *server = world_server(b->world);
+    struct turn_now now = world_now(b->world);
+    for (uint32_t i = first; i < end && turn_server_crowded(server); i++)
+        turn_server_expect(server, &b->tuples[i]);
+    for (uint32_t i = first; i < end; i++) {
+        struct turn_packet packet = {frame(b, i), b->payload + STUN_CHANNEL_HEADER_SIZE};
+        turn_server_from_client(server, &b->tuples[i], &packet, now);
+    }
+}
+
 static void pass_up(struct bench *b)
 {
-    for (uint32_t i = 0; i < b->n; i++)
-        world_send(b->world, &b->tuples[i], frame(b, i), b->payload + STUN_CHANNEL_HEADER_SIZE);
+    for (uint32_t i = 0; i < b->n; i += BUFFERS)
+        batch_up(b, i, b->n - i < BUFFERS ? b->n : i + BUFFERS);
 }
 
 static void pass_down(struct bench *b)
 {
+    struct turn_server *server = world_server(b->world);
+    struct turn_now now = world_now(b->world);
     struct addr peer = world_peer();
-    for (uint32_t i = 0; i < b->n; i++)
-        world_send_from_peer(b->world, b->allocs[i], &peer,
-                             span_of(frame(b, i) + STUN_CHANNEL_HEADER_SIZE, b->payload));
+    for (uint32_t i = 0; i < b->n; i++) {
+        struct turn_packet packet = {frame(b, i) + STUN_CHANNEL_HEADER_SIZE, b->payload};
+        turn_server_from_peer(server, b->allocs[i], &peer, &packet, now);
+    }
 }
 
 /* ---- rates ---- */
@@ -89,8 +106,8 @@ static double rate_of(struct bench *b, void (*pass)(struct bench *b))
         uint64_t done = 0;
         double start = cpu_s(), now;
         do {
-            pass(b);
-            done += b->n;
+            for (uint64_t until = done + CLOCK_EVERY; done < until; done += b->n)
+                pass(b);
             now = cpu_s();
         } while (now - start < ROUND_S);
         rates[i] = (double)done / (now - start);
@@ -292,12 +309,12 @@ static void print_alloc(struct bench *b, const char *users, uint32_t n)
 }
 
 /* One figure alone: for a profiler. */
-static void only(struct bench *b, const char *what)
+static void only(struct bench *b, const char *what, uint32_t clients)
 {
     printf("{\"program\":\"core\"");
     for (size_t i = 0; i < WAYS; i++)
         if (strcmp(what, ways[i].name) == 0)
-            print_rate(what, ways[i].measure(b, MANY));
+            print_rate(what, ways[i].measure(b, clients));
     if (strcmp(what, "alloc") == 0)
         print_alloc(b, "again", BATCH);
     printf("}\n");
@@ -327,21 +344,24 @@ int main(int argc, char **argv)
 {
     struct bench b = {.payload = 160, .rounds = 5};
     const char *what = NULL;
-    for (int o; (o = getopt(argc, argv, "l:n:o:c:")) != -1;) {
+    uint32_t clients = MANY;
+    for (int o; (o = getopt(argc, argv, "l:n:o:c:u:")) != -1;) {
         if (o == 'l')
             b.payload = (size_t)number(optarg, 1, MESSAGE_PAYLOAD_MAX);
         else if (o == 'n')
             b.rounds = number(optarg, 1, ROUNDS_MAX);
+        else if (o == 'u')
+            clients = (uint32_t)number(optarg, 2, CROWD) & ~1u; /* they come in pairs */
         else if (o == 'o')
             what = optarg;
         else if (o == 'c')
             proc_pin(0, number(optarg, 0, 1023));
         else
-            die("usage: core [-l PAYLOAD] [-n ROUNDS] [-c CPU] [-o up|down|pair|alloc]");
+            die("usage: core [-l PAYLOAD] [-n ROUNDS] [-c CPU] [-o up|down|pair|alloc [-u CLIENTS]]");
     }
     make_frames(&b);
     if (what)
-        only(&b, what);
+        only(&b, what, clients);
     else
         all(&b);
     free(b.frames);

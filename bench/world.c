@@ -215,11 +215,14 @@ void world_send(struct world *w, const struct turn_tuple *from, const uint8_t *b
     turn_server_from_client(w->server, from, &packet, w->now);
 }
 
-void world_send_from_peer(struct world *w, uint32_t alloc, const struct addr *peer,
-                          struct span payload)
+struct turn_server *world_server(const struct world *w)
 {
-    struct turn_packet packet = {.data = payload.data, .len = payload.len};
-    turn_server_from_peer(w->server, alloc, peer, &packet, w->now);
+    return w->server;
+}
+
+struct turn_now world_now(const struct world *w)
+{
+    return w->now;
 }
 
 static struct span ask(struct world *w, const struct caller *c, const uint8_t *bytes, size_t len)

@@ -39,8 +39,10 @@ void world_bind(struct world *w, struct caller *c, uint16_t channel,
 
 /* What costs are measured of: bytes in, effects out, nothing else. */
 void world_send(struct world *w, const struct turn_tuple *from, const uint8_t *bytes, size_t len);
-void world_send_from_peer(struct world *w, uint32_t alloc, const struct addr *peer,
-                          struct span payload);
+
+/* The engine and its time, to be called without a detour, as a worker calls it. */
+struct turn_server *world_server(const struct world *w);
+struct turn_now world_now(const struct world *w);
 
 /* The peer that all callers may have, as the engine and as a request names it. */
 struct addr world_peer(void);

@@ -42,4 +42,35 @@ static inline uint64_t hash_bytes(const struct hash_seed *seed, const void *data
     return hash_fold(h ^ seed->k[0], seed->k[1] | 1);
 }
 
+/*
+ * For keys of one fixed size, seven words: NH (Black et al., UMAC, 1999) with 64-bit words. Over
+ * the choice of `k`, two given keys have the same sum with a probability of 2^-64, whoever chose
+ * them; then both halves of the sum are mixed. Its multiplications do not wait for each other.
+ */
+struct hash_words {
+    uint64_t k[10];
+};
+
+enum {
+    HASH_SEVEN = 7 * 8 /* bytes */
+};
+
+static inline uint64_t hash_word(const void *data, size_t i)
+{
+    uint64_t word;
+    memcpy(&word, (const uint8_t *)data + 8 * i, 8);
+    return word;
+}
+
+static inline uint64_t hash_seven(const struct hash_words *seed, const void *w)
+{
+    __extension__ typedef unsigned __int128 u128;
+    const uint64_t *k = seed->k;
+    u128 sum = (u128)(hash_word(w, 0) + k[0]) * (hash_word(w, 1) + k[1]) +
+               (u128)(hash_word(w, 2) + k[2]) * (hash_word(w, 3) + k[3]) +
+               (u128)(hash_word(w, 4) + k[4]) * (hash_word(w, 5) + k[5]) +
+               (u128)(hash_word(w, 6) + k[6]) * k[7];
+    return hash_fold((uint64_t)sum ^ k[8], (uint64_t)(sum >> 64) ^ k[9]);
+}
+
 #endif

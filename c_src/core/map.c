@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The home slot is a function of the tag alone, so that entries can be moved without their keys. */
 static uint32_t home(const struct map *m, uint32_t tag)
 {
     return tag & m->mask;
@@ -34,25 +33,6 @@ void map_free(struct map *m)
 {
     free(m->slots);
     *m = (struct map){0};
-}
-
-uint32_t map_first(const struct map *m, uint64_t hash, struct map_iter *it)
-{
-    it->tag = tag_of(hash);
-    it->at = home(m, it->tag);
-    return map_next(m, it);
-}
-
-uint32_t map_next(const struct map *m, struct map_iter *it)
-{
-    for (;;) {
-        const struct map_slot *slot = &m->slots[it->at];
-        if (slot->number == MAP_NONE)
-            return MAP_NONE;
-        it->at = (it->at + 1) & m->mask;
-        if (slot->tag == it->tag)
-            return slot->number;
-    }
 }
 
 bool map_put(struct map *m, uint64_t hash, uint32_t number)

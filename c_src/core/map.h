@@ -41,8 +41,25 @@ struct map_iter {
 bool map_init(struct map *m, uint32_t capacity);
 void map_free(struct map *m);
 
-uint32_t map_first(const struct map *m, uint64_t hash, struct map_iter *it);
-uint32_t map_next(const struct map *m, struct map_iter *it);
+static inline uint32_t map_next(const struct map *m, struct map_iter *it)
+{
+    for (;;) {
+        struct map_slot slot = m->slots[it->at];
+        if (slot.number == MAP_NONE)
+            return MAP_NONE;
+        it->at = (it->at + 1) & m->mask;
+        if (slot.tag == it->tag)
+            return slot.number;
+    }
+}
+
+/* The home slot is a function of the tag alone, so that entries can be moved without their keys. */
+static inline uint32_t map_first(const struct map *m, uint64_t hash, struct map_iter *it)
+{
+    it->tag = (uint32_t)(hash >> 32);
+    it->at = it->tag & m->mask;
+    return map_next(m, it);
+}
 
 /* False when `capacity` entries are there. */
 bool map_put(struct map *m, uint64_t hash, uint32_t number);

@@ -3,17 +3,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum {
+    LINE = 64
+};
+
 bool slab_init(struct slab *s, size_t size, uint32_t capacity)
 {
     size_t stride = (size + 15) & ~(size_t)15;
     *s = (struct slab){.stride = stride, .capacity = capacity, .free = SLAB_NONE};
-    s->memory = calloc(capacity ? capacity : 1, stride);
-    return s->memory != NULL;
+    s->block = calloc((size_t)capacity + 1, stride); /* one more: room to begin at a cache line */
+    if (!s->block)
+        return false;
+    size_t past = (uintptr_t)s->block % LINE;
+    s->memory = (uint8_t *)s->block + (past && stride % LINE == 0 ? LINE - past : 0);
+    return true;
 }
 
 void slab_free(struct slab *s)
 {
-    free(s->memory);
+    free(s->block);
     *s = (struct slab){.free = SLAB_NONE};
 }
 

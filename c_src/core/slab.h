@@ -13,6 +13,7 @@
 
 struct slab {
     uint8_t *memory;
+    void *block;       /* that it lies in */
     size_t stride;     /* bytes per object */
     uint32_t capacity; /* objects */
     uint32_t used;
@@ -20,7 +21,10 @@ struct slab {
     uint32_t free;  /* head of the free list, SLAB_NONE when empty */
 };
 
-/* size >= 4 bytes per object. False when memory is short. */
+/*
+ * size >= 4 bytes per object; of a multiple of 64, each begins a cache line. False when memory is
+ * short.
+ */
 bool slab_init(struct slab *s, size_t size, uint32_t capacity);
 void slab_free(struct slab *s);
 
@@ -44,6 +48,12 @@ static inline bool slab_has(const struct slab *s, const void *p)
 static inline void *slab_at(const struct slab *s, uint32_t number)
 {
     return s->memory + (size_t)number * s->stride;
+}
+
+/* The same where the compiler knows the stride. */
+static inline void *slab_at_of(const struct slab *s, uint32_t number, size_t stride)
+{
+    return s->memory + (size_t)number * stride;
 }
 
 #endif

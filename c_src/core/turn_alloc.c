@@ -25,39 +25,22 @@ struct ask {
 
 /* ---- finding and describing ---- */
 
-static uint64_t tuple_hash(const struct turn_server *s, const struct turn_tuple *tuple)
-{
-    return hash_bytes(&s->seed, tuple, sizeof *tuple);
-}
-
-struct turn_alloc *turn_alloc_find(const struct turn_server *s, const struct turn_tuple *tuple,
-                                   struct turn_now now)
-{
-    struct map_iter it;
-    for (uint32_t n = map_first(&s->by_tuple, tuple_hash(s, tuple), &it); n != MAP_NONE;
-         n = map_next(&s->by_tuple, &it)) {
-        struct turn_alloc *a = turn_alloc_at(s, n);
-        if (turn_mobility_on(s, a, tuple))
-            return turn_alloc_live(a, now) ? a : NULL;
-    }
-    return NULL;
-}
-
 void turn_alloc_map(struct turn_server *s, const struct turn_alloc *a,
                     const struct turn_tuple *tuple)
 {
-    map_put(&s->by_tuple, tuple_hash(s, tuple), turn_alloc_number(s, a));
+    map_put(&s->by_tuple, turn_alloc_hash(s, tuple), turn_alloc_number(s, a));
 }
 
 void turn_alloc_unmap(struct turn_server *s, const struct turn_alloc *a,
                       const struct turn_tuple *tuple)
 {
-    map_remove(&s->by_tuple, tuple_hash(s, tuple), turn_alloc_number(s, a));
+    map_remove(&s->by_tuple, turn_alloc_hash(s, tuple), turn_alloc_number(s, a));
 }
 
 struct span turn_alloc_username(const struct turn_server *s, const struct turn_alloc *a)
 {
-    const void *name = a->long_name == SLAB_NONE ? a->short_name : slab_at(&s->names, a->long_name);
+    const void *name =
+        a->name_len > TURN_SHORT_NAME ? slab_at(&s->names, a->long_name) : a->short_name;
     return span_of(name, a->name_len);
 }
 
@@ -104,7 +87,7 @@ static void leave(struct turn_server *s, uint64_t user)
 
 static void forget_name(struct turn_server *s, const struct turn_alloc *a)
 {
-    if (a->long_name != SLAB_NONE)
+    if (a->name_len > TURN_SHORT_NAME)
         slab_give(&s->names, a->long_name);
 }
 
@@ -300,7 +283,6 @@ static enum stun_error read_ask(const struct turn_server *s, const struct turn_r
 static void remember_name(struct turn_server *s, struct turn_alloc *a, struct span username)
 {
     a->name_len = (uint16_t)username.len;
-    a->long_name = SLAB_NONE;
     uint8_t *to = a->short_name;
     if (username.len > TURN_SHORT_NAME) {
         a->long_name = slab_take(&s->names);
@@ -452,15 +434,9 @@ static void answer(struct turn_server *s, const struct turn_request *r, const st
 /* An allocation that has expired but that the wheel has not come round to. */
 static void sweep_tuple(struct turn_server *s, const struct turn_tuple *tuple, struct turn_now now)
 {
-    struct map_iter it;
-    for (uint32_t n = map_first(&s->by_tuple, tuple_hash(s, tuple), &it); n != MAP_NONE;
-         n = map_next(&s->by_tuple, &it)) {
-        struct turn_alloc *a = turn_alloc_at(s, n);
-        if (!turn_mobility_on(s, a, tuple))
-            continue;
+    struct turn_alloc *a = turn_alloc_on(s, tuple);
+    if (a)
         turn_alloc_end(s, a, TURN_END_EXPIRED, now);
-        return;
-    }
 }
 
 void turn_allocate(struct turn_server *s, struct turn_request *r)

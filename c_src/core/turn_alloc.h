@@ -2,15 +2,38 @@
 #ifndef CT_CORE_TURN_ALLOC_H
 #define CT_CORE_TURN_ALLOC_H
 
+#include "core/turn_mobility.h"
 #include "core/turn_state.h"
-
-/* The live allocation of a 5-tuple; NULL when there is none or it has expired. */
-struct turn_alloc *turn_alloc_find(const struct turn_server *s, const struct turn_tuple *tuple,
-                                   struct turn_now now);
 
 static inline bool turn_alloc_live(const struct turn_alloc *a, struct turn_now now)
 {
     return a->deadline.at > now.ms;
+}
+
+static inline uint64_t turn_alloc_hash(const struct turn_server *s, const struct turn_tuple *tuple)
+{
+    _Static_assert(sizeof *tuple == HASH_SEVEN, "a 5-tuple is seven words");
+    return hash_seven(&s->tuple_seed, tuple);
+}
+
+/* The allocation of a 5-tuple, live or not; NULL when there is none. */
+static inline struct turn_alloc *turn_alloc_on(const struct turn_server *s,
+                                               const struct turn_tuple *tuple)
+{
+    struct map_iter it;
+    uint32_t n = map_first(&s->by_tuple, turn_alloc_hash(s, tuple), &it);
+    while (n != MAP_NONE && !turn_mobility_on(s, turn_alloc_at(s, n), tuple))
+        n = map_next(&s->by_tuple, &it);
+    return n == MAP_NONE ? NULL : turn_alloc_at(s, n);
+}
+
+/* The live allocation of a 5-tuple; NULL when there is none or it has expired. */
+static inline struct turn_alloc *turn_alloc_find(const struct turn_server *s,
+                                                 const struct turn_tuple *tuple,
+                                                 struct turn_now now)
+{
+    struct turn_alloc *a = turn_alloc_on(s, tuple);
+    return a && turn_alloc_live(a, now) ? a : NULL;
 }
 
 /* Made with an ACCESS-TOKEN (RFC 7635); its username is the key's id. */

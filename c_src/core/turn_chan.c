@@ -34,23 +34,18 @@ static uint32_t any_by_peer(const struct turn_server *s, const struct turn_alloc
     return n;
 }
 
-static struct turn_chan *if_live(const struct turn_server *s, uint32_t n, struct turn_now now)
+struct turn_chan *turn_chan_other_number(const struct turn_server *s, const struct turn_alloc *a,
+                                         uint16_t number)
 {
-    if (n == SLAB_NONE || turn_chan_at(s, n)->expires_ms <= now.ms)
-        return NULL;
-    return turn_chan_at(s, n);
+    uint32_t n = any_by_number(s, a, number);
+    return n == SLAB_NONE ? NULL : turn_chan_at(s, n);
 }
 
-struct turn_chan *turn_chan_by_number(const struct turn_server *s, const struct turn_alloc *a,
-                                      uint16_t number, struct turn_now now)
+struct turn_chan *turn_chan_other_peer(const struct turn_server *s, const struct turn_alloc *a,
+                                       const struct addr *peer)
 {
-    return if_live(s, any_by_number(s, a, number), now);
-}
-
-struct turn_chan *turn_chan_by_peer(const struct turn_server *s, const struct turn_alloc *a,
-                                    const struct addr *peer, struct turn_now now)
-{
-    return if_live(s, any_by_peer(s, a, peer), now);
+    uint32_t n = any_by_peer(s, a, peer);
+    return n == SLAB_NONE ? NULL : turn_chan_at(s, n);
 }
 
 /* ---- dropping ---- */
@@ -66,7 +61,10 @@ static void drop(struct turn_server *s, struct turn_alloc *a, uint32_t number)
     while (*link != number)
         link = &turn_chan_at(s, *link)->next_peer;
     *link = c->next_peer;
-    slab_give(&s->chans, number);
+    if (number & TURN_CHAN_OWN)
+        *c = (struct turn_chan){0};
+    else
+        slab_give(&s->chans, number);
     a->chan_count--;
 }
 
@@ -138,11 +136,16 @@ static bool conflicts(struct turn_server *s, struct turn_alloc *a, uint16_t numb
     return by_number != by_peer;
 }
 
+static bool has_place(const struct turn_server *s, const struct turn_alloc *a)
+{
+    return !a->chan.number || slab_left(&s->chans);
+}
+
 static bool room(struct turn_server *s, struct turn_alloc *a, struct turn_now now)
 {
-    if (a->chan_count >= s->config->max_channels || !slab_left(&s->chans))
+    if (a->chan_count >= s->config->max_channels || !has_place(s, a))
         turn_chan_sweep(s, a, now);
-    return a->chan_count < s->config->max_channels && slab_left(&s->chans);
+    return a->chan_count < s->config->max_channels && has_place(s, a);
 }
 
 /* The checks of RFC 8656 §12.2 in its order; 0 when the binding can be made. */
@@ -165,7 +168,7 @@ static enum stun_error check(struct turn_server *s, struct turn_request *r, uint
 static uint32_t make(struct turn_server *s, struct turn_alloc *a, uint16_t number,
                      const struct addr *peer)
 {
-    uint32_t n = slab_take(&s->chans);
+    uint32_t n = a->chan.number ? slab_take(&s->chans) : TURN_CHAN_OWN | turn_alloc_number(s, a);
     struct turn_chan *c = turn_chan_at(s, n);
     uint32_t *by_number = &a->chans_by_number[number_bucket(number)];
     uint32_t *by_peer = &a->chans_by_peer[peer_bucket(s, peer)];
@@ -195,6 +198,8 @@ void turn_channel_bind(struct turn_server *s, struct turn_request *r)
         n = make(s, r->alloc, number, &peer);
     struct turn_chan *c = turn_chan_at(s, n);
     c->perm = perm;
+    c->perm_until_ms = turn_perm_at(s, perm)->expires_ms;
+    c->ours = turn_perm_at(s, perm)->ours;
     c->expires_ms = r->now.ms + (uint64_t)s->config->channel_lifetime * 1000;
     turn_count(&s->counters, TURN_N_CHANNELS, 1);
     turn_reply_ok(s, r);

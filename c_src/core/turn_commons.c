@@ -45,7 +45,7 @@ struct turn_commons {
     struct reservation reservations[TURN_RESERVATIONS_MAX];
     struct port_set ports[2][TURN_RELAYS_MAX]; /* UDP's and TCP's */
     uint32_t tcp_peers, max_tcp_peers;
-    _Atomic uint32_t *owners; /* a word for each UDP port of each relay address; 0: nobody */
+    struct turn_owners owners;
 };
 
 struct turn_commons *turn_commons_new(const struct turn_config *config)
@@ -61,8 +61,8 @@ struct turn_commons *turn_commons_new(const struct turn_config *config)
     if (config->admission != TURN_ADMISSION_OFF)
         c->grants = turn_grants_new(config->max_grants);
     size_t ports = config->relay_count * ((size_t)config->port_max - config->port_min + 1);
-    c->owners = malloc(ports * sizeof *c->owners);
-    if (!c->users || !c->owners || (config->userhashes && !c->known) ||
+    c->owners.words = malloc(ports * sizeof *c->owners.words);
+    if (!c->users || !c->owners.words || (config->userhashes && !c->known) ||
         (config->admission != TURN_ADMISSION_OFF && !c->grants) ||
         crypto_random(&c->seed, sizeof c->seed) != CT_OK) {
         turn_commons_free(c);
@@ -70,8 +70,10 @@ struct turn_commons *turn_commons_new(const struct turn_config *config)
     }
     /* written at once, as ports are random: the first thousand would touch all pages anyway */
     memset(c->users, 0, slots * sizeof *c->users);
-    memset((void *)c->owners, 0, ports * sizeof *c->owners);
+    memset((void *)c->owners.words, 0, ports * sizeof *c->owners.words);
     c->user_mask = slots - 1;
+    c->owners.port_min = config->port_min;
+    c->owners.ports = (uint32_t)config->port_max - config->port_min + 1;
     c->port_min = config->port_min;
     c->port_max = config->port_max;
     c->relay_count = config->relay_count;
@@ -86,7 +88,7 @@ void turn_commons_free(struct turn_commons *c)
         return;
     turn_users_free(c->known);
     turn_grants_free(c->grants);
-    free(c->owners);
+    free(c->owners.words);
     free(c->users);
     free(c);
 }
@@ -322,13 +324,9 @@ bool turn_commons_port_used(const struct turn_commons *c, struct turn_port port)
 
 /* ---- owners ---- */
 
-/* NULL for a port that is no relayed one. */
 static _Atomic uint32_t *owner_word(const struct turn_commons *c, struct turn_port port)
 {
-    size_t span = (size_t)c->port_max - c->port_min + 1;
-    if (port.port < c->port_min || port.port > c->port_max)
-        return NULL;
-    return &c->owners[port.relay * span + (port.port - c->port_min)];
+    return &c->owners.words[port.relay * c->owners.ports + (port.port - c->owners.port_min)];
 }
 
 /* A word stands for itself: what it names is looked up again by the worker that has it. */
@@ -343,15 +341,14 @@ void turn_commons_unbind(struct turn_commons *c, struct turn_port port)
     atomic_store_explicit(owner_word(c, port), 0, memory_order_relaxed);
 }
 
+const struct turn_owners *turn_commons_owners(const struct turn_commons *c)
+{
+    return &c->owners;
+}
+
 bool turn_commons_owner(const struct turn_commons *c, struct turn_port port, struct turn_owner *out)
 {
-    const _Atomic uint32_t *at = owner_word(c, port);
-    uint32_t word = at ? atomic_load_explicit(at, memory_order_relaxed) : 0;
-    if (!word)
-        return false;
-    *out = (struct turn_owner){.worker = word & (TURN_WORKERS_MAX - 1),
-                               .alloc = (word >> WORKER_BITS) - 1};
-    return true;
+    return turn_owners_find(&c->owners, port, out);
 }
 
 /* ---- reservations ---- */

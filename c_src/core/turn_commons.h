@@ -100,10 +100,31 @@ struct turn_owner {
 void turn_commons_bind(struct turn_commons *c, struct turn_port port, struct turn_owner owner);
 void turn_commons_unbind(struct turn_commons *c, struct turn_port port);
 
+/* A word for each UDP port of each relay address, 0 for nobody: for the packet path to look at. */
+struct turn_owners {
+    _Atomic uint32_t *words;
+    uint32_t port_min, ports; /* of one relay address */
+};
+
+/* As long as the commons. */
+const struct turn_owners *turn_commons_owners(const struct turn_commons *c);
+
 /*
  * Who is bound to a port, as far as this thread can see now; false for nobody, a port that is only
  * reserved among them.
  */
+static inline bool turn_owners_find(const struct turn_owners *o, struct turn_port port,
+                                    struct turn_owner *out)
+{
+    uint32_t at = port.port - o->port_min; /* a lower port is above all of them */
+    uint32_t word = at < o->ports ? atomic_load_explicit(&o->words[port.relay * o->ports + at],
+                                                         memory_order_relaxed)
+                                  : 0;
+    *out = (struct turn_owner){.worker = word & (TURN_WORKERS_MAX - 1),
+                               .alloc = word / TURN_WORKERS_MAX - 1};
+    return word != 0;
+}
+
 bool turn_commons_owner(const struct turn_commons *c, struct turn_port port,
                         struct turn_owner *out);
 

@@ -1,5 +1,6 @@
 #include "core/turn_data.h"
 
+#include "core/likely.h"
 #include "core/turn_admission.h"
 #include "core/turn_alloc.h"
 #include "core/turn_chan.h"
@@ -9,7 +10,7 @@
 #include "core/turn_perm.h"
 #include "core/turn_place.h"
 
-static void dropped(struct turn_server *s, enum turn_counter why)
+COLD static void dropped(struct turn_server *s, enum turn_counter why)
 {
     turn_count(&s->counters, why, 1);
 }
@@ -48,15 +49,15 @@ static struct addr bound_to_named(const struct turn_server *s, const struct addr
 
 /* ---- peer to client ---- */
 
-static void to_client(struct turn_server *s, struct turn_alloc *a, const struct wbuf *head,
-                      const struct turn_packet *packet, uint8_t pad)
+static inline void to_client(struct turn_server *s, struct turn_alloc *a, const struct wbuf *head,
+                             const struct turn_packet *packet, uint8_t pad)
 {
     struct turn_out out = {.head = span_of(head->data, head->pos),
                            .body = span_of(packet->data, packet->len),
                            .pad = pad};
-    if (head->failed)
+    if (unlikely(head->failed))
         return;
-    if (a->adrift) {
+    if (unlikely(a->adrift)) {
         dropped(s, TURN_N_DROP_QUEUE);
         return;
     }
@@ -72,12 +73,11 @@ static struct wbuf reserve(struct turn_server *s, size_t size)
     return wbuf_of(s->io->ops->reserve(s->io, size), size);
 }
 
-static void as_channel_data(struct turn_server *s, struct turn_alloc *a, uint16_t channel,
-                            const struct turn_packet *packet)
+static inline void as_channel_data(struct turn_server *s, struct turn_alloc *a, uint16_t channel,
+                                   const struct turn_packet *packet)
 {
     struct wbuf w = reserve(s, STUN_CHANNEL_HEADER_SIZE);
-    wbuf_u16(&w, channel);
-    wbuf_u16(&w, (uint16_t)packet->len);
+    wbuf_u32(&w, (uint32_t)channel << 16 | (uint16_t)packet->len);
     to_client(s, a, &w, packet, 0);
 }
 
@@ -91,8 +91,8 @@ static void next_tid(struct turn_server *s, uint8_t tid[STUN_TID_SIZE])
 }
 
 /* Header, XOR-PEER-ADDRESS and the head of DATA go before the payload, zero padding behind it. */
-static void as_data_indication(struct turn_server *s, struct turn_alloc *a, const struct addr *peer,
-                               const struct turn_packet *packet)
+APART static void as_data_indication(struct turn_server *s, struct turn_alloc *a,
+                                     const struct addr *peer, const struct turn_packet *packet)
 {
     size_t addr_attr = STUN_ATTR_HEADER_SIZE + 4 + addr_ip_len(peer->family);
     size_t head = STUN_HEADER_SIZE + addr_attr + STUN_ATTR_HEADER_SIZE;
@@ -113,38 +113,64 @@ static void as_data_indication(struct turn_server *s, struct turn_alloc *a, cons
     to_client(s, a, &w, packet, (uint8_t)(padded - packet->len));
 }
 
+/* The permission that the channel stands on, which is not looked at while it is known to last. */
+static inline bool permits(const struct turn_server *s, struct turn_chan *c, struct turn_now now)
+{
+    if (unlikely(c->perm_until_ms <= now.ms))
+        c->perm_until_ms = turn_perm_at(s, c->perm)->expires_ms;
+    return c->perm_until_ms > now.ms;
+}
+
+/* Where the peer has no channel. */
+APART static void deliver_unbound(struct turn_server *s, struct turn_alloc *a,
+                                  const struct addr *from, const struct turn_packet *packet,
+                                  struct turn_now now)
+{
+    if (!turn_place_of(s, a, from->family, now))
+        dropped(s, TURN_N_DROP_NO_ALLOCATION);
+    else if (turn_perm_find(s, a, from, now) == SLAB_NONE)
+        dropped(s, TURN_N_DROP_NO_PERMISSION);
+    else if (turn_meter_allows(s, a, TURN_DOWN, packet->len, now))
+        as_data_indication(s, a, from, packet);
+}
+
 /* To the client of an allocation, if it permits; `from` as the client names it. */
-static void deliver(struct turn_server *s, uint32_t alloc, const struct addr *from,
-                    const struct turn_packet *packet, struct turn_now now)
+static inline void deliver(struct turn_server *s, uint32_t alloc, const struct addr *from,
+                           const struct turn_packet *packet, struct turn_now now)
 {
     struct turn_alloc *a = turn_alloc_at(s, alloc);
     /* No UDP datagram is longer than a ChannelData message can be. */
-    if (!turn_alloc_live(a, now) || !turn_place_of(s, a, from->family, now) ||
-        packet->len > UINT16_MAX) {
+    if (unlikely(!turn_alloc_live(a, now) || packet->len > UINT16_MAX)) {
         dropped(s, TURN_N_DROP_NO_ALLOCATION);
         return;
     }
-    const struct turn_chan *c = turn_chan_by_peer(s, a, from, now);
-    uint32_t perm = c ? c->perm : turn_perm_find(s, a, from, now);
-    if (perm == SLAB_NONE || turn_perm_at(s, perm)->expires_ms <= now.ms)
+    struct turn_chan *c = turn_chan_by_peer(s, a, from, now);
+    if (!c)
+        deliver_unbound(s, a, from, packet, now);
+    else if (unlikely(!turn_chan_place(s, a, c, now)))
+        dropped(s, TURN_N_DROP_NO_ALLOCATION);
+    else if (unlikely(!permits(s, c, now)))
         dropped(s, TURN_N_DROP_NO_PERMISSION);
-    else if (!turn_meter_allows(s, a, TURN_DOWN, packet->len, now))
-        return;
-    else if (c)
+    else if (turn_meter_allows(s, a, TURN_DOWN, packet->len, now))
         as_channel_data(s, a, c->number, packet);
-    else
-        as_data_indication(s, a, from, packet);
+}
+
+APART static void from_named(struct turn_server *s, uint32_t alloc, const struct addr *peer,
+                             const struct turn_packet *packet, struct turn_now now)
+{
+    struct addr from = bound_to_named(s, peer);
+    deliver(s, alloc, &from, packet, now);
 }
 
 void turn_server_from_peer(struct turn_server *s, uint32_t alloc, const struct addr *peer,
                            struct turn_packet *packet, struct turn_now now)
 {
-    if (s->config->admission == TURN_ADMISSION_ROOM) { /* it is from outside: in no room */
+    if (unlikely(s->config->admission == TURN_ADMISSION_ROOM)) /* it is from outside: in no room */
         dropped(s, TURN_N_DROP_OTHER_ROOM);
-        return;
-    }
-    struct addr from = bound_to_named(s, peer);
-    deliver(s, alloc, &from, packet, now);
+    else if (unlikely(s->behind_nat))
+        from_named(s, alloc, peer, packet, now);
+    else
+        deliver(s, alloc, peer, packet, now);
 }
 
 /* ---- client to peer ---- */
@@ -153,28 +179,42 @@ void turn_server_from_peer(struct turn_server *s, uint32_t alloc, const struct a
 struct outgoing {
     struct turn_alloc *alloc;
     const struct turn_place *from; /* NULL: none of the peer's family */
-    const struct turn_perm *perm;  /* for the peer's IP */
     const struct addr *peer;       /* as the client names it */
     struct span data;
+    uint32_t perm;  /* for the peer's IP */
     unsigned flags; /* of to_peer */
 };
 
-enum way {
-    WAY_NONE,
-    WAY_SOCKET,
-    WAY_PAIR /* another allocation of this relay, or the same: never leaves memory */
-};
-
-static enum way way_of(const struct turn_server *s, const struct outgoing *o,
-                       struct turn_port *port, struct turn_owner *owner)
+static inline struct outgoing on_channel(const struct turn_server *s, struct turn_alloc *a,
+                                         const struct turn_chan *c, struct span data,
+                                         struct turn_now now)
 {
-    if (!o->from)
-        return WAY_NONE;
-    if (!o->perm->ours)
-        return turn_config_closed(s->config) ? WAY_NONE : WAY_SOCKET;
-    if (!turn_own_bound(s, o->peer, port, owner))
-        return o->perm->own ? WAY_NONE : WAY_SOCKET;
-    return s->config->pair ? WAY_PAIR : WAY_SOCKET;
+    return (struct outgoing){.alloc = a,
+                             .from = turn_chan_place(s, a, c, now),
+                             .peer = &c->peer,
+                             .data = data,
+                             .perm = c->perm};
+}
+
+/* False, counted as dropped, when the user has no bandwidth left. */
+static inline bool count_up(struct turn_server *s, const struct outgoing *o, struct turn_now now)
+{
+    if (!turn_meter_allows(s, o->alloc, TURN_UP, o->data.len, now))
+        return false;
+    o->alloc->up_packets++;
+    o->alloc->up_bytes += o->data.len;
+    turn_count(&s->counters, TURN_N_UP_PACKETS, 1);
+    turn_count(&s->counters, TURN_N_UP_BYTES, o->data.len);
+    return true;
+}
+
+/* Through the socket of the relayed address. */
+static inline void to_peer(struct turn_server *s, const struct outgoing *o, struct turn_now now)
+{
+    if (unlikely(!o->from || turn_config_closed(s->config)))
+        dropped(s, TURN_N_DROP_NO_PERMISSION);
+    else if (count_up(s, o, now))
+        s->io->ops->to_peer(s->io, o->from->relay, o->peer, o->data, o->flags);
 }
 
 /* What arrives is judged by who gets it, just as a datagram from a relay socket would be. */
@@ -182,9 +222,11 @@ static void to_pair(struct turn_server *s, const struct outgoing *o, struct turn
                     struct turn_owner owner, struct turn_now now)
 {
     struct turn_packet packet = {.data = o->data.data, .len = o->data.len};
+    if (!count_up(s, o, now))
+        return;
     turn_count(&s->counters, TURN_N_PAIRED, 1);
-    if (owner.worker == s->worker) {
-        if (turn_admission_joins(s, o->alloc, owner.alloc))
+    if (likely(owner.worker == s->worker)) {
+        if (likely(turn_admission_joins(s, o->alloc, owner.alloc)))
             deliver(s, owner.alloc, &o->from->relayed, &packet, now);
         else
             dropped(s, TURN_N_DROP_OTHER_ROOM);
@@ -199,27 +241,23 @@ static void to_pair(struct turn_server *s, const struct outgoing *o, struct turn
     s->io->ops->pair_over(s->io, owner.worker, &pair);
 }
 
-static void to_peer(struct turn_server *s, const struct outgoing *o, struct turn_now now)
+/*
+ * To one of our own relay IPs. Another allocation of this relay, or the same, is given it in memory
+ * unless the configuration says otherwise.
+ */
+static void to_own(struct turn_server *s, const struct outgoing *o, struct turn_now now)
 {
     struct turn_port port;
     struct turn_owner owner;
-    enum way way = way_of(s, o, &port, &owner);
-    if (way == WAY_NONE) {
+    bool bound = turn_own_bound(s, o->peer, &port, &owner);
+    if (!o->from || (!bound && turn_perm_at(s, o->perm)->own))
         dropped(s, TURN_N_DROP_NO_PERMISSION);
-        return;
-    }
-    if (!turn_meter_allows(s, o->alloc, TURN_UP, o->data.len, now))
-        return;
-    o->alloc->up_packets++;
-    o->alloc->up_bytes += o->data.len;
-    turn_count(&s->counters, TURN_N_UP_PACKETS, 1);
-    turn_count(&s->counters, TURN_N_UP_BYTES, o->data.len);
-    if (way == WAY_PAIR) {
+    else if (bound && s->config->pair)
         to_pair(s, o, port, owner, now);
-        return;
+    else if (count_up(s, o, now)) {
+        struct addr at = named_to_bound(s, o->peer);
+        s->io->ops->to_peer(s->io, o->from->relay, &at, o->data, o->flags);
     }
-    struct addr at = named_to_bound(s, o->peer);
-    s->io->ops->to_peer(s->io, o->from->relay, &at, o->data, o->flags);
 }
 
 void turn_server_paired(struct turn_server *s, const struct turn_pair *pair, struct turn_now now)
@@ -236,22 +274,33 @@ void turn_server_paired(struct turn_server *s, const struct turn_pair *pair, str
         deliver(s, pair->alloc, &pair->from, &packet, now);
 }
 
+/* Nobody's here: another worker's, or dropped. */
+COLD static void unknown(struct turn_server *s, const struct turn_tuple *tuple, struct span packet,
+                         struct turn_now now)
+{
+    if (!turn_mobility_forward(s, tuple, packet, now))
+        dropped(s, TURN_N_DROP_NO_ALLOCATION);
+}
+
 /*
  * The allocation that data from this 5-tuple is for, which takes it there if it was on the move.
  * NULL when there is none here: the packet is somebody else's then, or dropped.
  */
-static struct turn_alloc *find_for_data(struct turn_server *s, const struct turn_tuple *tuple,
-                                        struct span packet, struct turn_now now)
+static inline struct turn_alloc *find_for_data(struct turn_server *s,
+                                               const struct turn_tuple *tuple, struct span packet,
+                                               struct turn_now now)
 {
     struct turn_alloc *a = turn_alloc_find(s, tuple, now);
-    if (a && turn_alloc_tcp(a)) { /* has neither datagrams nor a socket for them */
+    if (unlikely(!a)) {
+        unknown(s, tuple, packet, now);
+        return NULL;
+    }
+    if (unlikely(turn_alloc_tcp(a))) { /* has neither datagrams nor a socket for them */
         dropped(s, TURN_N_DROP_UNEXPECTED);
         return NULL;
     }
-    if (a && a->move != SLAB_NONE)
+    if (unlikely(a->move != SLAB_NONE))
         turn_mobility_arrived(s, a, tuple, now);
-    if (!a && !turn_mobility_forward(s, tuple, packet, now))
-        dropped(s, TURN_N_DROP_NO_ALLOCATION);
     return a;
 }
 
@@ -259,26 +308,28 @@ void turn_data_channel(struct turn_server *s, const struct turn_tuple *tuple,
                        struct turn_packet *packet, struct turn_now now)
 {
     struct turn_channel_data cd;
-    if (turn_channel_data_decode_old(packet->data, packet->len, &cd) != CT_OK) {
+    if (unlikely(turn_channel_data_decode_old(packet->data, packet->len, &cd) != CT_OK)) {
         dropped(s, TURN_N_DROP_MALFORMED);
         return;
     }
     struct turn_alloc *a = find_for_data(s, tuple, span_of(packet->data, packet->len), now);
-    if (!a)
+    if (unlikely(!a))
         return;
     /* A bound channel is enough: the permission's shorter life guards the way back
      * (docs/decisions). */
     const struct turn_chan *c = turn_chan_by_number(s, a, cd.channel, now);
-    if (!c) {
+    if (unlikely(!c)) {
         dropped(s, TURN_N_DROP_NO_CHANNEL);
         return;
     }
-    struct outgoing o = {.alloc = a,
-                         .from = turn_place_of(s, a, c->peer.family, now),
-                         .perm = turn_perm_at(s, c->perm),
-                         .peer = &c->peer,
-                         .data = cd.data};
-    to_peer(s, &o, now);
+    /* two of them: that of the first branch has an address, that of the other stays in registers */
+    if (c->ours) {
+        struct outgoing o = on_channel(s, a, c, cd.data, now);
+        to_own(s, &o, now);
+    } else {
+        struct outgoing o = on_channel(s, a, c, cd.data, now);
+        to_peer(s, &o, now);
+    }
 }
 
 /*
@@ -313,11 +364,14 @@ void turn_data_send(struct turn_server *s, const struct turn_tuple *tuple,
     }
     struct outgoing o = {.alloc = a,
                          .from = turn_place_of(s, a, peer.family, now),
-                         .perm = turn_perm_at(s, perm),
                          .peer = &peer,
                          .data = stun_msg_bytes(msg, STUN_ID_DATA),
+                         .perm = perm,
                          .flags = send_flags(tuple, &peer, msg)};
-    to_peer(s, &o, now);
+    if (turn_perm_at(s, perm)->ours)
+        to_own(s, &o, now);
+    else
+        to_peer(s, &o, now);
 }
 
 /* ---- errors on the way to a peer ---- */

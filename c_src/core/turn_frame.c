@@ -1,40 +1,8 @@
 #include "core/turn_frame.h"
 
-#include "core/stun_wire.h"
-
-enum turn_frame_kind turn_frame_kind(uint8_t first)
-{
-    if (first <= 3)
-        return TURN_FRAME_STUN;
-    if (first >= 64 && first <= 79)
-        return TURN_FRAME_CHANNEL;
-    return first >= 20 && first <= 63 ? TURN_FRAME_DTLS : TURN_FRAME_OTHER;
-}
-
-static enum ct_err decode_up_to(uint16_t most, struct span message, struct turn_channel_data *out)
-{
-    struct rbuf r = rbuf_of(message.data, message.len);
-    uint16_t channel = rbuf_u16(&r), size = rbuf_u16(&r);
-    if (r.failed)
-        return CT_ESHORT;
-    if (channel < STUN_CHANNEL_MIN || channel > most)
-        return CT_ECHANNEL;
-    const uint8_t *payload = rbuf_take(&r, size);
-    if (!payload)
-        return CT_ESHORT;
-    *out = (struct turn_channel_data){.channel = channel, .data = span_of(payload, size)};
-    return CT_OK;
-}
-
 enum ct_err turn_channel_data_decode(const uint8_t *data, size_t len, struct turn_channel_data *out)
 {
-    return decode_up_to(STUN_CHANNEL_MAX, span_of(data, len), out);
-}
-
-enum ct_err turn_channel_data_decode_old(const uint8_t *data, size_t len,
-                                         struct turn_channel_data *out)
-{
-    return decode_up_to(STUN_CHANNEL_OLD_MAX, span_of(data, len), out);
+    return turn_channel_data_up_to(STUN_CHANNEL_MAX, span_of(data, len), out);
 }
 
 void turn_channel_data_encode(struct wbuf *w, uint16_t channel, struct span data, bool stream)

@@ -13,6 +13,7 @@
 
 #include "core/buf.h"
 #include "core/err.h"
+#include "core/stun_wire.h"
 
 enum turn_frame_kind {
     TURN_FRAME_STUN,    /* first byte 0..3 */
@@ -22,12 +23,37 @@ enum turn_frame_kind {
 };
 
 /* By the first byte (RFC 7983 §7, RFC 8656 §12). */
-enum turn_frame_kind turn_frame_kind(uint8_t first);
+static inline enum turn_frame_kind turn_frame_kind(uint8_t first)
+{
+    if (first <= 3)
+        return TURN_FRAME_STUN;
+    if (first >= 64 && first <= 79)
+        return TURN_FRAME_CHANNEL;
+    return first >= 20 && first <= 63 ? TURN_FRAME_DTLS : TURN_FRAME_OTHER;
+}
 
 struct turn_channel_data {
     uint16_t channel;
     struct span data;
 };
+
+/* One with a channel number up to `most`; errors as below. */
+static inline enum ct_err turn_channel_data_up_to(uint16_t most, struct span message,
+                                                  struct turn_channel_data *out)
+{
+    struct rbuf r = rbuf_of(message.data, message.len);
+    uint32_t head = rbuf_u32(&r);
+    uint16_t channel = (uint16_t)(head >> 16), size = (uint16_t)head;
+    if (r.failed)
+        return CT_ESHORT;
+    if (channel < STUN_CHANNEL_MIN || channel > most)
+        return CT_ECHANNEL;
+    const uint8_t *payload = rbuf_take(&r, size);
+    if (!payload)
+        return CT_ESHORT;
+    *out = (struct turn_channel_data){.channel = channel, .data = span_of(payload, size)};
+    return CT_OK;
+}
 
 /*
  * One ChannelData message in a datagram; bytes behind Length are ignored (RFC 8656 §12.5).
@@ -40,8 +66,11 @@ enum ct_err turn_channel_data_decode(const uint8_t *data, size_t len,
  * The same with channels of RFC 5766 too, up to 0x7FFF: a server meets clients of that time
  * (docs/decisions.md).
  */
-enum ct_err turn_channel_data_decode_old(const uint8_t *data, size_t len,
-                                         struct turn_channel_data *out);
+static inline enum ct_err turn_channel_data_decode_old(const uint8_t *data, size_t len,
+                                                       struct turn_channel_data *out)
+{
+    return turn_channel_data_up_to(STUN_CHANNEL_OLD_MAX, span_of(data, len), out);
+}
 
 /* Writes the 4-byte header and the payload; pads with zeros to 4 when `stream`. */
 void turn_channel_data_encode(struct wbuf *w, uint16_t channel, struct span data, bool stream);

@@ -35,6 +35,11 @@ struct turn_tuple {
     uint8_t zero[2];    /* always 0: tuples are compared as bytes */
 };
 
+static inline bool turn_tuple_eq(const struct turn_tuple *a, const struct turn_tuple *b)
+{
+    return memcmp(a, b, sizeof *a) == 0;
+}
+
 /* One received datagram or frame. It is only read: its neighbours may be other ones. */
 struct turn_packet {
     const uint8_t *data;

@@ -59,7 +59,7 @@ bool turn_meter_take(struct turn_server *s, const struct turn_alloc *a, enum tur
                      size_t bytes, struct turn_now now)
 {
     uint64_t cost = (uint64_t)bytes * 1000;
-    if (a->meter == SLAB_NONE)
+    if (a->meter == SLAB_NONE || !s->config->user_bandwidth)
         return true;
     struct turn_bucket *b = &meter_at(s, a->meter)->buckets[which];
     fill(b, s->config->user_bandwidth, now);

@@ -5,6 +5,7 @@
 #ifndef CT_CORE_TURN_METER_H
 #define CT_CORE_TURN_METER_H
 
+#include "core/likely.h"
 #include "core/turn_state.h"
 
 enum turn_direction {
@@ -38,7 +39,7 @@ bool turn_meter_take(struct turn_server *s, const struct turn_alloc *a, enum tur
 static inline bool turn_meter_allows(struct turn_server *s, const struct turn_alloc *a,
                                      enum turn_direction which, size_t bytes, struct turn_now now)
 {
-    return !s->config->user_bandwidth || turn_meter_take(s, a, which, bytes, now);
+    return likely(a->meter == SLAB_NONE) || turn_meter_take(s, a, which, bytes, now);
 }
 
 #endif

@@ -134,18 +134,6 @@ static struct turn_move *move_at(const struct turn_server *s, uint32_t number)
     return slab_at(&s->moves, number);
 }
 
-static bool same_tuple(const struct turn_tuple *a, const struct turn_tuple *b)
-{
-    return memcmp(a, b, sizeof *a) == 0;
-}
-
-bool turn_mobility_on(const struct turn_server *s, const struct turn_alloc *a,
-                      const struct turn_tuple *tuple)
-{
-    return (!a->adrift && same_tuple(&a->tuple, tuple)) ||
-           (a->move != SLAB_NONE && same_tuple(&move_at(s, a->move)->tuple, tuple));
-}
-
 /* The live allocation that a ticket names; NULL when it has gone. */
 static struct turn_alloc *named(const struct turn_server *s, const struct ticket *t,
                                 struct turn_now now)
@@ -162,7 +150,7 @@ static bool is_again(const struct turn_server *s, const struct turn_request *r,
     const struct turn_move *m = a->move == SLAB_NONE ? NULL : move_at(s, a->move);
     const struct turn_tuple *to = m ? &m->tuple : &a->tuple;
     const uint8_t *tid = m ? m->tid : a->tid;
-    bool on = (m || !a->adrift) && same_tuple(to, r->tuple);
+    bool on = (m || !a->adrift) && turn_tuple_eq(to, r->tuple);
     return on && t->serial == (uint16_t)(a->ticket - 1) &&
            memcmp(tid, stun_msg_tid(r->msg), STUN_TID_SIZE) == 0;
 }
@@ -268,14 +256,14 @@ enum stun_error turn_mobility_move(struct turn_server *s, struct turn_request *r
 void turn_mobility_arrived(struct turn_server *s, struct turn_alloc *a,
                            const struct turn_tuple *tuple, struct turn_now now)
 {
-    if (same_tuple(&move_at(s, a->move)->tuple, tuple))
+    if (turn_tuple_eq(&move_at(s, a->move)->tuple, tuple))
         complete(s, a, now);
 }
 
 bool turn_mobility_gone(struct turn_server *s, struct turn_alloc *a, const struct turn_tuple *tuple,
                         struct turn_now now)
 {
-    if (a->move != SLAB_NONE && same_tuple(&a->tuple, tuple)) {
+    if (a->move != SLAB_NONE && turn_tuple_eq(&a->tuple, tuple)) {
         complete(s, a, now);
     } else if (a->move != SLAB_NONE) {
         turn_mobility_drop(s, a);

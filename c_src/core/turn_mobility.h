@@ -46,8 +46,16 @@ bool turn_mobility_gone(struct turn_server *s, struct turn_alloc *a, const struc
                         struct turn_now now);
 
 /* Whether the allocation is found by this 5-tuple, the old or the new one. */
-bool turn_mobility_on(const struct turn_server *s, const struct turn_alloc *a,
-                      const struct turn_tuple *tuple);
+static inline bool turn_mobility_on(const struct turn_server *s, const struct turn_alloc *a,
+                                    const struct turn_tuple *tuple)
+{
+    if (!a->adrift && turn_tuple_eq(&a->tuple, tuple))
+        return true;
+    if (a->move == SLAB_NONE)
+        return false;
+    const struct turn_move *move = slab_at(&s->moves, a->move);
+    return turn_tuple_eq(&move->tuple, tuple);
+}
 
 /* Forgets a move that has not been completed. */
 void turn_mobility_drop(struct turn_server *s, struct turn_alloc *a);

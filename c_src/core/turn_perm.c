@@ -41,21 +41,6 @@ bool turn_own_ip(const struct turn_server *s, const struct addr *peer)
     return false;
 }
 
-/* Several relay IPs may be announced as one: then it is the one where somebody is bound. */
-bool turn_own_bound(const struct turn_server *s, const struct addr *peer, struct turn_port *port,
-                    struct turn_owner *owner)
-{
-    for (uint8_t i = 0; i < s->config->relay_count; i++) {
-        const struct turn_relay_ip *relay = &s->config->relays[i];
-        if (!addr_ip_eq(&relay->external, peer) && !addr_ip_eq(&relay->bind, peer))
-            continue;
-        *port = (struct turn_port){.relay = i, .port = peer->port};
-        if (turn_commons_owner(s->commons, *port, owner))
-            return true;
-    }
-    return false;
-}
-
 /*
  * One of our own relay IPs can always be a peer, since two of our clients may be each other's
  * peers, but then only on relayed ports. When the operator allows it by prefix it is like any
@@ -254,7 +239,9 @@ uint32_t turn_perm_install(struct turn_server *s, struct turn_alloc *a, const st
     }
     struct turn_perm *p = turn_perm_at(s, n);
     bool fresh = p->expires_ms <= now.ms; /* or as good as */
-    p->expires_ms = now.ms + (uint64_t)s->config->permission_lifetime * 1000;
+    uint64_t until_ms = now.ms + (uint64_t)s->config->permission_lifetime * 1000;
+    if (p->expires_ms < until_ms) /* a new configuration's may be less: channels know the old one */
+        p->expires_ms = until_ms;
     turn_count(&s->counters, TURN_N_PERMISSIONS, 1);
     if (fresh && s->config->permission_events)
         tell(s, a, p, now);

@@ -42,8 +42,20 @@ enum stun_error turn_peer_tcp_check(struct turn_server *s, const struct turn_req
 bool turn_own_ip(const struct turn_server *s, const struct addr *peer);
 
 /* The port of ours that the peer is, and the allocation bound to it; false when there is none. */
-bool turn_own_bound(const struct turn_server *s, const struct addr *peer, struct turn_port *port,
-                    struct turn_owner *owner);
+static inline bool turn_own_bound(const struct turn_server *s, const struct addr *peer,
+                                  struct turn_port *port, struct turn_owner *owner)
+{
+    /* Several relay IPs may be announced as one: then it is the one where somebody is bound. */
+    for (uint8_t i = 0; i < s->config->relay_count; i++) {
+        const struct turn_relay_ip *relay = &s->config->relays[i];
+        if (!addr_ip_eq(&relay->external, peer) && !addr_ip_eq(&relay->bind, peer))
+            continue;
+        *port = (struct turn_port){.relay = i, .port = peer->port};
+        if (turn_owners_find(s->owners, *port, owner))
+            return true;
+    }
+    return false;
+}
 
 /* Handler of an authenticated request. */
 void turn_create_permission(struct turn_server *s, struct turn_request *r);

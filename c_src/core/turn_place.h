@@ -7,6 +7,7 @@
 #ifndef CT_CORE_TURN_PLACE_H
 #define CT_CORE_TURN_PLACE_H
 
+#include "core/likely.h"
 #include "core/turn_alloc.h"
 
 /* What is wanted of a relayed address. */
@@ -46,6 +47,18 @@ static inline const struct turn_place *turn_place_of(const struct turn_server *s
         return &a->place;
     const struct turn_second *second = a->second == SLAB_NONE ? NULL : turn_second_of(s, a, now);
     return second && second->place.relayed.family == family ? &second->place : NULL;
+}
+
+/*
+ * The live place of a channel of the allocation; NULL when there is none. It is of the only place's
+ * family: what the other place had went with it (turn_place_drop).
+ */
+static inline const struct turn_place *turn_chan_place(const struct turn_server *s,
+                                                       const struct turn_alloc *a,
+                                                       const struct turn_chan *c,
+                                                       struct turn_now now)
+{
+    return likely(a->second == SLAB_NONE) ? &a->place : turn_place_of(s, a, c->peer.family, now);
 }
 
 /* Sets when a place of the allocation expires, and changes their order where that takes it. */

@@ -1,5 +1,6 @@
 #include "core/turn_server.h"
 
+#include "core/likely.h"
 #include "core/turn_admission.h"
 #include "core/turn_alloc.h"
 #include "core/turn_auth.h"
@@ -21,8 +22,10 @@
 enum {
     /* Permissions and channels are pooled: this many per allocation on average. */
     PERMS_PER_ALLOC = 8,
-    CHANS_PER_ALLOC = 4,
+    CHANS_PER_ALLOC = 3, /* beside its own one */
     POOL_LEAST = 4096,
+    /* As many allocations fill a second level cache: 192 bytes each, and a slot of the map. */
+    CROWD = 2048,
 };
 
 const char *turn_counter_name(enum turn_counter which)
@@ -90,6 +93,15 @@ static void free_tables(struct turn_server *s)
     free(s);
 }
 
+/* Relay addresses stay as they are in each configuration. */
+static bool is_behind_nat(const struct turn_config *c)
+{
+    for (size_t i = 0; i < c->relay_count; i++)
+        if (!addr_ip_eq(&c->relays[i].bind, &c->relays[i].external))
+            return true;
+    return false;
+}
+
 struct turn_server *turn_server_new(const struct turn_server_setup *setup, struct turn_now now)
 {
     struct turn_server *s = calloc(1, sizeof *s);
@@ -97,10 +109,13 @@ struct turn_server *turn_server_new(const struct turn_server_setup *setup, struc
         return NULL;
     s->config = setup->config;
     s->commons = setup->commons;
+    s->owners = turn_commons_owners(setup->commons);
     s->crypto = setup->crypto;
     s->io = setup->io;
     s->worker = setup->worker;
+    s->behind_nat = is_behind_nat(s->config);
     s->io->ops->random(s->io, &s->seed, sizeof s->seed);
+    s->io->ops->random(s->io, &s->tuple_seed, sizeof s->tuple_seed);
     s->io->ops->random(s->io, &s->refusals.seed, sizeof s->refusals.seed);
     s->io->ops->random(s->io, &s->keys.seed, sizeof s->keys.seed);
     s->io->ops->random(s->io, &s->away.seed, sizeof s->away.seed);
@@ -215,8 +230,8 @@ static void handle_request(struct turn_server *s, struct turn_request *r)
         method->handle(s, r);
 }
 
-static void handle_stun(struct turn_server *s, const struct turn_tuple *tuple,
-                        struct turn_packet *packet, struct turn_now now)
+APART static void handle_stun(struct turn_server *s, const struct turn_tuple *tuple,
+                              struct turn_packet *packet, struct turn_now now)
 {
     struct stun_msg msg;
     enum ct_err err = stun_msg_decode(&msg, packet->data, packet->len, NULL);
@@ -245,6 +260,23 @@ void turn_server_from_client(struct turn_server *s, const struct turn_tuple *tup
         handle_stun(s, tuple, packet, now);
     else /* also what is neither: it is no channel, and dropped as malformed */
         turn_data_channel(s, tuple, packet, now);
+}
+
+bool turn_server_crowded(const struct turn_server *s)
+{
+    return s->by_tuple.used >= CROWD;
+}
+
+void turn_server_expect(const struct turn_server *s, const struct turn_tuple *tuple)
+{
+    struct map_iter it;
+    uint32_t n = map_first(&s->by_tuple, turn_alloc_hash(s, tuple), &it);
+    if (n == MAP_NONE)
+        return;
+    const struct turn_alloc *a = turn_alloc_at(s, n);
+    prefetch(&a->tuple);
+    prefetch(&a->chan);
+    prefetch(&a->up_packets);
 }
 
 void turn_server_handed(struct turn_server *s, const struct turn_tuple *tuple,
@@ -289,7 +321,7 @@ void turn_server_expire(struct turn_server *s, struct turn_now now)
         if (dual)
             turn_place_drop(s, dual, turn_second_family(s, dual));
         else
-            turn_alloc_end(s, (struct turn_alloc *)(void *)d, TURN_END_EXPIRED, now);
+            turn_alloc_end(s, turn_alloc_of(d), TURN_END_EXPIRED, now);
     }
 }
 

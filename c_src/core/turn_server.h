@@ -174,6 +174,14 @@ void turn_server_free(struct turn_server *s, struct turn_now now);
 void turn_server_from_client(struct turn_server *s, const struct turn_tuple *tuple,
                              struct turn_packet *packet, struct turn_now now);
 
+/* Whether there are more allocations than a cache holds: then the next call is worth its time. */
+bool turn_server_crowded(const struct turn_server *s);
+/*
+ * A packet from this client comes soon, behind others: the memory that it needs is fetched while
+ * they are at work. Changes nothing.
+ */
+void turn_server_expect(const struct turn_server *s, const struct turn_tuple *tuple);
+
 /* A client's packet that another worker's engine handed over to this one. */
 void turn_server_handed(struct turn_server *s, const struct turn_tuple *tuple,
                         struct turn_packet *packet, struct turn_now now);

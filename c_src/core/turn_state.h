@@ -21,8 +21,11 @@
 enum {
     /* Permissions and channels of an allocation hang in this many lists each: most hold one. */
     TURN_BUCKETS = 8,
-    TURN_SHORT_NAME = 70, /* longer usernames take an object of their own */
+    TURN_SHORT_NAME = 60, /* longer usernames take an object of their own */
 };
+
+/* In the number of a channel: it is the own one of the allocation whose number the rest is. */
+#define TURN_CHAN_OWN (UINT32_C(1) << 31)
 
 /* A permission (RFC 8656 §9): an IP that may be reached and may reach us until it expires. */
 struct turn_perm {
@@ -36,11 +39,13 @@ struct turn_perm {
 /* A channel binding (RFC 8656 §12); stays for a quarantine after it has expired. */
 struct turn_chan {
     uint64_t expires_ms;
-    struct addr peer;     /* as the client names it */
-    uint32_t perm;        /* number of the permission for peer's IP, refreshed separately */
-    uint32_t next_number; /* in its bucket by number */
-    uint32_t next_peer;   /* in its bucket by peer */
-    uint16_t number;
+    uint64_t perm_until_ms; /* the permission lasts that long, or longer by now */
+    struct addr peer;       /* as the client names it */
+    uint32_t perm;          /* number of the permission for peer's IP, refreshed separately */
+    uint32_t next_number;   /* in its bucket by number */
+    uint32_t next_peer;     /* in its bucket by peer */
+    uint16_t number;        /* 0: not in use */
+    bool ours;              /* the permission's */
 };
 
 /* A relayed transport address (RFC 8656 §3.2). */
@@ -49,8 +54,8 @@ struct turn_place {
         struct turn_relay *relay;       /* NULL in switch mode */
         struct turn_acceptor *acceptor; /* where port.tcp */
     };
-    struct addr relayed; /* what the client was told */
     struct turn_port port;
+    struct addr relayed; /* what the client was told */
 };
 
 /* The other one of a dual allocation, of the other family, with a lifetime of its own. */
@@ -88,41 +93,53 @@ struct turn_tcp {
     struct stun_key key;
 };
 
+/*
+ * What a packet on the first channel needs lies in the three cache lines that begin with the time
+ * of the deadline; the rest around them.
+ */
 struct turn_alloc {
-    struct deadline deadline; /* when it expires; first, so that it is found from there */
-    struct turn_tuple tuple;
-    uint64_t id;   /* never 0 in a slot that is in use */
     uint64_t user; /* turn_commons_user() of the user id */
+    uint64_t id;   /* never 0 in a slot that is in use */
     uint64_t created_ms;
-    uint64_t up_packets, up_bytes, down_packets, down_bytes;
-    struct turn_place place;
+    uint32_t ticket;            /* serial number of the newest one; 0: has none */
+    uint8_t tid[STUN_TID_SIZE]; /* of the Allocate request, to know its retransmissions */
+    uint8_t token[TURN_TOKEN_SIZE];
+    struct deadline deadline; /* when it expires */
+    struct turn_tuple tuple;
+    struct turn_chan chan; /* one of its channels, and the others in the pool */
     uint32_t second;       /* SLAB_NONE: not dual */
     uint32_t move;         /* SLAB_NONE: on one 5-tuple only */
-    uint32_t tcps;         /* list of connections with peers; SLAB_NONE: none */
+    uint64_t up_packets, up_bytes, down_packets, down_bytes;
     uint32_t meter;        /* SLAB_NONE: the user's bandwidth is not limited */
-    uint32_t ticket;       /* serial number of the newest one; 0: has none */
-    uint32_t token_s;      /* its ACCESS-TOKEN ends so long after created_ms; 0: needs none */
-    struct stun_key key;   /* of the credentials that made it: they outlive their expiry */
     uint8_t key_algorithm; /* enum stun_password_algorithm; NONE: a token's mac_key */
     bool has_token : 1;    /* RESERVATION-TOKEN */
     bool adrift : 1;       /* connection and `tuple` are gone; a ticket may bring others */
     uint8_t icmp_count;
-    uint8_t tid[STUN_TID_SIZE]; /* of the Allocate request, to know its retransmissions */
-    uint8_t token[TURN_TOKEN_SIZE];
-    uint16_t refused; /* ADDRESS-ERROR-CODE of the other family that was asked for, or 0 */
+    struct turn_place place;
+    uint32_t tcps;       /* list of connections with peers; SLAB_NONE: none */
+    uint32_t token_s;    /* its ACCESS-TOKEN ends so long after created_ms; 0: needs none */
+    struct stun_key key; /* of the credentials that made it: they outlive their expiry */
+    uint16_t refused;    /* ADDRESS-ERROR-CODE of the other family that was asked for, or 0 */
     uint16_t perm_count, chan_count;
     uint16_t icmp_second; /* in which icmp_count errors were told; wraps */
+    uint16_t name_len;
     uint32_t perms[TURN_BUCKETS];
     uint32_t chans_by_number[TURN_BUCKETS];
     uint32_t chans_by_peer[TURN_BUCKETS];
-    uint32_t long_name; /* SLAB_NONE: the username is in short_name */
-    uint16_t name_len;
-    uint8_t short_name[TURN_SHORT_NAME];
+    union {
+        uint8_t short_name[TURN_SHORT_NAME];
+        uint32_t long_name; /* where name_len is more */
+    };
 };
+
+_Static_assert(offsetof(struct turn_alloc, deadline.at) == 64, "hot fields begin a cache line");
+_Static_assert(offsetof(struct turn_alloc, place.relayed) < 256, "and end with the third one");
+_Static_assert(sizeof(struct turn_alloc) == 512, "whole cache lines");
 
 struct turn_server {
     const struct turn_config *config;
     struct turn_commons *commons;
+    const struct turn_owners *owners; /* of the commons */
     struct crypto *crypto;
     struct turn_io *io;
     struct slab allocs, seconds, moves, perms, chans, names, meters, tcps;
@@ -130,6 +147,7 @@ struct turn_server {
     struct slab members, rooms; /* of allocations, at their numbers; empty without admission */
     struct map by_user;         /* the first of each user's */
     struct hash_seed seed;
+    struct hash_words tuple_seed;
     struct deadline_wheel wheel;
     struct ratelimit refusals;
     struct turn_keys keys;
@@ -138,7 +156,8 @@ struct turn_server {
     uint64_t next_id;
     uint64_t random_state; /* of transaction ids of Data indications */
     bool draining;
-    bool handed; /* the packet at hand came from another worker */
+    bool behind_nat; /* a relay address is announced by another IP than its own */
+    bool handed;     /* the packet at hand came from another worker */
     uint16_t worker;
     struct turn_away away;
     struct turn_ended ended;
@@ -176,7 +195,12 @@ struct turn_request {
 
 static inline struct turn_alloc *turn_alloc_at(const struct turn_server *s, uint32_t number)
 {
-    return slab_at(&s->allocs, number);
+    return slab_at_of(&s->allocs, number, sizeof(struct turn_alloc));
+}
+
+static inline struct turn_alloc *turn_alloc_of(struct deadline *d)
+{
+    return (struct turn_alloc *)(void *)((char *)d - offsetof(struct turn_alloc, deadline));
 }
 
 /* Whether it relays TCP (RFC 6062). */
@@ -192,6 +216,8 @@ static inline struct turn_perm *turn_perm_at(const struct turn_server *s, uint32
 
 static inline struct turn_chan *turn_chan_at(const struct turn_server *s, uint32_t number)
 {
+    if (number & TURN_CHAN_OWN)
+        return &turn_alloc_at(s, number & ~TURN_CHAN_OWN)->chan;
     return slab_at(&s->chans, number);
 }
 

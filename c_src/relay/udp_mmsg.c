@@ -238,15 +238,25 @@ static void learn_dscp(struct udp *u, const struct cmsghdr *c)
     u->tos = (uint8_t)value;
 }
 
+/* False when this is about something else. */
+static bool learn_local(const struct cmsghdr *c, struct addr *local)
+{
+    if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO)
+        learn_local_v4(c, local);
+    else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO)
+        learn_local_v6(c, local);
+    else
+        return false;
+    return true;
+}
+
 static void learn_one(struct udp *u, const struct cmsghdr *c, struct slot *slot)
 {
     int segment = 0;
 
-    if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
-        learn_local_v4(c, slot->local);
-    } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
-        learn_local_v6(c, slot->local);
-    } else if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
+    if (learn_local(c, slot->local))
+        return;
+    if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
         memcpy(&segment, CMSG_DATA(c), sizeof segment);
         slot->segment = segment > 0 ? (size_t)segment : slot->segment;
     } else if ((c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS) ||
@@ -321,6 +331,27 @@ static unsigned listener_want(const struct listener *l)
     return l->lone < LISTENER_LONE || l->lone % LISTENER_PROBE == 0 ? LISTENER_BURST : 1;
 }
 
+/* 5-tuple of what comes to the listener, but for the local IP where the kernel tells that. */
+static struct turn_tuple tuple_of(const struct listener *l, unsigned slot)
+{
+    return (struct turn_tuple){.client = sock_to_addr(&l->udp->rx_from[slot]),
+                               .server = l->at,
+                               .link = l->link,
+                               .transport = TURN_UDP};
+}
+
+/* Slots that are filled and not taken yet: their clients' memory is fetched meanwhile. */
+static void expect(const struct listener *l, struct filled in)
+{
+    for (unsigned i = in.first; i < in.end; i++) {
+        struct turn_tuple tuple = tuple_of(l, i);
+        struct msghdr *msg = &l->udp->rx[i].msg_hdr;
+        for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c))
+            learn_local(c, &tuple.server);
+        turn_server_expect(l->udp->server, &tuple);
+    }
+}
+
 /* Whether there may be more in this turn. */
 static bool listener_receive(struct listener *l, struct turn_now now)
 {
@@ -328,11 +359,10 @@ static bool listener_receive(struct listener *l, struct turn_now now)
     struct filled in = receive(u, l->out.fd, listener_want(l));
 
     l->lone = in.end - in.first == 1 ? l->lone + 1 : 0;
+    if (in.end - in.first > 1 && !l->input && turn_server_crowded(u->server))
+        expect(l, in);
     for (unsigned i = in.first; i < in.end; i++) {
-        struct turn_tuple tuple = {.client = sock_to_addr(&u->rx_from[i]),
-                                   .server = l->at,
-                                   .link = l->link,
-                                   .transport = TURN_UDP};
+        struct turn_tuple tuple = tuple_of(l, i);
         struct udp_datagram datagram;
         struct slot slot;
         if (!take(u, i, &slot, &tuple.server))

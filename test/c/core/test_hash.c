@@ -122,6 +122,58 @@ static void test_fold_is_the_product_folded(void)
     CHECK(hash_fold(UINT64_C(1) << 32, UINT64_C(1) << 32) == 1);
 }
 
+static struct hash_words words_of(struct rng *rng)
+{
+    struct hash_words words;
+    for (size_t i = 0; i < sizeof words.k / sizeof *words.k; i++)
+        words.k[i] = rng_u64(rng);
+    return words;
+}
+
+/* Each bit of the key and of the seed counts, and half of the result changes with it. */
+static void test_seven_words(void)
+{
+    struct rng rng = rng_new();
+    struct hash_words words = words_of(&rng), other = words;
+    uint8_t key[HASH_SEVEN] = {1, 2, 3};
+    uint64_t h = hash_seven(&words, key), changed = 0;
+    for (unsigned i = 0; i < 8 * HASH_SEVEN; i++) {
+        key[i / 8] ^= (uint8_t)(1u << i % 8);
+        CHECK(hash_seven(&words, key) != h);
+        changed += ones(hash_seven(&words, key) ^ h);
+        key[i / 8] ^= (uint8_t)(1u << i % 8);
+    }
+    changed /= 8 * HASH_SEVEN;
+    CHECK(changed > 28 && changed < 36);
+    for (size_t i = 0; i < sizeof words.k / sizeof *words.k; i++) {
+        other.k[i] ^= 1;
+        CHECK(hash_seven(&other, key) != h);
+        other = words;
+    }
+    uint8_t apart[HASH_SEVEN + 1];
+    memcpy(apart + 1, key, sizeof key);
+    CHECK(hash_seven(&words, apart + 1) == h);
+}
+
+/* Keys that differ in a port, as a client chooses it: no two of them in the half that is a tag. */
+static void test_seven_words_of_neighbours(void)
+{
+    enum {
+        PORTS = 4096,
+        SLOTS = 16 * PORTS
+    };
+    static uint8_t hits[SLOTS];
+    struct rng rng = rng_new();
+    struct hash_words words = words_of(&rng);
+    uint64_t key[7] = {0x0100000a, 0, 0, 0x010200c0, 0, 0, 0};
+    unsigned collisions = 0;
+    for (unsigned i = 0; i < PORTS; i++) {
+        key[2] = (uint64_t)(1024 + i) << 32;
+        collisions += hits[(hash_seven(&words, key) >> 32) % SLOTS]++ != 0;
+    }
+    CHECK(collisions < PORTS / 16); /* one in 32 is expected */
+}
+
 int main(void)
 {
     const struct check_test tests[] = {
@@ -131,6 +183,8 @@ int main(void)
         CHECK_TEST(test_avalanche),
         CHECK_TEST(test_neighbours_are_spread),
         CHECK_TEST(test_fold_is_the_product_folded),
+        CHECK_TEST(test_seven_words),
+        CHECK_TEST(test_seven_words_of_neighbours),
     };
     return CHECK_RUN(tests);
 }

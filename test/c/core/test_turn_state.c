@@ -8,7 +8,7 @@
 static struct engine e;
 
 enum {
-    ALLOCATIONS = 2000,
+    ALLOCATIONS = 2048, /* what the engine thinks a crowd */
     SWITCH_MOST = 1024, /* bytes per allocation with a permission and a channel */
     OPEN_MOST = 1536,   /* with what the relay keeps for its socket, but for the kernel's part */
     RELAY_MOST = 320,   /* test_udp measures that */
@@ -47,7 +47,7 @@ static void test_cost(void)
     const struct turn_server *s = e.server;
     CHECK_EQ(s->allocs.fresh, ALLOCATIONS);
     CHECK_EQ(s->perms.fresh, ALLOCATIONS);
-    CHECK_EQ(s->chans.fresh, ALLOCATIONS);
+    CHECK_EQ(s->chans.fresh, 0); /* the first one is the allocation's own */
     size_t slabs = used(&s->allocs) + used(&s->perms) + used(&s->chans) + used(&s->names) +
                    used(&s->seconds) + used(&s->moves);
     size_t map = ((size_t)s->by_tuple.mask + 1) * sizeof *s->by_tuple.slots / s->by_tuple.capacity;
@@ -55,6 +55,28 @@ static void test_cost(void)
     printf("# %zu bytes per allocation, %zu of them in slabs\n", each, slabs / ALLOCATIONS);
     CHECK(each <= SWITCH_MOST);
     CHECK(each + RELAY_MOST <= OPEN_MOST);
+    engine_stop(&e);
+}
+
+/* To expect a packet, whoever it is from, is no more than that. */
+static void test_expecting(void)
+{
+    engine_init(&e);
+    e.config.switched = true;
+    e.config.max_allocations = ALLOCATIONS;
+    e.config.port_min = 1024;
+    engine_start(&e);
+    CHECK(!turn_server_crowded(e.server));
+    allocate();
+    CHECK(turn_server_crowded(e.server));
+    struct client here = client_at(&e, "203.0.113.1:1000", "a user"), nobody = here;
+    nobody.tuple.client.port = 999;
+    struct turn_counters before = *turn_server_counters(e.server);
+    turn_server_expect(e.server, &here.tuple);
+    turn_server_expect(e.server, &nobody.tuple);
+    CHECK(memcmp(&before, turn_server_counters(e.server), sizeof before) == 0);
+    CHECK(turn_server_holds(e.server, &here.tuple, e.now));
+    CHECK(!turn_server_holds(e.server, &nobody.tuple, e.now));
     engine_stop(&e);
 }
 
@@ -85,6 +107,7 @@ int main(void)
 {
     const struct check_test tests[] = {
         CHECK_TEST(test_cost),
+        CHECK_TEST(test_expecting),
         CHECK_TEST(test_limits),
     };
     return CHECK_RUN(tests);

@@ -415,6 +415,14 @@ static bool has_perm(const struct turn_server *s, const struct turn_alloc *a, ui
     return false;
 }
 
+/* One of the pool, or its own. */
+static bool is_chan(const struct turn_server *s, const struct turn_alloc *a, uint32_t number)
+{
+    if (number & TURN_CHAN_OWN)
+        return turn_alloc_at(s, number & ~TURN_CHAN_OWN) == a && a->chan.number;
+    return number < s->chans.fresh;
+}
+
 /* The lists hold what the counts say; a channel stands on a permission of its own allocation. */
 static void check_lists(const struct turn_server *s, const struct turn_alloc *a, struct totals *t)
 {
@@ -423,18 +431,18 @@ static void check_lists(const struct turn_server *s, const struct turn_alloc *a,
         for (uint32_t n = a->perms[i]; n != SLAB_NONE; n = turn_perm_at(s, n)->next)
             MUST(n < s->perms.fresh && perms++ < a->perm_count);
         for (uint32_t n = a->chans_by_peer[i]; n != SLAB_NONE; n = turn_chan_at(s, n)->next_peer)
-            MUST(n < s->chans.fresh && by_peer++ < a->chan_count);
+            MUST(is_chan(s, a, n) && by_peer++ < a->chan_count);
         for (uint32_t n = a->chans_by_number[i]; n != SLAB_NONE;
              n = turn_chan_at(s, n)->next_number) {
             const struct turn_chan *c = turn_chan_at(s, n);
-            MUST(n < s->chans.fresh && by_number++ < a->chan_count);
+            MUST(is_chan(s, a, n) && by_number++ < a->chan_count);
             MUST(has_perm(s, a, c->perm));
             MUST(addr_ip_eq(&turn_perm_at(s, c->perm)->peer, &c->peer));
         }
     }
     MUST(perms == a->perm_count && by_number == a->chan_count && by_peer == a->chan_count);
     t->perms += perms;
-    t->chans += by_number;
+    t->chans += by_number - (a->chan.number != 0);
 }
 
 static void check_place(const struct world *w, const struct turn_place *p, uint32_t alloc)
@@ -511,7 +519,7 @@ static void check_tables(const struct world *w)
         t.allocs++;
         t.tcps += world_tcp_check(w, n);
         t.moves += a->move != SLAB_NONE;
-        t.names += a->long_name != SLAB_NONE;
+        t.names += a->name_len > TURN_SHORT_NAME;
     }
     MUST(t.allocs == s->allocs.used && t.allocs + t.moves == s->by_tuple.used);
     MUST(t.moves == s->moves.used && t.users == s->by_user.used);
