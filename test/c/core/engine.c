@@ -2,6 +2,7 @@
 
 #include "core/turn_frame.h"
 #include "exact.h"
+#include "idle_io.h"
 
 #include <stdio.h>
 
@@ -92,12 +93,7 @@ static void io_relay_close(struct turn_io *io, struct turn_relay *relay)
 
 static void io_random(struct turn_io *io, void *out, size_t n)
 {
-    struct engine *e = engine_of(io);
-    uint8_t *p = out;
-    for (size_t i = 0; i < n; i++) {
-        e->random_state = e->random_state * 6364136223846793005u + 1442695040888963407u;
-        p[i] = (uint8_t)(e->random_state >> 56);
-    }
+    idle_random(&engine_of(io)->random_state, out, n);
 }
 
 /* At once, and its answer comes from here: all workers send by the same addresses. */
@@ -196,20 +192,6 @@ static const struct turn_io_ops ops = {
 
 /* ---- the engine's life ---- */
 
-struct addr addr_of(const char *text)
-{
-    struct addr a = {0};
-    CHECK(addr_parse(text, strlen(text), &a) == CT_OK);
-    return a;
-}
-
-static void allow(struct turn_config *config, const char *text)
-{
-    struct addr_prefix prefix;
-    CHECK(addr_prefix_parse(text, strlen(text), &prefix) == CT_OK);
-    CHECK(turn_policy_add(&config->policy, &prefix, TURN_RULE_ALLOW) == CT_OK);
-}
-
 void engine_init(struct engine *e)
 {
     memset(e, 0, sizeof *e);
@@ -222,9 +204,9 @@ void engine_init(struct engine *e)
     e->config.relay_count = 2;
     e->config.max_allocations = 512;
     memset(e->config.nonce_key, 7, sizeof e->config.nonce_key);
-    allow(&e->config, "198.51.100.0/24");
-    allow(&e->config, "203.0.113.0/24");
-    allow(&e->config, "2001:db8:1::/48");
+    spell_allow(&e->config, "198.51.100.0/24");
+    spell_allow(&e->config, "203.0.113.0/24");
+    spell_allow(&e->config, "2001:db8:1::/48");
     e->now = (struct turn_now){.ms = 5000000, .unix_s = 1700000000};
     e->io.ops = &ops;
     e->random_state = 42;

@@ -10,6 +10,7 @@
 #include "core/stun_msg.h"
 #include "core/turn_commons.h"
 #include "core/turn_server.h"
+#include "spell.h"
 
 enum {
     ENGINE_OUT_MAX = 64, /* effects kept between two looks */
@@ -107,9 +108,6 @@ void engine_tcp_close(struct turn_io *io, struct turn_pipe *pipe);
 bool engine_tcp_hand_over(struct turn_io *io, unsigned worker, const struct turn_tuple *client);
 unsigned engine_open_acceptors(const struct engine *e);
 unsigned engine_open_pipes(const struct engine *e);
-
-/* "192.0.2.9:5000" as an address; the text must be right. */
-struct addr addr_of(const char *text);
 
 struct client {
     struct engine *e;

@@ -1,5 +1,6 @@
 #include "rig.h"
 
+#include "core/engine.h"
 #include "core/turn_frame.h"
 
 #include <netinet/udp.h>
