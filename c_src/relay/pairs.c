@@ -18,6 +18,7 @@ struct record {
     uint32_t alloc;
     uint16_t port;
     uint8_t relay;
+    uint8_t tos; /* DSCP and ECN that it came with */
 };
 
 static struct ring *ring_of(const struct pairs *p, unsigned from, unsigned to)
@@ -57,8 +58,11 @@ void pairs_free(struct pairs *p)
 
 bool pairs_put(struct pairs_end *end, unsigned worker, const struct turn_pair *pair)
 {
-    const struct record record = {
-        .from = pair->from, .alloc = pair->alloc, .port = pair->port, .relay = pair->relay};
+    const struct record record = {.from = pair->from,
+                                  .alloc = pair->alloc,
+                                  .port = pair->port,
+                                  .relay = pair->relay,
+                                  .tos = udp_tos(end->udp, pair->data)};
     uint8_t *to =
         ring_put(ring_of(end->pairs, end->worker, worker), sizeof record + pair->data.len);
 
@@ -106,8 +110,10 @@ static void hand_in(struct pairs_end *end, struct span bytes, struct turn_now no
                              .relay = record.relay,
                              .data =
                                  span_of(bytes.data + sizeof record, bytes.len - sizeof record)};
-    if (end->server)
-        turn_server_paired(end->server, &pair, now);
+    if (!end->server)
+        return;
+    udp_handed(end->udp, pair.data, record.tos);
+    turn_server_paired(end->server, &pair, now);
 }
 
 /* At most what a ring holds, so that the sockets have their turn. */
@@ -143,8 +149,9 @@ int pairs_open(struct pairs_end *end, struct pairs *pairs, unsigned worker, uv_l
     return 0;
 }
 
-void pairs_start(struct pairs_end *end, struct turn_server *server)
+void pairs_start(struct pairs_end *end, struct turn_server *server, struct udp *udp)
 {
+    end->udp = udp;
     end->server = server;
 }
 

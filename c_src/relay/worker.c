@@ -481,7 +481,7 @@ static bool build_engine(struct worker *w)
                                       .io = &w->io,
                                       .worker = (uint16_t)w->setup.index};
     w->server = turn_server_new(&setup, now_of(&w->loop));
-    pairs_start(&w->pairs, w->server);
+    pairs_start(&w->pairs, w->server, w->udp);
     return w->server != NULL;
 }
 
