@@ -44,6 +44,7 @@ static void configure(struct sim *sim)
     c->port_max = r->port_max;
     c->pair = r->pair;
     c->switched = r->switched;
+    c->mobility = r->mobility;
 }
 
 static void people(struct sim *sim)

@@ -31,8 +31,8 @@ static void print_plan(const struct sim_plan *p)
 {
     printf("#   loss %u, doubled %u, overtaking %u per mille, delay %u to %u ms\n", p->weather.loss,
            p->weather.twice, p->weather.overtake, p->weather.delay_min, p->weather.delay_max);
-    printf("#   pairs %s, mode %s\n", p->rules.pair ? "in memory" : "over sockets",
-           p->rules.switched ? "switch" : "open");
+    printf("#   pairs %s, mode %s, mobility %s\n", p->rules.pair ? "in memory" : "over sockets",
+           p->rules.switched ? "switch" : "open", p->rules.mobility ? "on" : "off");
     printf("#   %u clients, quota %u, at most %u allocations, ports %u to %u, nonce %u s\n",
            p->clients, p->rules.quota, p->rules.max_allocations, p->rules.port_min,
            p->rules.port_max, p->rules.nonce);
@@ -76,7 +76,7 @@ static void add(struct sim_tally *sum, uint64_t *late)
 static void test_random(void)
 {
     uint64_t n = setting("SIM_SEEDS", SEEDS), first = setting("SIM_FIRST", 1);
-    uint64_t packets = 0, paired = 0, late = 0, failed = 0;
+    uint64_t packets = 0, paired = 0, late = 0, failed = 0, moved[2] = {0}; /* open, switch */
     struct sim_tally sum = {0};
     double start = seconds();
     clock_t busy = clock();
@@ -85,6 +85,7 @@ static void test_random(void)
         failed += !run(&plan);
         packets += sim->packets;
         paired += sim->paired;
+        moved[plan.rules.switched] += sim->model.counts[TURN_N_MOVED];
         add(&sum, &late);
     }
     double took = seconds() - start;
@@ -96,6 +97,9 @@ static void test_random(void)
     printf("# allocations %" PRIu64 ", died %" PRIu64 ", late copies refused %" PRIu64
            ", data heard %" PRIu64 ", paired %" PRIu64 "\n",
            sum.allocated, sum.died, late, sum.heard, paired);
+    printf("# tickets taken %" PRIu64 ", moves completed %" PRIu64 ", in switch mode %" PRIu64 "\n",
+           sum.moved, moved[0] + moved[1], moved[1]);
+    CHECK(moved[0] >= n / 4 && moved[1] >= n / 20);
     CHECK(sum.allocated > n / 4 && sum.heard > n / 4 && paired > n / 4);
 }
 
