@@ -114,7 +114,7 @@ static void keep_parcel(struct stream_exit *exit, struct parcel *parcel)
     r->parcel = parcel;
 }
 
-static void configure(struct turn_config *config)
+void rig_configure(struct turn_config *config)
 {
     turn_config_defaults(config);
     config->max_allocations = 16;
@@ -135,7 +135,7 @@ void rig_init_worker(struct rig *r, uint8_t number)
     r->io.ops = &r->ops;
     r->exit.send = keep_parcel;
     r->worker = number;
-    configure(&r->turn);
+    rig_configure(&r->turn);
     CHECK_EQ(uv_loop_init(&r->loop), 0);
     r->crypto = crypto_new();
     r->commons = turn_commons_new(&r->turn);

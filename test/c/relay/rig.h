@@ -42,6 +42,8 @@ struct rig {
  * ::1, peers on loopback allowed. Then rig_listen() or more, then udp_start().
  */
 void rig_init(struct rig *r);
+/* That configuration alone. */
+void rig_configure(struct turn_config *config);
 /* The same as worker `number`. */
 void rig_init_worker(struct rig *r, uint8_t number);
 /* A UDP listener at r->listener; returns its socket, which is the rig's. */
