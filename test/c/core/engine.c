@@ -525,11 +525,11 @@ int client_request(struct client *c, uint16_t method, const struct attrs *a)
     return client_send_request(c, method, a);
 }
 
-int client_allocate_with(struct client *c, const struct attrs *more)
+int client_allocate_for(struct client *c, uint8_t protocol, const struct attrs *more)
 {
     struct attrs a;
     attrs_init(&a);
-    attrs_u32(&a, STUN_ATTR_REQUESTED_TRANSPORT, 17u << 24);
+    attrs_u32(&a, STUN_ATTR_REQUESTED_TRANSPORT, (uint32_t)protocol << 24);
     if (more)
         wbuf_bytes(&a.w, more->bytes + STUN_HEADER_SIZE, more->w.pos - STUN_HEADER_SIZE);
     client_new_tid(c);
@@ -537,6 +537,11 @@ int client_allocate_with(struct client *c, const struct attrs *more)
     if (code == 0)
         CHECK_EQ(stun_msg_addr(&c->msg, STUN_ID_XOR_RELAYED_ADDRESS, &c->relayed), CT_OK);
     return code;
+}
+
+int client_allocate_with(struct client *c, const struct attrs *more)
+{
+    return client_allocate_for(c, 17, more);
 }
 
 int client_allocate(struct client *c)

@@ -181,6 +181,8 @@ int client_request(struct client *c, uint16_t method, const struct attrs *a);
 /* Allocate with UDP and nothing else, or with these attributes too. */
 int client_allocate(struct client *c);
 int client_allocate_with(struct client *c, const struct attrs *more);
+/* The same with an IP protocol number instead of UDP's. */
+int client_allocate_for(struct client *c, uint8_t protocol, const struct attrs *more);
 int client_refresh(struct client *c, uint32_t lifetime);
 int client_permit(struct client *c, const char *peer);
 int client_bind(struct client *c, uint16_t channel, const char *peer);
