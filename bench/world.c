@@ -1,5 +1,6 @@
 #include "world.h"
 
+#include "idle_io.h"
 #include "proc.h"
 
 #include <stdio.h>
@@ -21,6 +22,7 @@ struct turn_relay {
 
 struct world {
     struct turn_io io;
+    struct turn_io_ops ops;
     struct turn_config config;
     struct turn_commons *commons;
     struct crypto *crypto;
@@ -105,38 +107,13 @@ static void io_random(struct turn_io *io, void *out, size_t n)
     }
 }
 
-static void io_hand_over(struct turn_io *io, unsigned worker, const struct turn_tuple *tuple,
-                         struct span packet)
-{
-    (void)io;
-    (void)worker;
-    (void)tuple;
-    (void)packet;
-    die("there is no other worker");
-}
-
-static void io_event(struct turn_io *io, const struct turn_event *event)
-{
-    (void)io;
-    (void)event;
-}
-
-static void io_lock(struct turn_io *io)
-{
-    (void)io;
-}
-
-static const struct turn_io_ops ops = {
+static const struct turn_io_ops own = {
     .reserve = io_reserve,
     .to_client = io_to_client,
     .to_peer = io_to_peer,
     .relay_open = io_relay_open,
     .relay_close = io_relay_close,
     .random = io_random,
-    .hand_over = io_hand_over,
-    .event = io_event,
-    .lock = io_lock,
-    .unlock = io_lock,
 };
 
 /* ---- life ---- */
@@ -184,7 +161,8 @@ struct world *world_new(uint32_t allocations)
     const char *problem = turn_config_check(&w->config);
     if (problem)
         die("%s", problem);
-    w->io.ops = &ops;
+    w->ops = idle_io_fill(own);
+    w->io.ops = &w->ops;
     w->random = 42;
     w->now = (struct turn_now){.ms = 5000000, .unix_s = 1700000000};
     open_relays(w, allocations);

@@ -7,7 +7,7 @@ BENCH_CORE := bench/core.c bench/world.c
 BENCH_LOAD := $(filter-out $(BENCH_BOTH) $(BENCH_CORE),$(sort $(wildcard bench/*.c)))
 bench-objects = $(patsubst bench/%.c,$(OBJ)/bench/%.o,$(1))
 
-$(OBJ)/bench/%.o: ROOM_FLAGS = $(CRYPTO_ROOM)
+$(OBJ)/bench/%.o: ROOM_FLAGS = -Itest/c $(CRYPTO_ROOM)
 $(OBJ)/bench/%.o: bench/%.c $(OBJ)/flags
 	$(compile)
 

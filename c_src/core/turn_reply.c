@@ -77,6 +77,40 @@ void turn_reply_send(struct turn_server *s, const struct turn_request *r, struct
         s->io->ops->to_client(s->io, r->tuple, &out);
 }
 
+void turn_reply_defer(struct turn_deferred *d, const struct turn_request *r)
+{
+    *d = (struct turn_deferred){.method = r->msg->method,
+                                .integrity = (uint8_t)r->auth.reply,
+                                .fingerprint = stun_msg_has(r->msg, STUN_ID_FINGERPRINT),
+                                .key = r->auth.key};
+    d->counted = stun_msg_u32(r->msg, STUN_ID_TRANSMIT_COUNTER, &d->counter) == CT_OK;
+    memcpy(d->tid, stun_msg_tid(r->msg), sizeof d->tid);
+}
+
+/* The request is written and read anew: an answer finds there what it finds in any other. */
+void turn_reply_resume(struct turn_resumed *r, const struct turn_deferred *d,
+                       const struct turn_tuple *to)
+{
+    struct wbuf w = wbuf_of(r->bytes, sizeof r->bytes);
+    stun_begin(&w, stun_type(d->method, STUN_REQUEST), d->tid);
+    if (d->counted)
+        stun_put_u32(&w, STUN_ATTR_TRANSMIT_COUNTER, d->counter);
+    if (d->fingerprint)
+        stun_put_fingerprint(&w);
+    (void)stun_msg_decode(&r->msg, r->bytes, w.pos, NULL); /* CT_OK: we wrote it */
+    r->request = (struct turn_request){
+        .tuple = to,
+        .msg = &r->msg,
+        .auth = {.key = d->key, .protect = true, .reply = d->integrity},
+    };
+}
+
+void turn_reply_end(struct turn_resumed *r, struct turn_deferred *d)
+{
+    crypto_wipe(&r->request.auth, sizeof r->request.auth);
+    crypto_wipe(&d->key, sizeof d->key);
+}
+
 void turn_reply_ok(struct turn_server *s, const struct turn_request *r)
 {
     struct wbuf w = turn_reply_begin(s, r, STUN_SUCCESS);

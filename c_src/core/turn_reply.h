@@ -21,6 +21,24 @@ struct wbuf turn_reply_begin(struct turn_server *s, const struct turn_request *r
  */
 void turn_reply_send(struct turn_server *s, const struct turn_request *r, struct wbuf *w);
 
+/* Keeps of an authenticated request what its answer takes, until it can be given. */
+void turn_reply_defer(struct turn_deferred *d, const struct turn_request *r);
+
+/* A deferred request when its time has come. It refers to itself: not to be copied. */
+struct turn_resumed {
+    struct turn_request request; /* for the functions of this file */
+    struct stun_msg msg;
+    uint8_t bytes[STUN_HEADER_SIZE + 16]; /* TRANSACTION_TRANSMIT_COUNTER and FINGERPRINT */
+};
+
+/*
+ * `to` must outlive it. It has the key: turn_reply_end(), which wipes it, and the key in `d` too,
+ * when the answer is sent.
+ */
+void turn_reply_resume(struct turn_resumed *r, const struct turn_deferred *d,
+                       const struct turn_tuple *to);
+void turn_reply_end(struct turn_resumed *r, struct turn_deferred *d);
+
 /* A success response without attributes of its own. */
 void turn_reply_ok(struct turn_server *s, const struct turn_request *r);
 

@@ -77,20 +77,27 @@ enum turn_tcp_state {
     TURN_TCP_BOUND
 };
 
+/* What the answer to a request takes that is answered later (turn_reply_defer). */
+struct turn_deferred {
+    uint16_t method;
+    uint8_t integrity; /* enum stun_integrity */
+    bool fingerprint;
+    bool counted;     /* it had a TRANSACTION_TRANSMIT_COUNTER, */
+    uint32_t counter; /* and this one */
+    uint8_t tid[STUN_TID_SIZE];
+    struct stun_key key;
+};
+
 /* A TCP connection with a peer (RFC 6062 §5.2, §5.3). */
 struct turn_tcp {
     struct deadline deadline; /* first; not set when it is bound */
     struct turn_pipe *pipe;
     struct addr peer; /* as the client names it */
     uint32_t alloc;
-    uint32_t next; /* in the allocation's list */
-    uint32_t id;   /* CONNECTION-ID */
-    uint8_t state; /* enum turn_tcp_state */
-    /* of the Connect request that waits: what its answer takes */
-    uint8_t reply; /* enum stun_integrity */
-    bool fingerprint;
-    uint8_t tid[STUN_TID_SIZE];
-    struct stun_key key;
+    uint32_t next;                /* in the allocation's list */
+    uint32_t id;                  /* CONNECTION-ID */
+    uint8_t state;                /* enum turn_tcp_state */
+    struct turn_deferred connect; /* the Connect request, while it is connecting */
 };
 
 /*

@@ -147,7 +147,7 @@ static void forget(struct turn_server *s, struct turn_tcp *t)
     *link = t->next;
     deadline_clear(&s->wheel, &t->deadline);
     map_remove(&s->tcp_by_id, id_hash(s, t->id), n);
-    crypto_wipe(&t->key, sizeof t->key);
+    crypto_wipe(&t->connect.key, sizeof t->connect.key);
     slab_give(&s->tcps, n);
     leave(s);
 }
@@ -185,37 +185,22 @@ static struct turn_tcp *find_peer(const struct turn_server *s, const struct turn
 
 /* ---- Connect (RFC 6062 §5.2) ---- */
 
-/* The request that waits, as far as its answer goes. */
-static struct turn_request waiting(const struct turn_server *s, const struct turn_tcp *t,
-                                   struct stun_msg *msg, uint8_t header[STUN_HEADER_SIZE])
+/* What its Connect request has waited for. */
+static void answer(struct turn_server *s, struct turn_tcp *t, bool connected)
 {
-    struct wbuf w = wbuf_of(header, STUN_HEADER_SIZE);
-    stun_begin(&w, stun_type(STUN_CONNECT, STUN_REQUEST), t->tid);
-    *msg = (struct stun_msg){.data = header, .len = STUN_HEADER_SIZE, .method = STUN_CONNECT};
-    if (t->fingerprint)
-        msg->present = UINT64_C(1) << STUN_ID_FINGERPRINT;
-    return (struct turn_request){
-        .tuple = &owner(s, t)->tuple,
-        .msg = msg,
-        .auth = {.key = t->key, .protect = true, .reply = t->reply},
-    };
-}
-
-static void answer(struct turn_server *s, const struct turn_tcp *t, bool connected)
-{
-    uint8_t header[STUN_HEADER_SIZE];
-    struct stun_msg msg;
-    struct turn_request r = waiting(s, t, &msg, header);
+    struct turn_resumed connect;
+    const struct turn_request *r = &connect.request;
+    turn_reply_resume(&connect, &t->connect, &owner(s, t)->tuple);
     if (connected) {
-        struct wbuf w = turn_reply_begin(s, &r, STUN_SUCCESS);
+        struct wbuf w = turn_reply_begin(s, r, STUN_SUCCESS);
         stun_put_u32(&w, STUN_ATTR_CONNECTION_ID, t->id);
-        turn_reply_send(s, &r, &w);
+        turn_reply_send(s, r, &w);
         turn_count(&s->counters, TURN_N_TCP_CONNECTED, 1);
     } else {
-        turn_reply_error(s, &r, STUN_CONNECTION_FAILED);
+        turn_reply_error(s, r, STUN_CONNECTION_FAILED);
         turn_count(&s->counters, TURN_N_TCP_FAILED, 1);
     }
-    crypto_wipe(&r.auth, sizeof r.auth);
+    turn_reply_end(&connect, &t->connect);
 }
 
 void turn_tcp_enforce(struct turn_server *s, struct turn_alloc *a)
@@ -243,14 +228,6 @@ static enum stun_error check(struct turn_server *s, const struct turn_request *r
     return turn_peer_tcp_check(s, r, peer);
 }
 
-static void remember(struct turn_tcp *t, const struct turn_request *r)
-{
-    t->reply = (uint8_t)r->auth.reply;
-    t->fingerprint = stun_msg_has(r->msg, STUN_ID_FINGERPRINT);
-    t->key = r->auth.key;
-    memcpy(t->tid, stun_msg_tid(r->msg), sizeof t->tid);
-}
-
 /* Begins to connect; 0 when the answer has to wait. */
 static enum stun_error begin(struct turn_server *s, const struct turn_request *r,
                              const struct addr *peer)
@@ -259,7 +236,7 @@ static enum stun_error begin(struct turn_server *s, const struct turn_request *r
     struct addr at = reached_at(s, peer);
     if (!t)
         return STUN_INSUFFICIENT_CAPACITY;
-    remember(t, r);
+    turn_reply_defer(&t->connect, r);
     const struct turn_place *from = turn_place_of(s, r->alloc, peer->family, r->now);
     enum ct_err err =
         s->io->ops->tcp_connect(s->io, from->acceptor, &at, number_of(s, t), &t->pipe);
@@ -294,7 +271,6 @@ void turn_server_connected(struct turn_server *s, uint32_t tcp, bool connected, 
 {
     struct turn_tcp *t = tcp_at(s, tcp);
     answer(s, t, connected);
-    crypto_wipe(&t->key, sizeof t->key);
     if (connected)
         wait_for_bind(s, t, now);
     else

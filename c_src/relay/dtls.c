@@ -18,6 +18,7 @@ enum {
     RETRY_MS = 1000, /* OpenSSL doubles it itself; this is how often it is asked */
     MTU = 1200,      /* of handshake messages */
     HANDSHAKE_RECORD = 22,
+    CLIENT_HELLO = 1,
     DATA_MAX = 16384 /* of one record */
 };
 
@@ -336,6 +337,57 @@ static bool has_cookie(struct dtls *d, const struct turn_tuple *outer, struct sp
     return status > 0;
 }
 
+/*
+ * The random bytes of a ClientHello that is sent in the clear, and not in fragments (RFC 6347
+ * §4.1, §4.2.2):
+ *
+ *     type (1) | version (2) | epoch (2) | sequence number (6) | length (2)
+ *     type (1) | length (3) | sequence (2) | fragment offset (3) | fragment length (3)
+ *     version (2) | random (32) ...
+ *
+ * NULL for everything else.
+ */
+static const uint8_t *hello_random(const struct udp_datagram *datagram)
+{
+    struct rbuf r = rbuf_of(datagram->data, datagram->len);
+    bool handshake = rbuf_u8(&r) == HANDSHAKE_RECORD;
+
+    (void)rbuf_u16(&r);
+    bool clear = rbuf_u16(&r) == 0;
+    (void)rbuf_take(&r, 6 + 2);
+    bool hello = rbuf_u8(&r) == CLIENT_HELLO;
+    (void)rbuf_take(&r, 3 + 2);
+    bool whole = rbuf_u8(&r) == 0 && rbuf_u16(&r) == 0;
+    (void)rbuf_take(&r, 3 + 2);
+    const uint8_t *random = rbuf_take(&r, SSL3_RANDOM_SIZE);
+    return handshake && clear && hello && whole && !r.failed ? random : NULL;
+}
+
+/*
+ * Whether somebody begins anew where a session is: the client has forgotten it, or its port is
+ * another's now (RFC 6347 §4.2.8). A ClientHello with the session's own random bytes is an old one.
+ */
+static bool begins_anew(const struct session *c, const struct udp_datagram *datagram)
+{
+    uint8_t known[SSL3_RANDOM_SIZE];
+    const uint8_t *random = hello_random(datagram);
+
+    return random && SSL_get_client_random(c->ssl, known, sizeof known) == sizeof known &&
+           memcmp(random, known, sizeof known) != 0;
+}
+
+/* Who is reached there now has shown a cookie of the new one: the other is gone, without a word. */
+static void replace_session(struct dtls *d, const struct turn_tuple *outer)
+{
+    struct session *old = find(d, outer);
+
+    if (!old)
+        return;
+    SSL_set_quiet_shutdown(old->ssl, 1);
+    end_session(d, old);
+}
+
+/* Nothing is kept of him, nor done to a session that is there, before he shows a cookie. */
 static void take_stranger(struct dtls *d, const struct turn_tuple *outer,
                           const struct udp_datagram *datagram, struct turn_now now)
 {
@@ -346,7 +398,11 @@ static void take_stranger(struct dtls *d, const struct turn_tuple *outer,
     }
     if (!has_cookie(d, outer, span_of(datagram->data, datagram->len)))
         return;
-    struct session *c = may_begin(d, outer) ? begin_session(d, outer) : NULL;
+    struct session *c = NULL;
+    if (may_begin(d, outer)) {
+        replace_session(d, outer);
+        c = begin_session(d, outer);
+    }
     if (!c) {
         turn_count(d->counters, TURN_N_CONN_REFUSED, 1);
         SSL_free(d->listening);
@@ -364,7 +420,7 @@ static void take(struct udp_input *input, const struct turn_tuple *tuple,
     struct dtls *d = OWNER_OF(input, struct dtls, input);
     struct session *c = find(d, tuple);
 
-    if (c)
+    if (c && !begins_anew(c, datagram))
         take_datagram(d, c, datagram, now);
     else
         take_stranger(d, tuple, datagram, now);

@@ -20,6 +20,7 @@ struct record {
     uint16_t port;
     uint8_t relay;
     uint8_t rooms;
+    uint8_t tos; /* DSCP and ECN that it came with */
 };
 
 static struct ring *ring_of(const struct pairs *p, unsigned from, unsigned to)
@@ -65,7 +66,8 @@ bool pairs_put(struct pairs_end *end, unsigned worker, const struct turn_pair *p
                                   .alloc = pair->alloc,
                                   .port = pair->port,
                                   .relay = pair->relay,
-                                  .rooms = (uint8_t)rooms};
+                                  .rooms = (uint8_t)rooms,
+                                  .tos = udp_tos(end->udp, pair->data)};
     uint8_t *to = ring_put(ring_of(end->pairs, end->worker, worker),
                            sizeof record + rooms_len + pair->data.len);
 
@@ -116,12 +118,14 @@ static void hand_in(struct pairs_end *end, struct span bytes, struct turn_now no
                              .port = record.port,
                              .relay = record.relay,
                              .data = span_of(bytes.data + head, bytes.len - head)};
+    if (!end->server)
+        return;
     if (record.rooms) {
         memcpy(rooms.hash, bytes.data + sizeof record, head - sizeof record);
         pair.rooms = &rooms;
     }
-    if (end->server)
-        turn_server_paired(end->server, &pair, now);
+    udp_handed(end->udp, pair.data, record.tos);
+    turn_server_paired(end->server, &pair, now);
 }
 
 /* At most what a ring holds, so that the sockets have their turn. */
@@ -157,8 +161,9 @@ int pairs_open(struct pairs_end *end, struct pairs *pairs, unsigned worker, uv_l
     return 0;
 }
 
-void pairs_start(struct pairs_end *end, struct turn_server *server)
+void pairs_start(struct pairs_end *end, struct turn_server *server, struct udp *udp)
 {
+    end->udp = udp;
     end->server = server;
 }
 

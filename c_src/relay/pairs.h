@@ -1,12 +1,14 @@
 /*
  * Datagrams between workers: one ring from each worker to each other one, and one wake-up for all
- * that a turn of the sender's loop has put into them.
+ * that a turn of the sender's loop has put into them. DSCP and ECN go with them where they are
+ * kept.
  */
 #ifndef CT_RELAY_PAIRS_H
 #define CT_RELAY_PAIRS_H
 
 #include "core/turn_commons.h"
 #include "core/turn_server.h"
+#include "relay/udp.h"
 
 #include <uv.h>
 
@@ -31,14 +33,15 @@ struct pairs_end {
     uint64_t taken; /* and for each whose ring to here has something to be released */
     uv_async_t wake;
     struct turn_server *server; /* NULL: what comes is dropped */
+    struct udp *udp;            /* knows the DSCP and ECN of what is sent, and is told those */
     uv_loop_t *loop;
 };
 
 /* 0 or a libuv error. The handle does not keep the loop running: other workers may still use it. */
 int pairs_open(struct pairs_end *end, struct pairs *pairs, unsigned worker, uv_loop_t *loop);
 
-/* What comes from other workers goes to this engine. */
-void pairs_start(struct pairs_end *end, struct turn_server *server);
+/* What comes from other workers goes to this engine, whose effects are those of `udp`. */
+void pairs_start(struct pairs_end *end, struct turn_server *server, struct udp *udp);
 /* From here on it goes nowhere: the engine ends. */
 void pairs_stop(struct pairs_end *end);
 

@@ -43,6 +43,14 @@ struct udp *udp_new(uv_loop_t *loop);
 void udp_keep_dscp(struct udp *u);
 
 /*
+ * DSCP and ECN that this part of the datagram being handled came with; 0 of all other memory, where
+ * they are not kept, and where the system does not tell them.
+ */
+uint8_t udp_tos(const struct udp *u, struct span part);
+/* The next thing that the engine handles is this, which came to another worker with that mark. */
+void udp_handed(struct udp *u, struct span data, uint8_t tos);
+
+/*
  * Adds a listening socket, bound to `at` (sock_open_listener), which it then owns, also when it
  * fails; its link number is the count of those before it. Its datagrams go to `input`, or to the
  * engine when that is NULL. 0 or a libuv error.

@@ -78,7 +78,8 @@ struct udp {
     struct listener *listeners[UDP_SOCKETS_MAX];
     uint32_t listener_count;
     bool keep_dscp;
-    uint8_t tos; /* DSCP and ECN of what is being handled */
+    uint8_t tos;         /* DSCP and ECN of what is being handled, */
+    struct span handled; /* and where that lies */
     /* received datagrams; between receive calls always ready for the next */
     struct mmsghdr rx[SLOTS];
     struct iovec rx_iov[SLOTS];
@@ -120,19 +121,30 @@ uint8_t *udp_reserve(struct udp *u, size_t size)
     return p;
 }
 
-/* What is relayed goes on as it came; the engine's own messages have neither (RFC 8656 §14). */
-static uint8_t tos_of(const struct udp *u, struct span body)
+/*
+ * What is relayed goes on as it came; the engine's own messages have neither (RFC 8656 §14), nor
+ * has what came over a connection, or from a client on his way to another worker: it lies
+ * elsewhere.
+ */
+uint8_t udp_tos(const struct udp *u, struct span part)
 {
-    bool received = body.data >= u->slots && body.data < u->slots + (size_t)SLOTS * SLOT_STRIDE;
+    const struct span *in = &u->handled;
+    bool received = part.data && part.data >= in->data && part.data <= in->data + in->len;
 
     return u->keep_dscp && received ? u->tos : 0;
+}
+
+void udp_handed(struct udp *u, struct span data, uint8_t tos)
+{
+    u->handled = data;
+    u->tos = tos;
 }
 
 void udp_to_client(struct udp *u, const struct turn_tuple *to, const struct turn_out *out)
 {
     struct listener *l = u->listeners[to->link];
     struct batch_note note = {
-        .socket = &l->out, .to = to->client, .out = *out, .tos = tos_of(u, out->body)};
+        .socket = &l->out, .to = to->client, .out = *out, .tos = udp_tos(u, out->body)};
 
     if (l->wildcard)
         note.from = to->server;
@@ -154,7 +166,7 @@ void udp_to_peer(struct udp *u, struct turn_relay *from, const struct addr *to, 
     struct batch_note note = {.socket = &from->out,
                               .to = *to,
                               .out.body = data,
-                              .tos = tos_of(u, data),
+                              .tos = udp_tos(u, data),
                               .dont_fragment = (flags & TURN_DONT_FRAGMENT) != 0};
 
     batch_note(u->batch, &note, uv_now(u->loop));
@@ -277,7 +289,7 @@ static bool take(struct udp *u, unsigned i, struct slot *slot, struct addr *loca
                           .data = u->rx_iov[i].iov_base,
                           .len = u->rx[i].msg_len,
                           .segment = SLOT_DATA};
-    u->tos = 0;
+    udp_handed(u, span_of(slot->data, slot->len), 0);
     for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c))
         learn_one(u, c, slot);
     make_ready(u, i);

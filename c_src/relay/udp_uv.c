@@ -295,6 +295,20 @@ void udp_keep_dscp(struct udp *u)
     (void)u; /* libuv does not say what a datagram had */
 }
 
+uint8_t udp_tos(const struct udp *u, struct span part)
+{
+    (void)u;
+    (void)part;
+    return 0;
+}
+
+void udp_handed(struct udp *u, struct span data, uint8_t tos)
+{
+    (void)u;
+    (void)data;
+    (void)tos;
+}
+
 /* ---- life ---- */
 
 struct udp *udp_new(uv_loop_t *loop)

@@ -489,7 +489,7 @@ static bool build_engine(struct worker *w)
                                       .io = &w->io,
                                       .worker = (uint16_t)w->setup.index};
     w->server = turn_server_new(&setup, now_of(&w->loop));
-    pairs_start(&w->pairs, w->server);
+    pairs_start(&w->pairs, w->server, w->udp);
     return w->server != NULL;
 }
 
@@ -565,15 +565,24 @@ static void run(void *arg)
     job_done(w, w->stop);
 }
 
-int worker_start(struct worker *w)
+int worker_open(struct worker *w)
 {
     uv_check_start(&w->check, on_check);
     arm(w);
     dtls_start(w->dtls, w->server);
     pipes_start(w->pipes, w->server);
     int err = udp_start(w->udp, w->server);
-    if (!err)
-        err = streams_start(w->streams, w->server);
+    return err ? err : streams_start(w->streams, w->server);
+}
+
+uv_loop_t *worker_loop(struct worker *w)
+{
+    return &w->loop;
+}
+
+int worker_start(struct worker *w)
+{
+    int err = worker_open(w);
     if (!err)
         err = uv_thread_create(&w->thread, run, w);
     w->started = !err;

@@ -94,8 +94,15 @@ int worker_listen(struct worker *w, int fd, const struct addr *at, enum turn_tra
 /* Before worker_start(): the link number that the next listening socket gets. */
 uint32_t worker_links(const struct worker *w);
 
-/* Starts the thread. 0 or a libuv error. */
+/* Opens it and starts the thread. 0 or a libuv error. */
 int worker_start(struct worker *w);
+
+/*
+ * The first half of that, without the thread, for who turns the loop himself, as tests do; then
+ * worker_free() takes no JOB_STOP. 0 or a libuv error.
+ */
+int worker_open(struct worker *w);
+uv_loop_t *worker_loop(struct worker *w);
 
 /* What a running worker has counted; it is read, not asked, and goes on meanwhile. */
 void worker_counted(const struct worker *w, struct worker_counted *out);

@@ -41,23 +41,12 @@ defmodule Cromulent.Turn.Cloudflare do
   @ttl 3600
   @ttl_most 172_800
 
-  @type error ::
-          {:not_configured, atom()}
-          | {:config, String.t()}
-          | :bad_user_id
-          | :bad_answer
-          | :no_servers
-          | :no_credentials
-          | :no_relays
-          | Rest.reason()
-          | Broker.error()
+  @type error :: Provider.service_error()
 
   @doc "The ICE servers of a user: a string, or what `to_string/1` makes one of."
   @impl true
   @spec get_ice_servers(term(), keyword()) :: {:ok, [Provider.ice_server()]} | {:error, error()}
-  def get_ice_servers(user_id, opts \\ []) do
-    with {:ok, %{ice_servers: servers}} <- offer(user_id, opts), do: {:ok, servers}
-  end
+  def get_ice_servers(user_id, opts \\ []), do: Provider.servers(offer(user_id, opts))
 
   @doc "The same, and when the credentials expire, by the lifetime that was asked for."
   @impl true

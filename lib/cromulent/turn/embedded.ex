@@ -43,9 +43,7 @@ defmodule Cromulent.Turn.Embedded do
   """
   @impl true
   @spec get_ice_servers(term(), keyword()) :: {:ok, [Provider.ice_server()]} | {:error, error()}
-  def get_ice_servers(user_id, opts \\ []) do
-    with {:ok, %{ice_servers: servers}} <- offer(user_id, opts), do: {:ok, servers}
-  end
+  def get_ice_servers(user_id, opts \\ []), do: Provider.servers(offer(user_id, opts))
 
   @doc "The same, and when the credentials expire."
   @impl true

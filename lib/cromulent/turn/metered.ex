@@ -53,23 +53,12 @@ defmodule Cromulent.Turn.Metered do
     "turns:global.relay.metered.ca:443?transport=tcp"
   ]
 
-  @type error ::
-          {:not_configured, atom()}
-          | {:config, String.t()}
-          | :bad_user_id
-          | :bad_answer
-          | :no_servers
-          | :no_credentials
-          | :no_relays
-          | Rest.reason()
-          | Broker.error()
+  @type error :: Provider.service_error()
 
   @doc "The ICE servers of a user: a string, or what `to_string/1` makes one of."
   @impl true
   @spec get_ice_servers(term(), keyword()) :: {:ok, [Provider.ice_server()]} | {:error, error()}
-  def get_ice_servers(user_id, opts \\ []) do
-    with {:ok, %{ice_servers: servers}} <- offer(user_id, opts), do: {:ok, servers}
-  end
+  def get_ice_servers(user_id, opts \\ []), do: Provider.servers(offer(user_id, opts))
 
   @doc """
   The same with URL and key as arguments, as Cromulent's own module of that name had it.

@@ -22,6 +22,8 @@ defmodule Cromulent.Turn.Provider do
   credentials expire is read from their usernames, or said by `c:offer/2`.
   """
 
+  alias Cromulent.Turn.{Broker, Rest}
+
   @typedoc """
   One entry of `RTCPeerConnection`'s `iceServers`: `urls` is one URL. `username` and `credential` are
   there for TURN URLs, and absent (never nil) for STUN URLs.
@@ -36,6 +38,22 @@ defmodule Cromulent.Turn.Provider do
   ICE servers and when their credentials expire, in Unix seconds; nil where none do or nobody knows.
   """
   @type offer :: %{ice_servers: [ice_server()], expires_at: pos_integer() | nil}
+
+  @typedoc """
+  Why `Cromulent.Turn.Cloudflare` or `Cromulent.Turn.Metered` has no ICE servers: an option is missing
+  or wrong, the user id cannot be sent, the service was not reached or refused, or its answer is of
+  no use.
+  """
+  @type service_error ::
+          {:not_configured, atom()}
+          | {:config, String.t()}
+          | :bad_user_id
+          | :bad_answer
+          | :no_servers
+          | :no_credentials
+          | :no_relays
+          | Rest.reason()
+          | Broker.error()
 
   @doc "The ICE servers of a user, with credentials that are this user's own."
   @callback get_ice_servers(user_id :: term()) :: {:ok, [ice_server()]} | {:error, term()}
@@ -84,4 +102,11 @@ defmodule Cromulent.Turn.Provider do
   end
 
   def find(_other), do: :error
+
+  @doc false
+  # get_ice_servers/2 of a provider that has offer/2.
+  @spec servers({:ok, offer()} | {:error, error}) :: {:ok, [ice_server()]} | {:error, error}
+        when error: term()
+  def servers({:ok, %{ice_servers: servers}}), do: {:ok, servers}
+  def servers({:error, _reason} = error), do: error
 end

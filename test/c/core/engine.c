@@ -2,6 +2,7 @@
 
 #include "core/turn_frame.h"
 #include "exact.h"
+#include "idle_io.h"
 
 #include <stdio.h>
 
@@ -92,12 +93,7 @@ static void io_relay_close(struct turn_io *io, struct turn_relay *relay)
 
 static void io_random(struct turn_io *io, void *out, size_t n)
 {
-    struct engine *e = engine_of(io);
-    uint8_t *p = out;
-    for (size_t i = 0; i < n; i++) {
-        e->random_state = e->random_state * 6364136223846793005u + 1442695040888963407u;
-        p[i] = (uint8_t)(e->random_state >> 56);
-    }
+    idle_random(&engine_of(io)->random_state, out, n);
 }
 
 /* At once, and its answer comes from here: all workers send by the same addresses. */
@@ -204,20 +200,6 @@ static const struct turn_io_ops ops = {
 
 /* ---- the engine's life ---- */
 
-struct addr addr_of(const char *text)
-{
-    struct addr a = {0};
-    CHECK(addr_parse(text, strlen(text), &a) == CT_OK);
-    return a;
-}
-
-static void allow(struct turn_config *config, const char *text)
-{
-    struct addr_prefix prefix;
-    CHECK(addr_prefix_parse(text, strlen(text), &prefix) == CT_OK);
-    CHECK(turn_policy_add(&config->policy, &prefix, TURN_RULE_ALLOW) == CT_OK);
-}
-
 void engine_init(struct engine *e)
 {
     memset(e, 0, sizeof *e);
@@ -230,9 +212,9 @@ void engine_init(struct engine *e)
     e->config.relay_count = 2;
     e->config.max_allocations = 512;
     memset(e->config.nonce_key, 7, sizeof e->config.nonce_key);
-    allow(&e->config, "198.51.100.0/24");
-    allow(&e->config, "203.0.113.0/24");
-    allow(&e->config, "2001:db8:1::/48");
+    spell_allow(&e->config, "198.51.100.0/24");
+    spell_allow(&e->config, "203.0.113.0/24");
+    spell_allow(&e->config, "2001:db8:1::/48");
     e->now = (struct turn_now){.ms = 5000000, .unix_s = 1700000000};
     e->io.ops = &ops;
     e->random_state = 42;
@@ -551,11 +533,11 @@ int client_request(struct client *c, uint16_t method, const struct attrs *a)
     return client_send_request(c, method, a);
 }
 
-int client_allocate_with(struct client *c, const struct attrs *more)
+int client_allocate_for(struct client *c, uint8_t protocol, const struct attrs *more)
 {
     struct attrs a;
     attrs_init(&a);
-    attrs_u32(&a, STUN_ATTR_REQUESTED_TRANSPORT, 17u << 24);
+    attrs_u32(&a, STUN_ATTR_REQUESTED_TRANSPORT, (uint32_t)protocol << 24);
     if (more)
         wbuf_bytes(&a.w, more->bytes + STUN_HEADER_SIZE, more->w.pos - STUN_HEADER_SIZE);
     client_new_tid(c);
@@ -563,6 +545,11 @@ int client_allocate_with(struct client *c, const struct attrs *more)
     if (code == 0)
         CHECK_EQ(stun_msg_addr(&c->msg, STUN_ID_XOR_RELAYED_ADDRESS, &c->relayed), CT_OK);
     return code;
+}
+
+int client_allocate_with(struct client *c, const struct attrs *more)
+{
+    return client_allocate_for(c, 17, more);
 }
 
 int client_allocate(struct client *c)

@@ -10,6 +10,7 @@
 #include "core/stun_msg.h"
 #include "core/turn_commons.h"
 #include "core/turn_server.h"
+#include "spell.h"
 
 enum {
     ENGINE_OUT_MAX = 64, /* effects kept between two looks */
@@ -109,9 +110,6 @@ bool engine_tcp_hand_over(struct turn_io *io, unsigned worker, const struct turn
 unsigned engine_open_acceptors(const struct engine *e);
 unsigned engine_open_pipes(const struct engine *e);
 
-/* "192.0.2.9:5000" as an address; the text must be right. */
-struct addr addr_of(const char *text);
-
 struct client {
     struct engine *e;
     struct turn_tuple tuple;
@@ -184,6 +182,8 @@ int client_request(struct client *c, uint16_t method, const struct attrs *a);
 /* Allocate with UDP and nothing else, or with these attributes too. */
 int client_allocate(struct client *c);
 int client_allocate_with(struct client *c, const struct attrs *more);
+/* The same with an IP protocol number instead of UDP's. */
+int client_allocate_for(struct client *c, uint8_t protocol, const struct attrs *more);
 int client_refresh(struct client *c, uint32_t lifetime);
 int client_permit(struct client *c, const char *peer);
 int client_bind(struct client *c, uint16_t channel, const char *peer);

@@ -97,16 +97,7 @@ unsigned engine_open_pipes(const struct engine *e)
 
 int tcp_allocate(struct client *c, const struct attrs *more)
 {
-    struct attrs a;
-    attrs_init(&a);
-    attrs_u32(&a, STUN_ATTR_REQUESTED_TRANSPORT, 6u << 24);
-    if (more)
-        wbuf_bytes(&a.w, more->bytes + STUN_HEADER_SIZE, more->w.pos - STUN_HEADER_SIZE);
-    client_new_tid(c);
-    int code = client_request(c, STUN_ALLOCATE, &a);
-    if (code == 0)
-        CHECK_EQ(stun_msg_addr(&c->msg, STUN_ID_XOR_RELAYED_ADDRESS, &c->relayed), CT_OK);
-    return code;
+    return client_allocate_for(c, 6, more);
 }
 
 int tcp_allocate_and(struct client *c, uint16_t type, const char *value, size_t len)

@@ -2,18 +2,12 @@
 #include "core/crc32.h"
 #include "core/stun_msg.h"
 #include "exact.h"
+#include "spell.h"
 #include "vectors.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
 static const uint8_t tid[STUN_TID_SIZE] = "transaction!";
-
-static struct addr addr_of(const char *text)
-{
-    struct addr a = {0};
-    CHECK_EQ(addr_parse(text, strlen(text), &a), CT_OK);
-    return a;
-}
 
 static struct stun_msg decoded(const uint8_t *data, size_t len)
 {

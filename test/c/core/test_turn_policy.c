@@ -1,17 +1,11 @@
 #include "check.h"
 #include "core/turn_policy.h"
 #include "rng.h"
+#include "spell.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
 static struct turn_policy policy;
-
-static struct addr addr_of(const char *text)
-{
-    struct addr a = {0};
-    CHECK_EQ(addr_parse(text, strlen(text), &a), CT_OK);
-    return a;
-}
 
 static struct addr_prefix prefix_of(const char *text)
 {

@@ -46,6 +46,45 @@ static void test_endings(void)
     engine_stop(&e);
 }
 
+/* What is answered later is answered as if it were answered now. */
+static void test_deferred(void)
+{
+    engine_init(&e);
+    engine_start(&e);
+    for (unsigned bits = 0; bits < 8; bits++) {
+        uint8_t bytes[64];
+        struct wbuf w = wbuf_of(bytes, sizeof bytes);
+        struct turn_tuple tuple = {.client = addr_of("203.0.113.7:5")};
+        struct stun_msg request;
+        struct turn_deferred later;
+        struct turn_resumed resumed;
+        stun_begin(&w, stun_type(STUN_CONNECT, STUN_REQUEST), (const uint8_t *)"0123456789ab");
+        stun_put_u32(&w, STUN_ATTR_LIFETIME, 600); /* no answer takes it */
+        if (bits & 1)
+            stun_put_u32(&w, STUN_ATTR_TRANSMIT_COUNTER, 0x0300);
+        if (bits & 2)
+            stun_put_fingerprint(&w);
+        CHECK_EQ(stun_msg_decode(&request, bytes, w.pos, NULL), CT_OK);
+        struct turn_request r = {.tuple = &tuple, .msg = &request, .now = e.now};
+        r.auth.protect = true;
+        r.auth.reply = bits & 4 ? STUN_INTEGRITY_SHA256 : STUN_INTEGRITY_SHA1;
+        r.auth.key = (struct stun_key){.bytes = "k", .len = 1};
+        engine_clear(&e);
+        turn_reply_ok(e.server, &r);
+        turn_reply_defer(&later, &r);
+        memset(bytes, 0, sizeof bytes);
+        turn_reply_resume(&resumed, &later, &tuple);
+        turn_reply_ok(e.server, &resumed.request);
+        turn_reply_end(&resumed, &later);
+        CHECK_EQ(e.to_clients, 2);
+        CHECK_EQ(e.to_client[1].len, e.to_client[0].len);
+        CHECK_BYTES(e.to_client[1].bytes, e.to_client[0].bytes, e.to_client[0].len);
+        CHECK_BYTES(&e.to_client[1].tuple, &tuple, sizeof tuple);
+        CHECK(later.key.len == 0 && resumed.request.auth.key.len == 0);
+    }
+    engine_stop(&e);
+}
+
 static void test_unserved(void)
 {
     uint8_t bytes[64];
@@ -99,7 +138,8 @@ static void test_transmit_counter(void)
 
 int main(void)
 {
-    const struct check_test tests[] = {CHECK_TEST(test_endings), CHECK_TEST(test_unserved),
+    const struct check_test tests[] = {CHECK_TEST(test_endings), CHECK_TEST(test_deferred),
+                                       CHECK_TEST(test_unserved),
                                        CHECK_TEST(test_transmit_counter)};
     return CHECK_RUN(tests);
 }

@@ -366,6 +366,16 @@ static void test_answer_of_its_own(void)
     CHECK_EQ(tcp_connected(&plain, tcp_pipe_to(&e, "198.51.100.1:9"), true), 0);
     CHECK(!stun_msg_has(&plain.msg, STUN_ID_FINGERPRINT));
     CHECK(stun_msg_has(&plain.msg, STUN_ID_MESSAGE_INTEGRITY));
+    struct attrs a;
+    uint32_t counter = 0;
+    attrs_init(&a);
+    client_new_tid(&c);
+    attrs_peer(&a, &c, "198.51.100.1:10");
+    attrs_u32(&a, STUN_ATTR_TRANSMIT_COUNTER, 0x0500);
+    CHECK_EQ(client_request(&c, STUN_CONNECT, &a), NO_REPLY);
+    CHECK_EQ(tcp_connected(&c, tcp_pipe_to(&e, "198.51.100.1:10"), true), 0);
+    CHECK_EQ(stun_msg_u32(&c.msg, STUN_ID_TRANSMIT_COUNTER, &counter), CT_OK);
+    CHECK_EQ(counter, 0x0500);
     engine_stop(&e);
 }
 

@@ -6,6 +6,7 @@
  */
 #include "core/turn_frame.h"
 #include "core/turn_state.h"
+#include "spell.h"
 #include "world.h"
 
 enum {
@@ -72,13 +73,6 @@ static const struct keys *all_keys(struct crypto *c)
 }
 
 /* ---- choices ---- */
-
-static struct addr addr_of(const char *text)
-{
-    struct addr a;
-    MUST(addr_parse(text, strlen(text), &a) == CT_OK);
-    return a;
-}
 
 static struct player *some_player(struct game *g)
 {

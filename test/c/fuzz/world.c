@@ -5,6 +5,8 @@
 #include "core/turn_frame.h"
 #include "core/turn_state.h"
 #include "exact.h"
+#include "idle_io.h"
+#include "spell.h"
 
 static struct world *world_of(struct turn_io *io)
 {
@@ -132,38 +134,7 @@ static void io_relay_close(struct turn_io *io, struct turn_relay *relay)
 
 static void io_random(struct turn_io *io, void *out, size_t n)
 {
-    struct world *w = world_of(io);
-    uint8_t *p = out;
-    while (n--) {
-        w->random_state = w->random_state * 6364136223846793005u + 1442695040888963407u;
-        *p++ = (uint8_t)(w->random_state >> 56);
-    }
-}
-
-/* There is one worker, and nobody else makes tickets. */
-static void io_hand_over(struct turn_io *io, unsigned worker, const struct turn_tuple *tuple,
-                         struct span packet)
-{
-    (void)io;
-    (void)worker;
-    (void)tuple;
-    (void)packet;
-    abort();
-}
-
-static void io_hand_over_gone(struct turn_io *io, unsigned worker, const struct turn_tuple *tuple)
-{
-    (void)io;
-    (void)worker;
-    (void)tuple;
-}
-
-static void io_pair_over(struct turn_io *io, unsigned worker, const struct turn_pair *pair)
-{
-    (void)io;
-    (void)worker;
-    (void)pair;
-    abort();
+    idle_random(&world_of(io)->random_state, out, n);
 }
 
 static void io_event(struct turn_io *io, const struct turn_event *event)
@@ -192,16 +163,14 @@ static void io_unlock(struct turn_io *io)
     world_of(io)->locked = false;
 }
 
-static const struct turn_io_ops ops = {
+/* There is one worker, and nobody else makes tickets: the rest is idle. */
+static const struct turn_io_ops own = {
     .reserve = io_reserve,
     .to_client = io_to_client,
     .to_peer = io_to_peer,
     .relay_open = io_relay_open,
     .relay_close = io_relay_close,
     .random = io_random,
-    .hand_over = io_hand_over,
-    .hand_over_gone = io_hand_over_gone,
-    .pair_over = io_pair_over,
     .event = io_event,
     .lock = io_lock,
     .unlock = io_unlock,
@@ -214,20 +183,6 @@ static const struct turn_io_ops ops = {
 };
 
 /* ---- life ---- */
-
-static struct addr addr_of(const char *text)
-{
-    struct addr a;
-    MUST(addr_parse(text, strlen(text), &a) == CT_OK);
-    return a;
-}
-
-static void rule(struct turn_config *c, const char *text, enum turn_rule_kind kind)
-{
-    struct addr_prefix p;
-    MUST(addr_prefix_parse(text, strlen(text), &p) == CT_OK);
-    MUST(turn_policy_add(&c->policy, &p, kind) == CT_OK);
-}
 
 struct turn_token_key world_token_key(void)
 {
@@ -273,8 +228,8 @@ static void fill_config(struct turn_config *c, uint8_t flavour)
     c->max_tcp_peers = WORLD_PIPES;
     c->allocation_tcp_peers = WORLD_PIPES_EACH;
     memset(c->nonce_key, 7, sizeof c->nonce_key);
-    rule(c, "198.51.100.0/24", TURN_RULE_ALLOW);
-    rule(c, "2001:db8:1::/48", TURN_RULE_ALLOW);
+    spell_allow(c, "198.51.100.0/24");
+    spell_allow(c, "2001:db8:1::/48");
 }
 
 void world_open(struct world *w, uint8_t flavour)
@@ -283,7 +238,8 @@ void world_open(struct world *w, uint8_t flavour)
     if (!crypto)
         crypto = crypto_new();
     *w = (struct world){.crypto = crypto, .config = w->configs, .random_state = 42};
-    w->io.ops = &ops;
+    w->ops = idle_io_fill(own);
+    w->io.ops = &w->ops;
     w->now = (struct turn_now){.ms = 5000000, .unix_s = 1700000000};
     for (size_t i = 0; i < 2; i++)
         fill_config(&w->configs[i], flavour);
@@ -297,7 +253,7 @@ void world_open(struct world *w, uint8_t flavour)
     other->lifetime_max = 1200;
     other->redirect[0] = addr_of("[2001:db8:2::9]:3478");
     other->redirect_count = flavour & 1 ? 1 : 0; /* for IPv6 clients only */
-    rule(other, "198.51.100.7/32", TURN_RULE_DENY);
+    spell_rule(other, "198.51.100.7/32", TURN_RULE_DENY);
     MUST(!turn_config_check(&w->configs[0]) && !turn_config_check(other));
     w->commons = turn_commons_new(w->config);
     struct turn_server_setup setup = {

@@ -47,6 +47,7 @@ struct turn_pipe {
 
 struct world {
     struct turn_io io;
+    struct turn_io_ops ops;
     struct turn_config configs[2]; /* the second: another realm, secret and policy */
     const struct turn_config *config;
     struct turn_commons *commons;

@@ -1,7 +1,9 @@
 #include "rig.h"
 
+#include "idle_io.h"
 #include "relay/conn.h"
 #include "relay/now.h"
+#include "relay/pipe_state.h"
 
 #include <sys/time.h>
 
@@ -53,40 +55,66 @@ static void io_random(struct turn_io *io, void *out, size_t n)
     CHECK_EQ(crypto_random(out, n), CT_OK);
 }
 
-static void io_event(struct turn_io *io, const struct turn_event *event)
+static enum ct_err io_tcp_listen(struct turn_io *io, const struct addr *at, uint32_t alloc,
+                                 struct turn_acceptor **out)
 {
-    (void)io;
-    (void)event;
+    return pipes_listen(rig_of(io)->pipes, at, alloc, out);
 }
 
-static void io_nothing(struct turn_io *io)
+static void io_tcp_unlisten(struct turn_io *io, struct turn_acceptor *acceptor)
 {
-    (void)io;
+    pipes_unlisten(rig_of(io)->pipes, acceptor);
 }
 
-static const struct turn_io_ops ops = {
+static enum ct_err io_tcp_connect(struct turn_io *io, struct turn_acceptor *from,
+                                  const struct addr *to, uint32_t tcp, struct turn_pipe **out)
+{
+    return pipes_connect(rig_of(io)->pipes, from, to, tcp, out);
+}
+
+static void io_tcp_join(struct turn_io *io, struct turn_pipe *pipe, const struct turn_tuple *client)
+{
+    struct rig *r = rig_of(io);
+
+    pipes_join(r->pipes, pipe, streams_join(r->streams, client, pipe));
+}
+
+static void io_tcp_close(struct turn_io *io, struct turn_pipe *pipe)
+{
+    pipes_close_one(rig_of(io)->pipes, pipe);
+}
+
+static bool io_tcp_hand_over(struct turn_io *io, unsigned worker, const struct turn_tuple *client)
+{
+    return streams_hand_over(rig_of(io)->streams, worker, client);
+}
+
+static const struct turn_io_ops own = {
     .reserve = io_reserve,
     .to_client = io_to_client,
     .to_peer = io_to_peer,
     .relay_open = io_relay_open,
     .relay_close = io_relay_close,
     .random = io_random,
-    .event = io_event,
-    .lock = io_nothing,
-    .unlock = io_nothing,
+    .tcp_listen = io_tcp_listen,
+    .tcp_unlisten = io_tcp_unlisten,
+    .tcp_connect = io_tcp_connect,
+    .tcp_join = io_tcp_join,
+    .tcp_close = io_tcp_close,
+    .tcp_hand_over = io_tcp_hand_over,
 };
 
 /* ---- life ---- */
 
-static void allow(struct turn_config *config, const char *text)
+static void keep_parcel(struct stream_exit *exit, struct parcel *parcel)
 {
-    struct addr_prefix prefix;
+    struct rig *r = (struct rig *)(void *)((char *)exit - offsetof(struct rig, exit));
 
-    CHECK_EQ(addr_prefix_parse(text, strlen(text), &prefix), CT_OK);
-    CHECK_EQ(turn_policy_add(&config->policy, &prefix, TURN_RULE_ALLOW), CT_OK);
+    CHECK(r->parcel == NULL);
+    r->parcel = parcel;
 }
 
-static void configure(struct turn_config *config)
+void rig_configure(struct turn_config *config)
 {
     turn_config_defaults(config);
     config->max_allocations = 16;
@@ -96,23 +124,34 @@ static void configure(struct turn_config *config)
     config->relays[0].bind = config->relays[0].external = addr_of("127.0.0.1");
     config->relays[1].bind = config->relays[1].external = addr_of("::1");
     config->relay_count = 2;
-    allow(config, "127.0.0.0/8");
-    allow(config, "::1/128");
+    spell_allow(config, "127.0.0.0/8");
+    spell_allow(config, "::1/128");
 }
 
-void rig_init(struct rig *r)
+void rig_init_worker(struct rig *r, uint8_t number)
 {
     memset(r, 0, sizeof *r);
-    r->io.ops = &ops;
-    configure(&r->turn);
+    r->ops = idle_io_fill(own);
+    r->io.ops = &r->ops;
+    r->exit.send = keep_parcel;
+    r->worker = number;
+    rig_configure(&r->turn);
     CHECK_EQ(uv_loop_init(&r->loop), 0);
     r->crypto = crypto_new();
     r->commons = turn_commons_new(&r->turn);
     r->udp = udp_new(&r->loop);
-    struct turn_server_setup setup = {
-        .config = &r->turn, .commons = r->commons, .crypto = r->crypto, .io = &r->io};
+    struct turn_server_setup setup = {.config = &r->turn,
+                                      .commons = r->commons,
+                                      .crypto = r->crypto,
+                                      .io = &r->io,
+                                      .worker = number};
     r->server = turn_server_new(&setup, now_of(&r->loop));
     CHECK(r->crypto && r->commons && r->udp && r->server);
+}
+
+void rig_init(struct rig *r)
+{
+    rig_init_worker(r, 0);
 }
 
 int rig_listen(struct rig *r, const char *at, struct udp_input *input)
@@ -123,6 +162,27 @@ int rig_listen(struct rig *r, const char *at, struct udp_input *input)
     CHECK_EQ(sock_open_listener(&r->listener, SOCK_ALONE, &fd), 0);
     CHECK_EQ(udp_listen(r->udp, fd, &r->listener, input), 0);
     return fd;
+}
+
+void rig_listen_tcp(struct rig *r)
+{
+    int fd = -1;
+
+    r->gate = gate_new(r->config.max_connections);
+    const struct streams_setup setup = {.loop = &r->loop,
+                                        .config = &r->config,
+                                        .gate = r->gate,
+                                        .udp = r->udp,
+                                        .worker = r->worker,
+                                        .exit = &r->exit};
+    r->streams = streams_new(&setup);
+    r->pipes = pipes_new(&r->loop);
+    CHECK(r->gate && r->streams && r->pipes);
+    pipes_start(r->pipes, r->server);
+    r->listener = addr_of("127.0.0.1:0");
+    CHECK_EQ(sock_open_acceptor(&r->listener, SOCK_ALONE, &fd), 0);
+    CHECK_EQ(streams_listen(r->streams, fd, &r->listener, TURN_TCP), 0);
+    CHECK_EQ(streams_start(r->streams, r->server), 0);
 }
 
 static void check_streams_are_empty(const struct streams *s)
@@ -136,14 +196,21 @@ void rig_free(struct rig *r)
 {
     turn_server_free(r->server, now_of(&r->loop));
     dtls_free(r->dtls);
+    if (r->pipes)
+        CHECK_EQ(pipes_deadline(r->pipes), UINT64_MAX);
     if (r->streams)
         streams_close(r->streams);
+    if (r->pipes)
+        pipes_close(r->pipes);
     udp_close(r->udp);
     uv_run(&r->loop, UV_RUN_DEFAULT);
     CHECK_EQ(uv_loop_close(&r->loop), 0);
     if (r->streams)
         check_streams_are_empty(r->streams);
     streams_free(r->streams);
+    if (r->pipes)
+        CHECK_EQ(r->pipes->buffers.out, 0);
+    pipes_free(r->pipes);
     udp_free(r->udp);
     if (r->gate)
         gate_free(r->gate);

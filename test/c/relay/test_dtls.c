@@ -63,13 +63,13 @@ static void end(struct rig *r)
     tls_context_free(tls);
 }
 
-static struct speaker client_of(struct rig *r)
+/* Over a socket that is connected to the relay. */
+static struct speaker speaker_on(struct rig *r, int fd)
 {
     union sock_addr sa;
-    socklen_t len = sock_from_addr(&sa, &r->listener);
-    struct speaker c = {.fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0)};
+    struct speaker c = {.fd = fd};
 
-    CHECK_EQ(connect(c.fd, &sa.sa, len), 0);
+    (void)sock_from_addr(&sa, &r->listener);
     c.context = SSL_CTX_new(DTLS_client_method());
     c.ssl = SSL_new(c.context);
     BIO *bio = BIO_new_dgram(c.fd, BIO_NOCLOSE);
@@ -77,6 +77,16 @@ static struct speaker client_of(struct rig *r)
     SSL_set_bio(c.ssl, bio, bio);
     SSL_set_connect_state(c.ssl);
     return c;
+}
+
+static struct speaker client_of(struct rig *r)
+{
+    union sock_addr sa;
+    socklen_t len = sock_from_addr(&sa, &r->listener);
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+
+    CHECK_EQ(connect(fd, &sa.sa, len), 0);
+    return speaker_on(r, fd);
 }
 
 static bool handshake(struct rig *r, struct speaker *c)
@@ -151,6 +161,106 @@ static void test_keeps_nothing_of_strangers(void)
     end(&r);
 }
 
+/* Sends a Binding request and awaits its answer; it is the relay's n-th. */
+static bool answers(struct rig *r, struct speaker *c, uint64_t n)
+{
+    uint8_t answer[2048];
+    int got = -1;
+
+    CHECK_EQ(SSL_write(c->ssl, binding, sizeof binding), sizeof binding);
+    rig_run_until(r, TURN_N_BINDINGS, n);
+    for (int tries = 0; tries < 10000 && got <= 0; tries++) {
+        rig_turn(r);
+        got = SSL_read(c->ssl, answer, sizeof answer);
+    }
+    return got > 20 && answer[0] == 1;
+}
+
+/* RFC 6347 §4.2.8: a client that has forgotten its session, or another one on the same port. */
+static void test_begins_anew(void)
+{
+    struct rig r;
+
+    begin(&r);
+    struct speaker first = client_of(&r), second = speaker_on(&r, first.fd);
+    struct speaker third = speaker_on(&r, first.fd);
+    CHECK(handshake(&r, &first) && answers(&r, &first, 1));
+    CHECK(handshake(&r, &second) && answers(&r, &second, 2));
+    /* in the middle of a handshake too: up to where the session knows of him */
+    uint64_t give_up = uv_hrtime() + UINT64_C(10000000000);
+    while (rig_counter(&r, TURN_N_CONNECTIONS) < 3 && uv_hrtime() < give_up) {
+        (void)SSL_do_handshake(third.ssl);
+        rig_turn(&r);
+    }
+    CHECK(!SSL_is_init_finished(third.ssl));
+    uint8_t rest[2048];
+    while (recv(first.fd, rest, sizeof rest, 0) > 0)
+        ;
+    struct speaker fourth = speaker_on(&r, first.fd);
+    CHECK(handshake(&r, &fourth) && answers(&r, &fourth, 3));
+    CHECK_EQ(rig_counter(&r, TURN_N_CONNECTIONS), 4);
+    CHECK_EQ(rig_counter(&r, TURN_N_CONN_REFUSED), 0);
+    struct speaker *all[] = {&first, &second, &third};
+    for (size_t i = 0; i < 3; i++) {
+        SSL_free(all[i]->ssl);
+        SSL_CTX_free(all[i]->context);
+    }
+    client_free(&fourth);
+    end(&r);
+}
+
+enum {
+    KEPT = 8
+};
+
+/* What a client has sent, datagram by datagram. */
+struct record {
+    size_t count, len[KEPT];
+    uint8_t bytes[KEPT][2048];
+};
+
+static long keep_sent(BIO *bio, int what, const char *data, size_t len, int i, long l, int ret,
+                      size_t *done)
+{
+    struct record *k = (struct record *)(void *)BIO_get_callback_arg(bio);
+
+    (void)i;
+    (void)l;
+    (void)done;
+    if (what == BIO_CB_WRITE && k->count < KEPT && len <= sizeof k->bytes[0]) {
+        memcpy(k->bytes[k->count], data, len);
+        k->len[k->count++] = len;
+    }
+    return ret;
+}
+
+/* Copies of its own ClientHello, and those that show no cookie, do a session no harm. */
+static void test_goes_on(void)
+{
+    static struct record kept;
+    struct rig r;
+
+    begin(&r);
+    struct speaker c = client_of(&r), other = speaker_on(&r, c.fd);
+    BIO_set_callback_ex(SSL_get_wbio(c.ssl), keep_sent);
+    BIO_set_callback_arg(SSL_get_wbio(c.ssl), (char *)&kept);
+    CHECK(handshake(&r, &c) && answers(&r, &c, 1));
+    CHECK(kept.count >= 3);
+    for (size_t i = 0; i < 2; i++) /* the one without a cookie and the one with it */
+        CHECK_EQ(send(c.fd, kept.bytes[i], kept.len[i], 0), kept.len[i]);
+    (void)SSL_do_handshake(other.ssl); /* somebody else's, or a forged one: it is asked for one */
+    for (size_t n = 13; n < kept.len[1]; n += 7) {
+        kept.bytes[1][30] ^= 1; /* and what has been cut off, of a stranger */
+        CHECK_EQ(send(c.fd, kept.bytes[1], n, 0), n);
+    }
+    CHECK(answers(&r, &c, 2));
+    CHECK_EQ(rig_counter(&r, TURN_N_CONNECTIONS), 1);
+    SSL_free(other.ssl);
+    SSL_CTX_free(other.context);
+    client_free(&c);
+    end(&r);
+}
+
 static void test_limits(void)
 {
     struct rig r;
@@ -178,8 +288,8 @@ static void test_limits(void)
 int main(void)
 {
     const struct check_test tests[] = {
-        CHECK_TEST(test_carries_messages),
-        CHECK_TEST(test_keeps_nothing_of_strangers),
+        CHECK_TEST(test_carries_messages), CHECK_TEST(test_keeps_nothing_of_strangers),
+        CHECK_TEST(test_begins_anew),      CHECK_TEST(test_goes_on),
         CHECK_TEST(test_limits),
     };
     tls_init();

@@ -1,14 +1,7 @@
 /* TURN-SEC-03: which IPs are the relay's own. */
 #include "check.h"
 #include "relay/own.h"
-
-static struct addr addr_of(const char *text)
-{
-    struct addr a = {.port = 0};
-
-    CHECK_EQ(addr_parse(text, strlen(text), &a), CT_OK);
-    return a;
-}
+#include "spell.h"
 
 static struct relay_config *config(const char *listener)
 {

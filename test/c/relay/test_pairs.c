@@ -10,6 +10,7 @@ struct world {
     struct pairs *pairs;
     uv_loop_t loops[3];
     struct pairs_end ends[3];
+    struct udp *udp[3];
 };
 
 static void open_world(struct world *w)
@@ -24,7 +25,9 @@ static void open_world(struct world *w)
     engine_start(&engine);
     for (unsigned i = 0; i < 3; i++) {
         CHECK_EQ(pairs_open(&w->ends[i], w->pairs, i, &w->loops[i]), 0);
-        pairs_start(&w->ends[i], engine.server);
+        w->udp[i] = udp_new(&w->loops[i]);
+        CHECK(w->udp[i] != NULL);
+        pairs_start(&w->ends[i], engine.server, w->udp[i]);
     }
 }
 
@@ -33,8 +36,10 @@ static void close_world(struct world *w)
     for (unsigned i = 0; i < 3; i++)
         pairs_close(&w->ends[i]);
     for (unsigned i = 0; i < 3; i++) {
+        udp_close(w->udp[i]);
         uv_run(&w->loops[i], UV_RUN_DEFAULT);
         CHECK_EQ(uv_loop_close(&w->loops[i]), 0);
+        udp_free(w->udp[i]);
     }
     pairs_free(w->pairs);
     engine_stop(&engine);

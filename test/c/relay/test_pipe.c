@@ -1,220 +1,25 @@
-#include "check.h"
+/*
+ * TCP allocations with a real engine, real clients and real peers on one thread: what the test does
+ * with one end it sees at the other.
+ */
+#include "rig.h"
+
 #include "core/stun_auth.h"
 #include "core/stun_msg.h"
-#include "core/turn_commons.h"
 #include "relay/conn.h"
-#include "relay/now.h"
-#include "relay/parcel.h"
 #include "relay/pipe_state.h"
-#include "relay/sock.h"
 
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/time.h>
 #include <unistd.h>
 
-/*
- * TCP allocations with a real engine, real clients and real peers on one thread: what the test does
- * with one end it sees at the other. Two rigs are two workers.
- */
-struct rig {
-    struct turn_io io;
-    struct stream_exit exit;
-    struct parcel *parcel; /* what has left, until the test takes it */
-    uv_loop_t loop;
-    struct udp *udp;
-    struct stream_config config;
-    struct gate *gate;
-    struct streams *streams;
-    struct pipes *pipes;
-    struct crypto *crypto;
-    struct turn_commons *commons;
-    struct turn_config turn;
-    struct turn_server *server;
-    struct addr listener;
-    uint64_t random;
-};
-
-static struct rig *rig_of(struct turn_io *io)
+static void begin(struct rig *r, uint8_t worker)
 {
-    return (struct rig *)(void *)((char *)io - offsetof(struct rig, io));
-}
-
-static uint8_t *io_reserve(struct turn_io *io, size_t size)
-{
-    return udp_reserve(rig_of(io)->udp, size);
-}
-
-static void io_to_client(struct turn_io *io, const struct turn_tuple *to,
-                         const struct turn_out *out)
-{
-    streams_to_client(rig_of(io)->streams, to, out);
-}
-
-static void io_random(struct turn_io *io, void *out, size_t n)
-{
-    uint8_t *p = out;
-
-    for (size_t i = 0; i < n; i++) {
-        rig_of(io)->random = rig_of(io)->random * 6364136223846793005u + 1442695040888963407u;
-        p[i] = (uint8_t)(rig_of(io)->random >> 56);
-    }
-}
-
-static void io_event(struct turn_io *io, const struct turn_event *event)
-{
-    (void)io;
-    (void)event;
-}
-
-static void io_nothing(struct turn_io *io)
-{
-    (void)io;
-}
-
-static enum ct_err io_tcp_listen(struct turn_io *io, const struct addr *at, uint32_t alloc,
-                                 struct turn_acceptor **out)
-{
-    return pipes_listen(rig_of(io)->pipes, at, alloc, out);
-}
-
-static void io_tcp_unlisten(struct turn_io *io, struct turn_acceptor *acceptor)
-{
-    pipes_unlisten(rig_of(io)->pipes, acceptor);
-}
-
-static enum ct_err io_tcp_connect(struct turn_io *io, struct turn_acceptor *from,
-                                  const struct addr *to, uint32_t tcp, struct turn_pipe **out)
-{
-    return pipes_connect(rig_of(io)->pipes, from, to, tcp, out);
-}
-
-static void io_tcp_join(struct turn_io *io, struct turn_pipe *pipe, const struct turn_tuple *client)
-{
-    struct rig *r = rig_of(io);
-
-    pipes_join(r->pipes, pipe, streams_join(r->streams, client, pipe));
-}
-
-static void io_tcp_close(struct turn_io *io, struct turn_pipe *pipe)
-{
-    pipes_close_one(rig_of(io)->pipes, pipe);
-}
-
-static bool io_tcp_hand_over(struct turn_io *io, unsigned worker, const struct turn_tuple *client)
-{
-    return streams_hand_over(rig_of(io)->streams, worker, client);
-}
-
-static const struct turn_io_ops ops = {
-    .reserve = io_reserve,
-    .to_client = io_to_client,
-    .random = io_random,
-    .event = io_event,
-    .lock = io_nothing,
-    .unlock = io_nothing,
-    .tcp_listen = io_tcp_listen,
-    .tcp_unlisten = io_tcp_unlisten,
-    .tcp_connect = io_tcp_connect,
-    .tcp_join = io_tcp_join,
-    .tcp_close = io_tcp_close,
-    .tcp_hand_over = io_tcp_hand_over,
-};
-
-static void keep_parcel(struct stream_exit *exit, struct parcel *parcel)
-{
-    struct rig *r = (struct rig *)(void *)((char *)exit - offsetof(struct rig, exit));
-
-    CHECK(r->parcel == NULL);
-    r->parcel = parcel;
-}
-
-/* ---- the rig ---- */
-
-static struct addr addr_of(const char *text)
-{
-    struct addr a = {0};
-
-    CHECK_EQ(addr_parse(text, strlen(text), &a), CT_OK);
-    return a;
-}
-
-static void start_engine(struct rig *r, uint16_t worker)
-{
-    struct addr_prefix loopback;
-
-    turn_config_defaults(&r->turn);
-    r->turn.max_allocations = 16;
-    r->turn.relays[0].bind = r->turn.relays[0].external = addr_of("127.0.0.1");
-    r->turn.relay_count = 1;
-    r->turn.secrets[0] = (struct turn_secret){.bytes = "north", .len = 5};
-    r->turn.secret_count = 1;
-    CHECK_EQ(addr_prefix_parse("127.0.0.0/8", 11, &loopback), CT_OK);
-    CHECK_EQ(turn_policy_add(&r->turn.policy, &loopback, TURN_RULE_ALLOW), CT_OK);
-    r->crypto = crypto_new();
-    r->commons = turn_commons_new(&r->turn);
-    const struct turn_server_setup setup = {.config = &r->turn,
-                                            .commons = r->commons,
-                                            .crypto = r->crypto,
-                                            .io = &r->io,
-                                            .worker = worker};
-    r->server = turn_server_new(&setup, now_of(&r->loop));
-    CHECK(r->server != NULL);
-}
-
-static void rig_init(struct rig *r, uint16_t worker)
-{
-    int fd = -1;
-
-    *r = (struct rig){.io.ops = &ops, .exit.send = keep_parcel, .random = worker + 42u};
+    rig_init_worker(r, worker);
+    CHECK_EQ(udp_start(r->udp, r->server), 0);
     r->config = (struct stream_config){
         .max_connections = 8, .source_connections = 8, .connection_idle = 30};
-    CHECK_EQ(uv_loop_init(&r->loop), 0);
-    r->udp = udp_new(&r->loop);
-    r->gate = gate_new(r->config.max_connections);
-    r->pipes = pipes_new(&r->loop);
-    start_engine(r, worker);
-    CHECK_EQ(udp_start(r->udp, r->server), 0);
-    const struct streams_setup setup = {
-        .loop = &r->loop, .config = &r->config, .gate = r->gate, .udp = r->udp, .exit = &r->exit};
-    r->streams = streams_new(&setup);
-    CHECK(r->udp && r->gate && r->streams && r->pipes);
-    pipes_start(r->pipes, r->server);
-    r->listener = addr_of("127.0.0.1:0");
-    CHECK_EQ(sock_open_acceptor(&r->listener, SOCK_ALONE, &fd), 0);
-    CHECK_EQ(streams_listen(r->streams, fd, &r->listener, TURN_TCP), 0);
-    CHECK_EQ(streams_start(r->streams, r->server), 0);
-}
-
-static void rig_free(struct rig *r)
-{
-    turn_server_free(r->server, now_of(&r->loop));
-    CHECK_EQ(pipes_deadline(r->pipes), UINT64_MAX);
-    streams_close(r->streams);
-    pipes_close(r->pipes);
-    udp_close(r->udp);
-    uv_run(&r->loop, UV_RUN_DEFAULT);
-    CHECK_EQ(uv_loop_close(&r->loop), 0);
-    CHECK_EQ(r->pipes->buffers.out, 0);
-    CHECK_EQ(r->streams->large.out, 0);
-    CHECK_EQ(r->streams->conns.used, 0);
-    streams_free(r->streams);
-    pipes_free(r->pipes);
-    udp_free(r->udp);
-    gate_free(r->gate);
-    turn_commons_free(r->commons);
-    crypto_free(r->crypto);
-}
-
-static uint64_t counted(struct rig *r, enum turn_counter which)
-{
-    return atomic_load(&turn_server_counters(r->server)->n[which]);
-}
-
-static void turn(struct rig *r)
-{
-    uv_run(&r->loop, UV_RUN_NOWAIT);
-    streams_flush(r->streams);
+    rig_listen_tcp(r);
 }
 
 /* ---- clients and peers ---- */
@@ -235,7 +40,7 @@ static bool take(struct rig *r, int fd, uint8_t *bytes, size_t n)
     uint64_t give_up = uv_hrtime() + UINT64_C(10000000000);
 
     for (size_t have = 0; have < n && uv_hrtime() < give_up;) {
-        turn(r);
+        rig_turn(r);
         ssize_t got = recv(fd, bytes + have, n - have, MSG_DONTWAIT);
         if (got == 0)
             return false;
@@ -253,7 +58,7 @@ static bool ended(struct rig *r, int fd)
     uint8_t byte;
 
     while (uv_hrtime() < give_up) {
-        turn(r);
+        rig_turn(r);
         ssize_t n = recv(fd, &byte, 1, MSG_DONTWAIT);
         if (n >= 0 || errno == ECONNRESET)
             return n <= 0;
@@ -402,7 +207,7 @@ static size_t fill(struct rig *r, int fd)
 
     for (unsigned idle = 0; idle < 200;) {
         ssize_t n = send(fd, chunk, sizeof chunk, MSG_DONTWAIT | MSG_NOSIGNAL);
-        turn(r);
+        rig_turn(r);
         sent += n > 0 ? (size_t)n : 0;
         idle = n > 0 ? 0 : idle + 1;
     }
@@ -417,14 +222,14 @@ static void test_there_and_back(void)
     struct line l;
     uint8_t got[5];
 
-    rig_init(&r, 0);
+    begin(&r, 0);
     join(&r, &l);
     CHECK_EQ(send(l.data.fd, "hello", 5, 0), 5);
     CHECK(take(&r, l.peer, got, 5) && memcmp(got, "hello", 5) == 0);
     CHECK_EQ(send(l.peer, "world", 5, 0), 5);
     CHECK(take(&r, l.data.fd, got, 5) && memcmp(got, "world", 5) == 0);
-    CHECK_EQ(counted(&r, TURN_N_UP_BYTES), 5);
-    CHECK_EQ(counted(&r, TURN_N_DOWN_BYTES), 5);
+    CHECK_EQ(rig_counter(&r, TURN_N_UP_BYTES), 5);
+    CHECK_EQ(rig_counter(&r, TURN_N_DOWN_BYTES), 5);
     CHECK_EQ(pipes_deadline(r.pipes), UINT64_MAX);
     line_close(&l);
     rig_free(&r);
@@ -438,7 +243,7 @@ static void test_halves(void)
     uint8_t got[4];
 
     for (int which = 0; which < 2; which++) {
-        rig_init(&r, 0);
+        begin(&r, 0);
         join(&r, &l);
         int first = which ? l.peer : l.data.fd, second = which ? l.data.fd : l.peer;
         CHECK_EQ(send(first, "last", 4, 0), 4);
@@ -450,7 +255,7 @@ static void test_halves(void)
         shutdown(second, SHUT_WR);
         CHECK(ended(&r, first));
         for (int i = 0; i < 100 && r.streams->conns.used > 1; i++)
-            turn(&r);
+            rig_turn(&r);
         CHECK_EQ(r.streams->conns.used, 1);
         line_close(&l);
         rig_free(&r);
@@ -465,7 +270,7 @@ static void test_slow_ends(void)
     struct line l;
 
     for (int which = 0; which < 2; which++) {
-        rig_init(&r, 0);
+        begin(&r, 0);
         join(&r, &l);
         int fast = which ? l.peer : l.data.fd, slow = which ? l.data.fd : l.peer;
         size_t sent = fill(&r, fast), received = 0;
@@ -479,7 +284,7 @@ static void test_slow_ends(void)
         }
         CHECK(ended(&r, slow));
         CHECK_EQ(r.pipes->buffers.out, 0);
-        CHECK_EQ(counted(&r, TURN_N_TCP_CUT), 0);
+        CHECK_EQ(rig_counter(&r, TURN_N_TCP_CUT), 0);
         line_close(&l);
         rig_free(&r);
     }
@@ -491,7 +296,7 @@ static void test_nobody_takes_leave(void)
     struct rig r;
     struct line l;
 
-    rig_init(&r, 0);
+    begin(&r, 0);
     join(&r, &l);
     shutdown(l.data.fd, SHUT_WR);
     CHECK(ended(&r, l.peer));
@@ -500,12 +305,12 @@ static void test_nobody_takes_leave(void)
     deadline_set(&r.pipes->wheel, &l.pipe->deadline, due); /* too early: a byte was just moved */
     l.pipe->moved_ms = now - 1000;
     pipes_expire(r.pipes);
-    CHECK_EQ(counted(&r, TURN_N_TCP_CUT), 0);
+    CHECK_EQ(rig_counter(&r, TURN_N_TCP_CUT), 0);
     CHECK(l.pipe->deadline.at >= now + PIPE_HALF_MS - 1000);
     deadline_set(&r.pipes->wheel, &l.pipe->deadline, due);
     l.pipe->moved_ms = now - PIPE_HALF_MS;
     pipes_expire(r.pipes);
-    CHECK_EQ(counted(&r, TURN_N_TCP_CUT), 1);
+    CHECK_EQ(rig_counter(&r, TURN_N_TCP_CUT), 1);
     CHECK(ended(&r, l.data.fd) && ended(&r, l.peer));
     line_close(&l);
     rig_free(&r);
@@ -516,11 +321,11 @@ static void test_no_buffers(void)
     struct rig r;
     struct line l;
 
-    rig_init(&r, 0);
+    begin(&r, 0);
     join(&r, &l);
     r.pipes->buffers.most = 0;
     fill(&r, l.data.fd);
-    CHECK_EQ(counted(&r, TURN_N_TCP_CUT), 1);
+    CHECK_EQ(rig_counter(&r, TURN_N_TCP_CUT), 1);
     line_close(&l);
     rig_free(&r);
 }
@@ -534,7 +339,7 @@ static void test_resets(void)
     uint8_t got[4];
 
     for (int which = 0; which < 2; which++) {
-        rig_init(&r, 0);
+        begin(&r, 0);
         join(&r, &l);
         int first = which ? l.peer : l.data.fd, second = which ? l.data.fd : l.peer;
         CHECK_EQ(send(first, "last", 4, 0), 4);
@@ -544,7 +349,7 @@ static void test_resets(void)
         CHECK(ended(&r, second));
         close(second);
         for (int i = 0; i < 10000 && r.streams->conns.used > 1; i++)
-            turn(&r);
+            rig_turn(&r);
         CHECK_EQ(r.streams->conns.used, 1);
         close(l.control.fd);
         close(l.listener);
@@ -559,8 +364,8 @@ static void test_other_worker(void)
     struct line l;
     uint8_t bytes[1024], got[5];
 
-    rig_init(&a, 0);
-    rig_init(&b, 1);
+    begin(&a, 0);
+    begin(&b, 1);
     allocate(&a, &l);
     struct client d = client_of(&b);
     size_t len = encode(&b, &d, STUN_CONNECTION_BIND,
@@ -568,14 +373,14 @@ static void test_other_worker(void)
     memcpy(bytes + len, "first", 5);
     CHECK_EQ(send(d.fd, bytes, len + 5, 0), len + 5);
     for (int i = 0; i < 10000 && !b.parcel; i++)
-        turn(&b);
+        rig_turn(&b);
     CHECK(b.parcel && b.parcel->worker == 0 && b.parcel->len == len + 5);
-    turn(&b);
+    rig_turn(&b);
     CHECK_EQ(b.streams->conns.used, 0);
     streams_adopt(a.streams, b.parcel);
     CHECK_EQ(answer(&a, &d), 0);
     CHECK(take(&a, l.peer, got, 5) && memcmp(got, "first", 5) == 0);
-    CHECK_EQ(counted(&a, TURN_N_TCP_BOUND), 1);
+    CHECK_EQ(rig_counter(&a, TURN_N_TCP_BOUND), 1);
     l.data = d;
     line_close(&l);
     rig_free(&a);
@@ -588,14 +393,14 @@ static void test_lost_parcels(void)
     static struct rig a;
     struct client c;
 
-    rig_init(&a, 0);
+    begin(&a, 0);
     c = client_of(&a);
     uint8_t bytes[1024];
     const struct with elsewhere = {STUN_ATTR_CONNECTION_ID, 5u << 26, NULL};
     size_t len = encode(&a, &c, STUN_CONNECTION_BIND, elsewhere, bytes);
     CHECK_EQ(send(c.fd, bytes, len, 0), len);
     for (int i = 0; i < 10000 && !a.parcel; i++)
-        turn(&a);
+        rig_turn(&a);
     CHECK(a.parcel && a.parcel->worker == 5);
     struct parcel *p = a.parcel;
     a.parcel = NULL;
@@ -606,7 +411,7 @@ static void test_lost_parcels(void)
     len = encode(&a, &c, STUN_CONNECTION_BIND, elsewhere, bytes);
     CHECK_EQ(send(c.fd, bytes, len, 0), len);
     for (int i = 0; i < 10000 && !a.parcel; i++)
-        turn(&a);
+        rig_turn(&a);
     parcel_free(a.parcel);
     CHECK(ended(&a, c.fd));
     parcel_free(NULL);

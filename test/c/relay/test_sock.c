@@ -1,19 +1,12 @@
 #include "check.h"
 #include "relay/sock.h"
+#include "spell.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <unistd.h>
-
-static struct addr addr_of(const char *text)
-{
-    struct addr a = {0};
-
-    CHECK_EQ(addr_parse(text, strlen(text), &a), CT_OK);
-    return a;
-}
 
 static void test_addresses_there_and_back(void)
 {

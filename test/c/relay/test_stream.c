@@ -11,21 +11,11 @@
 
 static void begin(struct rig *r)
 {
-    int fd = -1;
-
     rig_init(r);
     CHECK_EQ(udp_start(r->udp, r->server), 0);
     r->config =
         (struct stream_config){.max_connections = 4, .source_connections = 3, .connection_idle = 1};
-    r->gate = gate_new(r->config.max_connections);
-    const struct streams_setup setup = {
-        .loop = &r->loop, .config = &r->config, .gate = r->gate, .udp = r->udp};
-    r->streams = streams_new(&setup);
-    CHECK(r->gate && r->streams);
-    r->listener = addr_of("127.0.0.1:0");
-    CHECK_EQ(sock_open_acceptor(&r->listener, SOCK_ALONE, &fd), 0);
-    CHECK_EQ(streams_listen(r->streams, fd, &r->listener, TURN_TCP), 0);
-    CHECK_EQ(streams_start(r->streams, r->server), 0);
+    rig_listen_tcp(r);
 }
 
 static int client_of(struct rig *r)

@@ -88,6 +88,31 @@ static void test_sends_to_peers(void)
     world_free(&w);
 }
 
+/* A mark belongs to the memory of what is being handled, and to nothing else. */
+static void test_marks_belong_to_memory(void)
+{
+    static const uint8_t ring[64], other[64];
+    struct span data = span_of(ring + 8, 48), part = span_of(ring + 12, 8);
+    bool told = strcmp(udp_backend(), "mmsg") == 0;
+
+    for (int keep = 0; keep < 2; keep++) {
+        struct rig r;
+        rig_init(&r);
+        if (keep)
+            udp_keep_dscp(r.udp);
+        CHECK_EQ(udp_tos(r.udp, part), 0);
+        udp_handed(r.udp, data, 0xBA);
+        CHECK_EQ(udp_tos(r.udp, part), keep && told ? 0xBA : 0);
+        CHECK_EQ(udp_tos(r.udp, span_of(ring + 56, 0)), keep && told ? 0xBA : 0);
+        CHECK_EQ(udp_tos(r.udp, span_of(ring, 4)), 0);
+        CHECK_EQ(udp_tos(r.udp, span_of(other, 8)), 0);
+        CHECK_EQ(udp_tos(r.udp, span_of(NULL, 0)), 0);
+        udp_handed(r.udp, span_of(other, 64), 0);
+        CHECK_EQ(udp_tos(r.udp, part), 0);
+        rig_free(&r);
+    }
+}
+
 /* What was queued before a socket is closed still leaves; then its port is free. */
 static void test_closes_a_relay_at_once(void)
 {
@@ -234,6 +259,7 @@ int main(void)
         CHECK_TEST(test_answers_clients),
         CHECK_TEST(test_receives_every_size),
         CHECK_TEST(test_receives_from_peers),
+        CHECK_TEST(test_marks_belong_to_memory),
     };
     return CHECK_RUN(tests);
 }

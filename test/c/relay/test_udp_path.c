@@ -1,4 +1,4 @@
-#include "rig.h"
+#include "caller.h"
 
 #include "core/turn_frame.h"
 
@@ -31,69 +31,15 @@ enum {
 
 struct path {
     struct rig r;
-    struct client c;
+    struct caller caller;
     int client, peer;
+    struct addr relayed;
     struct addr peer_at;
 };
 
-/* Only for what a client wants of it: credentials and transaction ids. */
-static struct engine shell;
-
-static void await_reply(struct path *p)
+static void turn(struct caller *caller)
 {
-    uint64_t give_up = uv_hrtime() + UINT64_C(10000000000);
-    uint8_t got[ENGINE_BYTES_MAX];
-    ssize_t n = -1;
-
-    while (n < 0 && uv_hrtime() < give_up) {
-        rig_turn(&p->r);
-        n = recv(p->client, got, sizeof got, MSG_DONTWAIT);
-    }
-    CHECK(n > 0);
-    p->c.reply_len = 0;
-    if (n > 0)
-        CHECK(client_read(&p->c, span_of(got, (size_t)n)) != NO_REPLY);
-}
-
-/* Sends a request, with credentials once they are asked for; the answer must be a success. */
-static void ask(struct path *p, uint16_t method, const struct attrs *a)
-{
-    uint8_t bytes[ENGINE_BYTES_MAX];
-
-    for (int tries = 0; tries < 2; tries++) {
-        rig_send(p->client, &p->r.listener, bytes, client_encode(&p->c, method, a, bytes));
-        await_reply(p);
-        if (!p->c.reply_len || p->c.msg.cls == STUN_SUCCESS)
-            break;
-        client_learn(&p->c);
-    }
-    CHECK(p->c.reply_len && p->c.msg.cls == STUN_SUCCESS);
-}
-
-static void allocate(struct path *p)
-{
-    struct attrs a;
-
-    attrs_init(&a);
-    client_new_tid(&p->c);
-    attrs_u32(&a, STUN_ATTR_REQUESTED_TRANSPORT, 17u << 24);
-    attrs_u32(&a, STUN_ATTR_REQUESTED_ADDRESS_FAMILY, (uint32_t)p->peer_at.family << 24);
-    ask(p, STUN_ALLOCATE, &a);
-    CHECK_EQ(stun_msg_addr(&p->c.msg, STUN_ID_XOR_RELAYED_ADDRESS, &p->c.relayed), CT_OK);
-}
-
-static void admit_peer(struct path *p, uint16_t channel)
-{
-    char text[ADDR_TEXT_MAX];
-    struct attrs a;
-
-    addr_format(&p->peer_at, text);
-    attrs_init(&a);
-    client_new_tid(&p->c);
-    if (channel)
-        attrs_u32(&a, STUN_ATTR_CHANNEL_NUMBER, (uint32_t)channel << 16);
-    attrs_peer(&a, &p->c, text);
-    ask(p, channel ? STUN_CHANNEL_BIND : STUN_CREATE_PERMISSION, &a);
+    rig_turn(&((struct path *)(void *)((char *)caller - offsetof(struct path, caller)))->r);
 }
 
 /* Client and listener on one address, peer and relayed address on another; channel 0: none. */
@@ -103,22 +49,19 @@ static void path_init(struct path *p, const char *client, const char *peer, uint
     rig_init(&p->r);
     rig_listen(&p->r, client, NULL);
     CHECK_EQ(udp_start(p->r.udp, p->r.server), 0);
-    p->client = rig_socket(client);
     p->peer = rig_socket(peer);
     p->peer_at = rig_local(p->peer);
-    memset(&shell, 0, sizeof shell);
-    shell.crypto = p->r.crypto;
-    shell.now.unix_s = (uint64_t)time(NULL);
-    snprintf(shell.config.realm, sizeof shell.config.realm, "example.org");
-    p->c = client_at(&shell, "192.0.2.1:1", "alice");
-    allocate(p);
-    admit_peer(p, channel);
+    caller_init(&p->caller, p->r.crypto, client, &p->r.listener, turn);
+    p->client = p->caller.fd;
+    caller_allocate(&p->caller, p->peer_at.family);
+    caller_admit(&p->caller, &p->peer_at, channel);
+    p->relayed = p->caller.c.relayed;
 }
 
 static void path_free(struct path *p)
 {
     rig_free(&p->r);
-    close(p->client);
+    caller_free(&p->caller);
     close(p->peer);
 }
 
@@ -259,7 +202,7 @@ static void check_path(const char *client, const char *peer)
         send_bursts(p.client, &p.r.listener, true);
         rig_run_until(&p.r, TURN_N_UP_PACKETS, round * burst_total());
         check_bursts(p.peer, false);
-        send_bursts(p.peer, &p.c.relayed, false);
+        send_bursts(p.peer, &p.relayed, false);
         rig_run_until(&p.r, TURN_N_DOWN_PACKETS, round * burst_total());
         check_bursts(p.client, true);
     }
@@ -285,7 +228,7 @@ static void test_bursts_as_indications(void)
     struct path p;
 
     path_init(&p, "127.0.0.1:0", "[::1]:0", 0);
-    send_bursts(p.peer, &p.c.relayed, false);
+    send_bursts(p.peer, &p.relayed, false);
     rig_run_until(&p.r, TURN_N_DOWN_PACKETS, burst_total());
     check_bursts(p.client, true);
     path_free(&p);
@@ -366,7 +309,7 @@ static void traffic(struct path *p, unsigned rounds)
         unsigned n = i % 3 ? 1 : 20;
         for (unsigned k = 0; k < n; k++) {
             rig_send(p->client, &p->r.listener, frame, sizeof frame);
-            rig_send(p->peer, &p->c.relayed, frame + STUN_CHANNEL_HEADER_SIZE, 160);
+            rig_send(p->peer, &p->relayed, frame + STUN_CHANNEL_HEADER_SIZE, 160);
         }
         rig_run_until(&p->r, TURN_N_UP_PACKETS, up += n);
         rig_run_until(&p->r, TURN_N_DOWN_PACKETS, down += n);

@@ -44,6 +44,8 @@ static void encode(struct sim_client *s, struct sim_transaction *t)
     client_new_tid(&s->c);
     if (t->ask.method == STUN_ALLOCATE)
         put_allocate(s, &t->ask, &a);
+    if (t->ask.mobile) /* nothing in it asks for the first one */
+        attrs_bytes(&a, STUN_ATTR_MOBILITY_TICKET, s->ticket, s->ticket_len);
     if (t->ask.with_lifetime)
         attrs_u32(&a, STUN_ATTR_LIFETIME, t->ask.lifetime);
     if (t->ask.family)
@@ -94,6 +96,8 @@ void sim_client_ask(struct sim_client *s, const struct sim_ask *ask)
             continue;
         t->ask = *ask;
         t->rounds = 0;
+        if (ask->mobile && ask->method == STUN_REFRESH)
+            s->c.tuple.client.port++;
         s->tally->asked++;
         begin(s, t);
         return;
@@ -112,6 +116,7 @@ static void forget(struct sim_client *s)
     }
     s->refresh_ms = s->permit_ms = s->expires_ms = UINT64_MAX;
     s->relayed[0] = s->relayed[1] = (struct addr){0};
+    s->ticket_len = 0;
 }
 
 static void rejoin(struct sim_client *s, uint32_t pause_ms)
@@ -138,6 +143,8 @@ static void expect_lifetime(struct sim_client *s)
     s->last_lifetime = lifetime;
     s->expires_ms = now_ms(s) + ms;
     s->refresh_ms = s->expires_ms - (ms > 2 * SIM_REFRESH_AHEAD_MS ? SIM_REFRESH_AHEAD_MS : ms / 2);
+    if (s->manner.moves) /* early: the network does not wait */
+        s->refresh_ms = now_ms(s) + ms / 20 + rng_below(s->rng, (size_t)ms / 10);
 }
 
 static void read_relayed(struct sim_client *s)
@@ -156,6 +163,14 @@ static void read_relayed(struct sim_client *s)
         return;
     memcpy(s->tally->token, token.data, token.len);
     s->tally->has_token = true;
+}
+
+static void read_ticket(struct sim_client *s)
+{
+    struct span ticket = stun_msg_bytes(&s->c.msg, STUN_ID_MOBILITY_TICKET);
+    CHECK(ticket.len && ticket.len <= sizeof s->ticket);
+    s->ticket_len = ticket.len <= sizeof s->ticket ? (uint16_t)ticket.len : 0;
+    memcpy(s->ticket, ticket.data, s->ticket_len);
 }
 
 static void allocated(struct sim_client *s, int code)
@@ -189,6 +204,9 @@ static void refreshed(struct sim_client *s, const struct sim_ask *ask, int code)
     } else if (code == 0) {
         s->tally->refreshed++;
         expect_lifetime(s);
+    } else if (code == STUN_BAD_REQUEST && ask->mobile) {
+        s->ticket_len = 0; /* he did not hear of the one after it: he may be there already */
+        s->refresh_ms = now_ms(s);
     } else if (code == STUN_ALLOCATION_MISMATCH || now_ms(s) >= s->expires_ms) {
         s->tally->died++;
         rejoin(s, 0);
@@ -230,6 +248,10 @@ static void settle(struct sim_client *s, struct sim_transaction *t, int code)
     s->last_sends = t->sends;
     s->tally->timed_out += code == NO_REPLY;
     s->tally->answered += code != NO_REPLY;
+    if (code == 0 && ask.mobile) {
+        s->tally->moved += ask.method == STUN_REFRESH;
+        read_ticket(s);
+    }
     if (s->manner.scripted) {
         if (code == 0 && ask.method == STUN_ALLOCATE)
             read_relayed(s);
@@ -335,6 +357,7 @@ static void join(struct sim_client *s)
                                         .dual = m->dual,
                                         .even = m->even,
                                         .next = m->next,
+                                        .mobile = m->moves,
                                         .redeem = m->redeems && s->tally->has_token});
 }
 
@@ -366,6 +389,7 @@ static void refresh(struct sim_client *s)
             ask.lifetime = 0;
         }
     }
+    ask.mobile = s->ticket_len && !ask.family && rng_below(s->rng, 2);
     sim_client_ask(s, &ask);
 }
 

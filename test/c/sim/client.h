@@ -18,7 +18,8 @@ enum {
     SIM_PERMIT_EVERY_MS = 240000,
     SIM_BIND_EVERY_MS = 540000,
     SIM_OWN = 1 << SIM_PEERS, /* in a mask of peers: the relay's own IP */
-    SIM_ANY_CODE = -2,        /* nothing has been settled yet */
+    SIM_TICKET_MAX = 64,
+    SIM_ANY_CODE = -2, /* nothing has been settled yet */
 };
 
 enum sim_end {
@@ -39,6 +40,7 @@ struct sim_manner {
     bool shuffles; /* takes any channel number for any peer each time */
     bool meets;    /* talks to the newest allocation of anybody too, by its relayed address */
     bool splits;   /* refreshes the families of a dual allocation one by one, and drops one */
+    bool moves;    /* asks for tickets (RFC 8016), and refreshes from another port now and then */
 };
 
 /* What all clients of a run have in common. */
@@ -46,6 +48,7 @@ struct sim_tally {
     uint64_t asked, answered, retransmitted, timed_out, allocated, refreshed, released, refused;
     uint64_t died; /* allocations that were gone although their clients had not let them go */
     uint64_t heard;
+    uint64_t moved; /* answers to a ticket */
     bool has_token; /* the newest reservation */
     uint8_t token[8];
     struct addr newest; /* relayed address, IPv4 */
@@ -59,6 +62,7 @@ struct sim_ask {
     uint8_t family; /* REQUESTED-ADDRESS-FAMILY, or 0 */
     uint32_t lifetime;
     bool with_lifetime, dual, even, next, redeem;
+    bool mobile; /* of Allocate: with a ticket to be had; of Refresh: from a new port, with it */
 };
 
 struct sim_transaction {
@@ -99,11 +103,14 @@ struct sim_client {
     int last_code; /* how the last transaction ended; NO_REPLY: by time-out */
     unsigned last_sends;
     uint32_t last_lifetime;
+    uint16_t ticket_len; /* 0: none */
+    uint8_t ticket[SIM_TICKET_MAX];
     uint16_t allocate_len; /* the last Allocate request */
     uint8_t allocate[SIM_DATAGRAM_MAX];
 };
 
-/* Client number n at 192.0.2.(100 + n):5000, with credentials that end `valid_s` from now. */
+/* Client number n at 192.0.2.(100 + n):5000, and higher ports as it moves, with credentials that
+ * end `valid_s` from now. */
 void sim_client_init(struct sim_client *s, struct engine *e, uint8_t number, unsigned valid_s,
                      const struct sim_manner *manner);
 

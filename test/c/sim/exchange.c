@@ -93,13 +93,22 @@ static void plan_probe(struct sim *sim, uint8_t client)
     sim->probes[sim->probe_count++] = probe;
 }
 
-static void exchange_request(struct sim *sim, struct sim_client *client, struct span bytes)
+/* From where it was sent: the client may have moved since. */
+static void hand_in(struct sim_client *client, const struct addr *from, struct span bytes)
+{
+    struct addr now = client->c.tuple.client;
+    client->c.tuple.client = *from;
+    client_send(&client->c, bytes.data, bytes.len);
+    client->c.tuple.client = now;
+}
+
+static void exchange_request(struct sim *sim, struct sim_client *client, const struct addr *at,
+                             struct span bytes)
 {
     struct engine *e = &sim->engine;
     struct stun_msg request, reply;
-    const struct addr *at = &client->c.tuple.client;
     CHECK_EQ(stun_msg_decode(&request, bytes.data, bytes.len, NULL), CT_OK);
-    client_send(&client->c, bytes.data, bytes.len);
+    hand_in(client, at, bytes);
     const struct sent *s = &e->to_client[0];
     bool one = e->to_clients == 1 && e->to_peers == 0 && addr_eq(&s->tuple.client, at) &&
                stun_msg_decode(&reply, s->bytes, s->len, NULL) == CT_OK;
@@ -118,7 +127,7 @@ static void from_client(struct sim *sim, const struct sim_path *path, struct spa
     struct sim_client *client = &sim->clients[path->from.ip[3] - 100];
     bool request = bytes.data[0] < 4 && !(bytes.data[0] & 1) && !(bytes.data[1] & 0x10);
     if (request) {
-        exchange_request(sim, client, bytes);
+        exchange_request(sim, client, &path->from, bytes);
         return;
     }
     struct model_relay must = model_up(&sim->model, &path->from, bytes);
@@ -126,7 +135,7 @@ static void from_client(struct sim *sim, const struct sim_path *path, struct spa
     if (paired)
         must = model_pair(&sim->model, &must);
     sim->paired += paired;
-    client_send(&client->c, bytes.data, bytes.len);
+    hand_in(client, &path->from, bytes);
     const char *problem = paired ? judge_down(&sim->engine, &must) : judge_up(&sim->engine, &must);
     if (problem)
         sim_fail(sim, problem);

@@ -42,7 +42,8 @@ bool model_live(const struct model *m, const struct model_alloc *a)
 struct model_alloc *model_find(const struct model *m, const struct addr *client)
 {
     for (size_t i = 0; i < MODEL_ALLOCS; i++)
-        if (model_live(m, &m->allocs[i]) && addr_eq(&m->allocs[i].client, client))
+        if (model_live(m, &m->allocs[i]) &&
+            (addr_eq(&m->allocs[i].client, client) || addr_eq(&m->allocs[i].next, client)))
             return (struct model_alloc *)&m->allocs[i];
     return NULL;
 }
@@ -99,14 +100,27 @@ static struct model_relay counted(struct model *m, enum turn_counter packets,
     return relay;
 }
 
-/* A binding alone is enough towards the peer (RFC 8656 §12.6 does not say; docs/decisions.md). */
-static struct model_relay channel_up(struct model *m, struct model_alloc *a, struct span packet)
+/* Data from the new address: the old one is no more (RFC 8016 §3.2.2). */
+static void arrived(struct model *m, struct model_alloc *a, const struct addr *client)
 {
+    if (!addr_eq(&a->next, client))
+        return;
+    a->client = a->next;
+    a->next = (struct addr){0};
+    memcpy(a->tid, a->move_tid, sizeof a->tid);
+    m->counts[TURN_N_MOVED]++;
+}
+
+/* A binding alone is enough towards the peer (RFC 8656 §12.6 does not say; docs/decisions.md). */
+static struct model_relay channel_up(struct model *m, const struct addr *client, struct span packet)
+{
+    struct model_alloc *a = model_find(m, client);
     struct turn_channel_data cd;
     if (turn_channel_data_decode(packet.data, packet.len, &cd) != CT_OK)
         return dropped(m, TURN_N_DROP_MALFORMED);
     if (!a)
         return dropped(m, TURN_N_DROP_NO_ALLOCATION);
+    arrived(m, a, client);
     for (size_t i = 0; i < MODEL_CHANS; i++) {
         const struct model_chan *c = &a->chans[i];
         if (c->number != cd.channel || c->until <= m->now.ms)
@@ -126,12 +140,13 @@ struct model_relay model_up(struct model *m, const struct addr *client, struct s
     struct stun_msg msg;
     struct addr peer;
     if (turn_frame_kind(packet.data[0]) == TURN_FRAME_CHANNEL)
-        return channel_up(m, a, packet);
+        return channel_up(m, client, packet);
     if (stun_msg_decode(&msg, packet.data, packet.len, NULL) != CT_OK ||
         stun_msg_addr(&msg, STUN_ID_XOR_PEER_ADDRESS, &peer) != CT_OK)
         return dropped(m, TURN_N_DROP_MALFORMED);
     if (!a)
         return dropped(m, TURN_N_DROP_NO_ALLOCATION);
+    arrived(m, a, client);
     const struct model_place *from = place_of(m, a, &peer);
     if (!from || !permitted(m, a, &peer) ||
         (addr_ip_eq(&peer, &m->own) && !own_port_bound(m, &peer)))

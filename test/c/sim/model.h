@@ -26,6 +26,8 @@ enum {
     MODEL_USERS = 4,    /* user0 to user3, */
     MODEL_ROOMS = 10,   /* in more rooms than one can be in */
     MODEL_SILENCE = -2, /* a verdict: no answer */
+    MODEL_TICKETS = 4,  /* the last ones of an allocation */
+    MODEL_TICKET_MAX = 64,
     /* An engine may hold what has expired this long: its wheel turns once a second. */
     MODEL_LINGER_MS = 2000,
 };
@@ -39,6 +41,7 @@ struct model_rules {
     bool switched; /* relayed addresses are virtual: nobody else can be a peer */
     enum turn_admission admission;
     uint32_t max_grants;
+    bool mobility; /* RFC 8016 */
 };
 struct model_rules model_rules(void);
 
@@ -59,8 +62,15 @@ struct model_place {
     uint64_t until; /* 0: none */
 };
 
+struct model_ticket {
+    char text[MODEL_TICKET_MAX]; /* empty: none */
+};
+
 struct model_alloc {
     struct addr client; /* family ADDR_NONE: nothing here */
+    struct addr next;   /* where it is too, until data comes from there; ADDR_NONE: nowhere */
+    struct model_ticket tickets[MODEL_TICKETS]; /* the newest first */
+    uint8_t move_tid[STUN_TID_SIZE];
     char username[MODEL_USERNAME_MAX];
     uint8_t tid[STUN_TID_SIZE];
     struct model_place places[2]; /* IPv4, IPv6 */
@@ -122,6 +132,9 @@ struct model_verdict {
 struct model_verdict model_expect(const struct model *m, const struct addr *client,
                                   const struct stun_msg *request);
 
+/* The live allocation that a ticket was given for; `age` 0: its newest one. NULL: none. */
+struct model_alloc *model_ticket(const struct model *m, struct span ticket, size_t *age);
+
 /* Judges the answer (NULL: none came), and keeps what it changes. */
 const char *model_answer(struct model *m, const struct addr *client, const struct stun_msg *request,
                          const struct stun_msg *reply);
@@ -151,7 +164,7 @@ struct model_relay model_down(struct model *m, const struct addr *at, const stru
 bool model_must_be_open(const struct model *m, const struct addr *at);
 bool model_may_be_open(const struct model *m, const struct addr *at);
 
-/* The live allocation of a client; NULL when there is none. */
+/* The live allocation of a client, at its address or the next one; NULL when there is none. */
 struct model_alloc *model_find(const struct model *m, const struct addr *client);
 uint64_t model_until(const struct model_alloc *a);
 bool model_live(const struct model *m, const struct model_alloc *a);

@@ -202,6 +202,48 @@ static int expect_permissions(const struct model *m, const struct model_alloc *a
     return code;
 }
 
+struct model_alloc *model_ticket(const struct model *m, struct span ticket, size_t *age)
+{
+    for (size_t i = 0; i < MODEL_ALLOCS; i++)
+        for (size_t k = 0; k < MODEL_TICKETS; k++)
+            if (model_live(m, &m->allocs[i]) && *m->allocs[i].tickets[k].text &&
+                span_eq(span_str(m->allocs[i].tickets[k].text), ticket)) {
+                *age = k;
+                return (struct model_alloc *)&m->allocs[i];
+            }
+    return NULL;
+}
+
+static bool has_ticket(const struct stun_msg *msg)
+{
+    return msg->method == STUN_REFRESH && stun_msg_has(msg, STUN_ID_MOBILITY_TICKET);
+}
+
+/* The request that made the last move, once more. */
+static bool moves_again(const struct model_alloc *a, size_t age, const struct addr *client,
+                        const struct stun_msg *msg)
+{
+    const struct addr *last = a->next.family == ADDR_NONE ? &a->client : &a->next;
+    return age == 1 && addr_eq(last, client) &&
+           memcmp(a->move_tid, stun_msg_tid(msg), STUN_TID_SIZE) == 0;
+}
+
+/* RFC 8016 §3.2.2. */
+static int expect_move(const struct model *m, const struct addr *client, const struct stun_msg *msg,
+                       const struct model_alloc **a)
+{
+    size_t age = 0;
+    const struct model_alloc *here = *a;
+    *a = model_ticket(m, stun_msg_bytes(msg, STUN_ID_MOBILITY_TICKET), &age);
+    if (!*a)
+        return STUN_ALLOCATION_MISMATCH;
+    if (moves_again(*a, age, client, msg))
+        return 0;
+    if (age > 0 || addr_eq(&(*a)->client, client) || addr_eq(&(*a)->next, client))
+        return STUN_BAD_REQUEST;
+    return here ? STUN_ALLOCATION_MISMATCH : 0;
+}
+
 static int expect_refresh(const struct model *m, const struct model_alloc *a,
                           const struct stun_msg *msg)
 {
@@ -226,7 +268,11 @@ struct model_verdict model_expect(const struct model *m, const struct addr *clie
         struct model_verdict allocate = expect_allocate(m, client, msg);
         return v.or_code ? (struct model_verdict){allocate.code, v.or_code} : allocate;
     }
-    if (!a)
+    if (has_ticket(msg))
+        code = expect_move(m, client, msg, &a);
+    if (code)
+        ; /* it is the ticket's */
+    else if (!a)
         code = STUN_ALLOCATION_MISMATCH;
     else if (!span_eq(span_str(a->username), stun_msg_bytes(msg, STUN_ID_USERNAME)))
         code = STUN_WRONG_CREDENTIALS;
@@ -304,6 +350,22 @@ static const char *take_places(struct model *m, const struct stun_msg *msg,
     return NULL;
 }
 
+/* The newest before those that were there. */
+static const char *take_ticket(const struct model *m, struct model_alloc *a,
+                               const struct stun_msg *reply)
+{
+    size_t age;
+    struct span text = stun_msg_bytes(reply, STUN_ID_MOBILITY_TICKET);
+    if (!text.len || text.len >= MODEL_TICKET_MAX)
+        return "a ticket is missing, or long";
+    if (model_ticket(m, text, &age))
+        return "a ticket is given twice";
+    memmove(&a->tickets[1], &a->tickets[0], (MODEL_TICKETS - 1) * sizeof a->tickets[0]);
+    a->tickets[0] = (struct model_ticket){""};
+    memcpy(a->tickets[0].text, text.data, text.len);
+    return NULL;
+}
+
 static const char *allocate_new(struct model *m, const struct addr *client,
                                 const struct stun_msg *msg, const struct stun_msg *reply)
 {
@@ -319,6 +381,8 @@ static const char *allocate_new(struct model *m, const struct addr *client,
         memcpy(a.token, token.data, sizeof a.token);
     if (a.has_token != (even.len && even.data[0] & 0x80))
         problem = "RESERVATION-TOKEN is there, or not, against the request";
+    if (stun_msg_has(msg, STUN_ID_MOBILITY_TICKET) && !problem)
+        problem = take_ticket(m, &a, reply);
     struct model_alloc *slot = free_alloc(m, client);
     if (model_until(slot) > m->now.ms - MODEL_LINGER_MS && !addr_eq(&slot->client, client))
         problem = "the model is full";
@@ -348,6 +412,9 @@ static const char *judge_allocate(const struct model *m, const struct model_allo
     if (stun_msg_u32(reply, STUN_ID_LIFETIME, &lifetime) != CT_OK ||
         lifetime != (model_until(a) - m->now.ms + 999) / 1000)
         return "LIFETIME of the Allocate response";
+    if (*a->tickets[0].text &&
+        !span_eq(stun_msg_bytes(reply, STUN_ID_MOBILITY_TICKET), span_str(a->tickets[0].text)))
+        return "another ticket than before";
     if (a->has_token && !span_eq(token, span_of(a->token, MODEL_TOKEN)))
         return "another RESERVATION-TOKEN than before";
     if (stun_msg_has(msg, STUN_ID_ADDITIONAL_ADDRESS_FAMILY) &&
@@ -369,6 +436,21 @@ static void release_place(struct model_alloc *a, size_t f)
             a->chans[i] = (struct model_chan){0};
 }
 
+/* A ticket that was accepted: the client is at both addresses from now on, or was already. */
+static const char *moved(struct model *m, const struct addr *client, const struct stun_msg *msg,
+                         const struct stun_msg *reply)
+{
+    size_t age = 0;
+    struct model_alloc *a = model_ticket(m, stun_msg_bytes(msg, STUN_ID_MOBILITY_TICKET), &age);
+    if (age)
+        return span_eq(stun_msg_bytes(reply, STUN_ID_MOBILITY_TICKET), span_str(a->tickets[0].text))
+                   ? NULL
+                   : "another ticket than the first time";
+    a->next = *client;
+    memcpy(a->move_tid, stun_msg_tid(msg), sizeof a->move_tid);
+    return take_ticket(m, a, reply);
+}
+
 static const char *refreshed(struct model *m, struct model_alloc *a, const struct stun_msg *msg,
                              const struct stun_msg *reply)
 {
@@ -388,7 +470,7 @@ static const char *refreshed(struct model *m, struct model_alloc *a, const struc
     m->counts[TURN_N_REFRESHES]++;
     if (!model_live(m, a)) {
         m->counts[TURN_N_RELEASED]++;
-        a->client = (struct addr){0};
+        a->client = a->next = (struct addr){0};
     }
     if (stun_msg_u32(reply, STUN_ID_LIFETIME, &told) != CT_OK || told != lifetime)
         return "LIFETIME of the Refresh response";
@@ -479,7 +561,8 @@ static const char *succeeded(struct model *m, const struct addr *client,
         a = model_find(m, client);
         return problem ? problem : a ? judge_allocate(m, a, request, reply) : "no relayed address";
     case STUN_REFRESH:
-        return refreshed(m, a, request, reply);
+        problem = has_ticket(request) ? moved(m, client, request, reply) : NULL;
+        return problem ? problem : refreshed(m, model_find(m, client), request, reply);
     case STUN_CREATE_PERMISSION:
         return permitted(m, a, request);
     case STUN_CHANNEL_BIND:

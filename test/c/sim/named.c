@@ -353,6 +353,38 @@ static void by_presence(struct sim_plan *plan)
     plan->rules.admission = TURN_ADMISSION_PRESENCE;
 }
 
+static void with_tickets(struct sim_plan *plan)
+{
+    plan->rules.mobility = true;
+}
+
+/* Peers' data goes to the old address until the client sends from the new one; Refresh is none. */
+static const struct sim_step mobility[] = {
+    ALLOCATE(0, 0, LIFE(600), .mobile = true),
+    PERMIT(0, 0, 0),
+    REFRESH(1000, 0, LIFE(700), .mobile = true),
+    IS(1000, SIM_CODE, 0, 0),
+    IS(1000, SIM_WORTH, 0, 700),
+    TALK(1001, SIM_UNASKED, 0, 0),
+    IS(1001, SIM_GOT, 0, 1),
+    TALK(1002, SIM_SEND, 0, 0),
+    PEER_GOT(1002, 0, 1),
+    TALK(1003, SIM_UNASKED, 0, 0),
+    IS(1003, SIM_GOT, 0, 1),
+    REFRESH(2000, 0, LIFE(700), .mobile = true), /* never used, */
+    REFRESH(3000, 0, LIFE(800), .mobile = true), /* and replaced */
+    IS(3000, SIM_CODE, 0, 0),
+    IS(3000, SIM_LIVE, 0, 1),
+    IS(3000, SIM_OPEN, 0, 1),
+    PERMIT(290000, 0, 0),
+    TALK(300001, SIM_SEND, 0, 0),
+    PEER_GOT(300001, 0, 1),
+    IS(802999, SIM_LIVE, 0, 1),
+    IS(803000, SIM_LIVE, 0, 0),
+    REFRESH(803000, 0, LIFE(600), .mobile = true),
+    IS(803000, SIM_CODE, 0, 437),
+};
+
 #define NAMED(rows, script, adjust)                                      \
     {                                                                    \
         rows, #script, script, sizeof(script) / sizeof *(script), adjust \
@@ -378,5 +410,6 @@ const struct sim_named sim_named[] = {
     NAMED("REST-03, 05, 06", credentials, short_credentials),
     NAMED("TURN-REFR-07, 08, 09", dual, NULL),
     NAMED("docs/control.md, Admission", admission, by_presence),
+    NAMED("MOB-06, 11, 12", mobility, with_tickets),
 };
 const size_t sim_named_count = sizeof sim_named / sizeof *sim_named;

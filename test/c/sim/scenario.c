@@ -105,6 +105,9 @@ struct sim_plan sim_plan_random(uint64_t seed)
         plan.manners[i].meets = true; /* there is nobody else; a few try all the same */
         plan.manners[i].peers &= (uint8_t)(one_in(&r, 4) ? 0xff : 0);
     }
+    plan.rules.mobility = one_in(&r, 2);
+    for (size_t i = 0; plan.rules.mobility && i < plan.clients; i++)
+        plan.manners[i].moves = one_in(&r, 2);
     return plan;
 }
 

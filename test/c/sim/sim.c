@@ -46,6 +46,7 @@ static void configure(struct sim *sim)
     c->switched = r->switched;
     c->admission = (uint8_t)r->admission;
     c->max_grants = r->max_grants;
+    c->mobility = r->mobility;
 }
 
 static void people(struct sim *sim)

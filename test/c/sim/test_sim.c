@@ -31,8 +31,8 @@ static void print_plan(const struct sim_plan *p)
 {
     printf("#   loss %u, doubled %u, overtaking %u per mille, delay %u to %u ms\n", p->weather.loss,
            p->weather.twice, p->weather.overtake, p->weather.delay_min, p->weather.delay_max);
-    printf("#   pairs %s, mode %s\n", p->rules.pair ? "in memory" : "over sockets",
-           p->rules.switched ? "switch" : "open");
+    printf("#   pairs %s, mode %s, mobility %s\n", p->rules.pair ? "in memory" : "over sockets",
+           p->rules.switched ? "switch" : "open", p->rules.mobility ? "on" : "off");
     printf("#   admission %d, at most %u grants\n", p->rules.admission, p->rules.max_grants);
     printf("#   %u clients, quota %u, at most %u allocations, ports %u to %u, nonce %u s\n",
            p->clients, p->rules.quota, p->rules.max_allocations, p->rules.port_min,
@@ -91,7 +91,7 @@ static void add(struct sim_tally *sum, uint64_t *late)
 static void test_random(void)
 {
     uint64_t n = setting("SIM_SEEDS", SEEDS), first = setting("SIM_FIRST", 1);
-    uint64_t packets = 0, paired = 0, late = 0, failed = 0;
+    uint64_t packets = 0, paired = 0, late = 0, failed = 0, moved[2] = {0}; /* open, switch */
     struct sim_tally sum = {0};
     struct admitted admitted = {0};
     double start = seconds();
@@ -101,6 +101,7 @@ static void test_random(void)
         failed += !run(&plan);
         packets += sim->packets;
         paired += sim->paired;
+        moved[plan.rules.switched] += sim->model.counts[TURN_N_MOVED];
         add(&sum, &late);
         add_admitted(&admitted);
     }
@@ -118,6 +119,9 @@ static void test_random(void)
            admitted.refused, admitted.early, admitted.withdrawn, admitted.strays);
     CHECK(n < 1000 ||
           (admitted.refused && admitted.early && admitted.withdrawn && admitted.strays));
+    printf("# tickets taken %" PRIu64 ", moves completed %" PRIu64 ", in switch mode %" PRIu64 "\n",
+           sum.moved, moved[0] + moved[1], moved[1]);
+    CHECK(moved[0] >= n / 4 && moved[1] >= n / 20);
     CHECK(sum.allocated > n / 4 && sum.heard > n / 4 && paired > n / 4);
 }
 

@@ -5,7 +5,7 @@ defmodule Cromulent.Turn.WireIpHeaderTest do
 
   import Cromulent.Turn.Helpers
 
-  alias Cromulent.Turn.{Client, Credentials, Stun}
+  alias Cromulent.Turn.{Client, Credentials, Relay, Stun}
 
   # Expedited forwarding and ECT(0); CS1 and ECT(1).
   @marks [0xB8 + 2, 0x20 + 1]
@@ -94,6 +94,65 @@ defmodule Cromulent.Turn.WireIpHeaderTest do
       assert {0, _} = recv(client.socket)
     end
   end
+
+  # Two clients as each other's peers: on one worker, on two, and over the relay sockets.
+  for {name, opts} <- [
+        memory: [workers: 1],
+        rings: [workers: 2],
+        sockets: [workers: 2, pair: false]
+      ],
+      keep <- [true, false] do
+    test "is #{if keep, do: "copied", else: "that of best effort"} from client to client by way of #{name}" do
+      relay = start_relay([keep_dscp: unquote(keep)] ++ unquote(opts))
+      {one, first, other, second} = two_with_marks(relay)
+
+      for tos <- @marks ++ [0] ++ @marks,
+          {from, to, peer} <- [{one, other, second}, {other, one, first}] do
+        mark(from.socket, :inet, tos)
+        up(from, peer, "across")
+        {told, packet} = recv(to.socket)
+        assert packet =~ "across"
+        assert told == if(unquote(keep), do: tos, else: 0)
+      end
+
+      paired = if unquote(name) == :sockets, do: 0, else: 10
+      assert {:ok, %{counters: %{pair_packets: ^paired}}} = Relay.stats(relay.pid)
+    end
+  end
+
+  # What lies in a ring is not what the socket had last.
+  test "of one client is not another's on the way between workers" do
+    relay = start_relay(keep_dscp: true, workers: 2)
+    {one, _first, other, second} = two_with_marks(relay)
+    mark(other.socket, :inet, 0xB8)
+    up(other, second, "to itself")
+    assert {0xB8, _} = recv(other.socket)
+    mark(one.socket, :inet, 0)
+    up(one, second, "across")
+    assert {0, _} = recv(other.socket)
+  end
+
+  # With more than one worker on different ones.
+  defp two_with_marks(relay, tries \\ 100) do
+    nobody = {{127, 0, 0, 1}, 9}
+    {one, first} = allocated_with_marks(relay, :inet, nobody)
+    {other, second} = allocated_with_marks(relay, :inet, first)
+    {:ok, list} = Relay.list(1000, relay.pid)
+    both = for a <- list, a.relayed in [text(first), text(second)], do: a.worker
+
+    if relay.info.workers == 1 or length(Enum.uniq(both)) == 2 do
+      for {client, peer} <- [{one, second}, {other, second}],
+          do: {:success, _} = ask(client, :create_permission, xor_peer_address: peer)
+
+      {one, first, other, second}
+    else
+      assert tries > 0, "all clients came to one worker"
+      for client <- [one, other], do: {:success, _} = ask(client, :refresh, lifetime: 0)
+      two_with_marks(relay, tries - 1)
+    end
+  end
+
+  defp text({ip, port}), do: "#{:inet.ntoa(ip)}:#{port}"
 
   test "is that of best effort otherwise" do
     relay = one_worker([])

@@ -90,6 +90,57 @@ defmodule Cromulent.Turn.WireSwitchTest do
     assert allocate_code(relay, [@udp]) == 508
   end
 
+  # RFC 8016: both move, again and again, and neither sees of the other's moves.
+  test "allocations move from socket to socket, whichever worker it meets" do
+    for workers <- [1, 4] do
+      relay = start(workers: workers, mobility: true)
+      before = if File.dir?("/proc/self/fd"), do: sockets(relay)
+      {one, first, ticket} = mobile(relay)
+      {other, second, other_ticket} = mobile(relay)
+      {:ok, one} = Client.bind(one, 0x4000, second)
+      {:ok, other} = Client.bind(other, 0x4001, first)
+
+      Enum.reduce(1..6, {{one, 0x4000, ticket}, {other, 0x4001, other_ticket}}, fn n, {a, b} ->
+        {old, channel, ticket} = a
+        {peer, peers_channel, _} = b
+        {new, next} = moved(relay, old, ticket)
+        # until he speaks from there he is where he was
+        :ok = Client.send_to(peer, peers_channel, "before #{n}")
+        assert Client.recv(old, 5_000) == {:ok, {:channel, channel, "before #{n}"}}
+        :ok = Client.send_to(new, channel, "moved #{n}")
+        assert Client.recv(peer, 5_000) == {:ok, {:channel, peers_channel, "moved #{n}"}}
+        :ok = Client.send_to(peer, peers_channel, "after #{n}")
+        assert Client.recv(new, 5_000) == {:ok, {:channel, channel, "after #{n}"}}
+        assert {:error, {:refused, 437, _}, _} = Client.refresh(old)
+        # the other one's turn
+        {b, {new, channel, next}}
+      end)
+
+      assert {:ok, list} = Relay.list(10, relay.pid)
+      assert Enum.sort(for a <- list, do: a.relayed) == Enum.sort([text(first), text(second)])
+
+      assert %{allocations_moved: 6, pair_packets: 18, up_packets: 18, down_packets: 18} =
+               counters(relay)
+
+      assert before == if(before, do: sockets(relay))
+    end
+  end
+
+  defp mobile(relay) do
+    client = challenged(relay)
+    {answer, _} = once(client, :allocate, [@udp, mobility_ticket: ""])
+    {client, Stun.get(answer, :xor_relayed_address), Stun.get(answer, :mobility_ticket)}
+  end
+
+  # The same user at a new socket, with a ticket for the next time.
+  defp moved(relay, client, ticket) do
+    {:ok, new} = Client.open(relay.address, Map.to_list(Map.take(client, [:username, :password])))
+    {:ok, answer, new} = Client.request(new, :refresh, mobility_ticket: ticket)
+    {new, Stun.get(answer, :mobility_ticket)}
+  end
+
+  defp text({ip, port}), do: "#{:inet.ntoa(ip)}:#{port}"
+
   test "the check passes" do
     relay = start()
     target = %{address: relay.address, credentials: {:secret, &secret/0}, realm: nil}
