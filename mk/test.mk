@@ -81,8 +81,8 @@ test-c: ## Test the C core, under ASan and UBSan
 
 run-test-c: $(TEST_BINS)
 	$(Q)test/c/rooms
-	$(Q)for h in $(HEADERS); do $(call compiler,$(CRYPTO_ROOM) $(NIF_ROOM) $(RELAY_ROOM)) \
-	    -fsyntax-only -include $$h -x c /dev/null || { echo "$$h does not compile alone"; exit 1; }; done
+	$(Q)for h in $(HEADERS); do echo 'int main(void);' | \
+	    $(call compiler,$(CRYPTO_ROOM) $(NIF_ROOM) $(RELAY_ROOM)) -fsyntax-only -include $$h -x c - || { echo "$$h does not compile alone"; exit 1; }; done
 	$(Q)test/c/run $(OUT)/test $(TEST_BINS)
 	$(Q)$(if $(TSAN_WORKS),$(MAKE) --no-print-directory test-tsan, \
 	    echo "no TSan here: rings are not tested under it" >&2)
