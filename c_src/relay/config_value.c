@@ -1,7 +1,5 @@
 #include "relay/config_value.h"
 
-#include "core/turn_users.h"
-#include "crypto/crypto.h"
 #include "relay/oauth_keys.h"
 
 enum {
