@@ -1,5 +1,6 @@
 #include "core/turn_alloc.h"
 
+#include "core/turn_admission.h"
 #include "core/turn_chan.h"
 #include "core/turn_meter.h"
 #include "core/turn_mobility.h"
@@ -137,7 +138,7 @@ void turn_alloc_end(struct turn_server *s, struct turn_alloc *a, enum turn_end e
     static const enum turn_counter counters[] = {
         [TURN_END_RELEASED] = TURN_N_RELEASED, [TURN_END_EXPIRED] = TURN_N_EXPIRED,
         [TURN_END_KILLED] = TURN_N_KILLED,     [TURN_END_SHUTDOWN] = TURN_N_KILLED,
-        [TURN_END_CLOSED] = TURN_N_CLOSED,
+        [TURN_END_CLOSED] = TURN_N_CLOSED,     [TURN_END_WITHDRAWN] = TURN_N_WITHDRAWN,
     };
     tell(s, a, TURN_EV_ALLOCATION_ENDED, end, now);
     if (end != TURN_END_CLOSED && end != TURN_END_SHUTDOWN)
@@ -148,6 +149,7 @@ void turn_alloc_end(struct turn_server *s, struct turn_alloc *a, enum turn_end e
         turn_place_drop(s, a, turn_second_family(s, a));
     turn_place_close(s, &a->place);
     leave(s, a->user);
+    turn_admission_leave(s, a);
     turn_meter_leave(s, a);
     deadline_clear(&s->wheel, &a->deadline);
     turn_mobility_drop(s, a);
@@ -181,7 +183,8 @@ static enum stun_error read_transport(const struct turn_server *s, const struct 
     uint8_t protocol;
     if (stun_msg_first_byte(r->msg, STUN_ID_REQUESTED_TRANSPORT, &protocol) != CT_OK)
         return STUN_BAD_REQUEST;
-    ask->wish.tcp = protocol == PROTOCOL_TCP && s->config->tcp_allocations && !s->config->switched;
+    ask->wish.tcp =
+        protocol == PROTOCOL_TCP && s->config->tcp_allocations && !turn_config_closed(s->config);
     if (ask->wish.tcp)
         return read_tcp(r);
     return protocol == PROTOCOL_UDP ? (enum stun_error)0 : STUN_UNSUPPORTED_TRANSPORT;
@@ -334,8 +337,12 @@ static enum ct_err reserve_next(struct turn_server *s, struct turn_alloc *a, str
     return err;
 }
 
-/* Counts the allocation for its user, or for the token, which names none. 0 when there is room. */
-static enum stun_error enter(struct turn_server *s, const struct turn_request *r, uint64_t *user)
+/*
+ * Counts the allocation for its user, or for the token, which names none. 0 when he may have it and
+ * there is room.
+ */
+static enum stun_error enter(struct turn_server *s, const struct turn_request *r,
+                             struct turn_entrant *who)
 {
     struct span id = r->auth.username;
     uint64_t expiry;
@@ -343,11 +350,15 @@ static enum stun_error enter(struct turn_server *s, const struct turn_request *r
         id = span_of(r->auth.key.bytes, r->auth.key.len);
     else
         (void)stun_rest_username(r->auth.username, &expiry, &id);
-    *user = turn_commons_user(s->commons, id.data, id.len);
+    *who = (struct turn_entrant){.user = turn_commons_user(s->commons, id.data, id.len)};
     s->io->ops->lock(s->io);
     turn_commons_expire(s->commons, r->now.ms);
-    enum ct_err err = turn_commons_enter(s->commons, *user, s->config->user_quota);
+    enum ct_err err = CT_OK;
+    if (turn_admission_check(s, who))
+        err = turn_commons_enter(s->commons, who->user, s->config->user_quota);
     s->io->ops->unlock(s->io);
+    if (who->refused)
+        return STUN_FORBIDDEN;
     return err == CT_OK           ? (enum stun_error)0
            : err == CT_EFORBIDDEN ? STUN_QUOTA_REACHED
                                   : STUN_INSUFFICIENT_CAPACITY;
@@ -455,7 +466,7 @@ static void sweep_tuple(struct turn_server *s, const struct turn_tuple *tuple, s
 void turn_allocate(struct turn_server *s, struct turn_request *r)
 {
     struct ask ask = {0};
-    uint64_t user;
+    struct turn_entrant who = {.refused = false};
     if (r->alloc) {
         bool again = memcmp(r->alloc->tid, stun_msg_tid(r->msg), STUN_TID_SIZE) == 0 &&
                      span_eq(turn_alloc_username(s, r->alloc), r->auth.username);
@@ -472,18 +483,21 @@ void turn_allocate(struct turn_server *s, struct turn_request *r)
     if (turn_ended_has(&s->ended, r->tuple, stun_msg_tid(r->msg), r->now.ms))
         code = STUN_ALLOCATION_MISMATCH;
     if (!code)
-        code = enter(s, r, &user);
+        code = enter(s, r, &who);
+    if (who.refused && !turn_admission_refuse(s, r, &who))
+        return;
     if (code) {
         turn_reply_error(s, r, code);
         return;
     }
     struct turn_alloc *a = make(s, r, &ask);
     if (!a) {
-        leave(s, user);
+        leave(s, who.user);
         turn_reply_error(s, r, STUN_INSUFFICIENT_CAPACITY);
         return;
     }
-    a->user = user;
+    a->user = who.user;
+    turn_admission_join(s, a, &who);
     turn_meter_join(s, a);
     turn_count(&s->counters, TURN_N_CREATED, 1);
     tell(s, a, TURN_EV_ALLOCATION_CREATED, 0, r->now);

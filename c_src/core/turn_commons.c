@@ -39,8 +39,9 @@ struct turn_commons {
     struct user_count *users; /* open addressing, mask + 1 slots */
     uint32_t user_mask;
     uint32_t reserved;
-    uint64_t probes;          /* looks at the ports for one that is free */
-    struct turn_users *known; /* NULL: none */
+    uint64_t probes;            /* looks at the ports for one that is free */
+    struct turn_users *known;   /* NULL: none */
+    struct turn_grants *grants; /* NULL: nobody needs one */
     struct reservation reservations[TURN_RESERVATIONS_MAX];
     struct port_set ports[2][TURN_RELAYS_MAX]; /* UDP's and TCP's */
     uint32_t tcp_peers, max_tcp_peers;
@@ -57,9 +58,12 @@ struct turn_commons *turn_commons_new(const struct turn_config *config)
         slots *= 2;
     c->users = malloc(slots * sizeof *c->users);
     c->known = config->userhashes ? turn_users_new(config->userhashes) : NULL;
+    if (config->admission != TURN_ADMISSION_OFF)
+        c->grants = turn_grants_new(config->max_grants);
     size_t ports = config->relay_count * ((size_t)config->port_max - config->port_min + 1);
     c->owners = malloc(ports * sizeof *c->owners);
     if (!c->users || !c->owners || (config->userhashes && !c->known) ||
+        (config->admission != TURN_ADMISSION_OFF && !c->grants) ||
         crypto_random(&c->seed, sizeof c->seed) != CT_OK) {
         turn_commons_free(c);
         return NULL;
@@ -81,6 +85,7 @@ void turn_commons_free(struct turn_commons *c)
     if (!c)
         return;
     turn_users_free(c->known);
+    turn_grants_free(c->grants);
     free(c->owners);
     free(c->users);
     free(c);
@@ -91,6 +96,12 @@ void turn_commons_free(struct turn_commons *c)
 uint64_t turn_commons_user(const struct turn_commons *c, const uint8_t *id, size_t len)
 {
     return hash_bytes(&c->seed, id, len);
+}
+
+uint64_t turn_commons_room(const struct turn_commons *c, const uint8_t *name, size_t len)
+{
+    uint64_t hash = hash_bytes(&c->seed, name, len);
+    return hash ? hash : 1;
 }
 
 /* The user's slot, or the free slot where it would go: the table is never more than half full. */
@@ -136,6 +147,16 @@ void turn_commons_leave(struct turn_commons *c, uint64_t user)
     c->allocations--;
     if (--c->users[at].allocations == 0)
         forget_user(c, at);
+}
+
+bool turn_commons_busy(const struct turn_commons *c, uint64_t user)
+{
+    return c->users[user_slot(c, user)].allocations != 0;
+}
+
+struct turn_grants *turn_commons_grants(const struct turn_commons *c)
+{
+    return c->grants;
 }
 
 enum ct_err turn_commons_enter_second(struct turn_commons *c)

@@ -1,6 +1,6 @@
 /*
  * What the workers of one relay share: relayed ports in use, allocations per user, reservations,
- * usernames that may come as a USERHASH.
+ * usernames that may come as a USERHASH, grants.
  *
  * Touched only when allocations come and go, between the lock and unlock effects; the exceptions
  * are turn_commons_port_used() and turn_commons_owner(), which any thread may ask at any time.
@@ -9,6 +9,7 @@
 #define CT_CORE_TURN_COMMONS_H
 
 #include "core/err.h"
+#include "core/turn_grants.h"
 #include "core/turn_server.h"
 #include "core/turn_users.h"
 
@@ -57,6 +58,15 @@ void turn_commons_leave_tcp(struct turn_commons *c);
 
 /* The keyed hash of a user id: the same for all workers. */
 uint64_t turn_commons_user(const struct turn_commons *c, const uint8_t *id, size_t len);
+
+/* The same of a room's name; never 0. */
+uint64_t turn_commons_room(const struct turn_commons *c, const uint8_t *name, size_t len);
+
+/* Whether the user has an allocation, with any worker. */
+bool turn_commons_busy(const struct turn_commons *c, uint64_t user);
+
+/* Who has been admitted; NULL while admission is off. */
+struct turn_grants *turn_commons_grants(const struct turn_commons *c);
 
 /* The usernames that the relay was told; NULL when the configuration has no room for any. */
 struct turn_users *turn_commons_users(struct turn_commons *c);

@@ -1,5 +1,6 @@
 #include "core/turn_config.h"
 
+#include "core/turn_grants.h"
 #include "core/turn_users.h"
 
 #include <string.h>
@@ -31,6 +32,7 @@ void turn_config_defaults(struct turn_config *config)
         .challenge_rate = 200,
         .challenge_burst = 1000,
         .pair = true,
+        .max_grants = 65536,
     };
     turn_policy_defaults(&config->policy);
 }
@@ -158,6 +160,17 @@ static const char *check_switch(const struct turn_config *c)
     return NULL;
 }
 
+static const char *check_admission(const struct turn_config *c)
+{
+    if (c->max_grants == 0 || c->max_grants > TURN_GRANTS_LIMIT)
+        return "max_grants: must be 1 to 16777216";
+    if (c->admission != TURN_ADMISSION_OFF && c->oauth_key_count)
+        return "admission: cannot be had together with oauth_keys, whose tokens name no user";
+    if (c->admission == TURN_ADMISSION_ROOM && !c->pair)
+        return "pair: cannot be turned off with admission by room";
+    return NULL;
+}
+
 const char *turn_config_check(const struct turn_config *config)
 {
     if (!*config->realm)
@@ -173,5 +186,7 @@ const char *turn_config_check(const struct turn_config *config)
         problem = check_lifetimes(config);
     if (!problem)
         problem = check_switch(config);
+    if (!problem)
+        problem = check_admission(config);
     return problem ? problem : check_limits(config);
 }

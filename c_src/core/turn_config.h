@@ -18,6 +18,13 @@ enum {
     TURN_LIFETIME_LIMIT = 3600, /* seconds: the most that lifetime_max may be, RFC 8656 §7.2 */
 };
 
+/* Whom allocations are made for, and how far they reach. */
+enum turn_admission {
+    TURN_ADMISSION_OFF,      /* whoever has credentials */
+    TURN_ADMISSION_PRESENCE, /* and a grant, as of turn_grants.h */
+    TURN_ADMISSION_ROOM      /* and only to relayed addresses of users in the same room */
+};
+
 struct turn_secret {
     uint8_t bytes[TURN_SECRET_MAX];
     uint16_t len;
@@ -98,11 +105,19 @@ struct turn_config {
      * this relay can be peers. Fixed when the engine is made; needs `pair`.
      */
     bool switched;
+    uint8_t admission;   /* enum turn_admission; fixed when the engine is made, */
+    uint32_t max_grants; /* as is this: pairs of user and room */
 
     struct turn_policy policy;
     struct turn_discovery discovery;
     uint8_t nonce_key[32]; /* random, one for all workers */
 };
+
+/* Whether only relayed addresses of this relay can be peers. */
+static inline bool turn_config_closed(const struct turn_config *config)
+{
+    return config->switched || config->admission == TURN_ADMISSION_ROOM;
+}
 
 /* Every default of the RFCs and ours; realm "cromulent_turn", no secret, no relay address. */
 void turn_config_defaults(struct turn_config *config);

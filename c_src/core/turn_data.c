@@ -1,5 +1,6 @@
 #include "core/turn_data.h"
 
+#include "core/turn_admission.h"
 #include "core/turn_alloc.h"
 #include "core/turn_chan.h"
 #include "core/turn_frame.h"
@@ -138,6 +139,10 @@ static void deliver(struct turn_server *s, uint32_t alloc, const struct addr *fr
 void turn_server_from_peer(struct turn_server *s, uint32_t alloc, const struct addr *peer,
                            struct turn_packet *packet, struct turn_now now)
 {
+    if (s->config->admission == TURN_ADMISSION_ROOM) { /* it is from outside: in no room */
+        dropped(s, TURN_N_DROP_OTHER_ROOM);
+        return;
+    }
     struct addr from = bound_to_named(s, peer);
     deliver(s, alloc, &from, packet, now);
 }
@@ -166,7 +171,7 @@ static enum way way_of(const struct turn_server *s, const struct outgoing *o,
     if (!o->from)
         return WAY_NONE;
     if (!o->perm->ours)
-        return s->config->switched ? WAY_NONE : WAY_SOCKET;
+        return turn_config_closed(s->config) ? WAY_NONE : WAY_SOCKET;
     if (!turn_own_bound(s, o->peer, port, owner))
         return o->perm->own ? WAY_NONE : WAY_SOCKET;
     return s->config->pair ? WAY_PAIR : WAY_SOCKET;
@@ -177,15 +182,20 @@ static void to_pair(struct turn_server *s, const struct outgoing *o, struct turn
                     struct turn_owner owner, struct turn_now now)
 {
     struct turn_packet packet = {.data = o->data.data, .len = o->data.len};
+    const struct turn_rooms *rooms = turn_admission_rooms(s, o->alloc);
     turn_count(&s->counters, TURN_N_PAIRED, 1);
     if (owner.worker == s->worker) {
-        deliver(s, owner.alloc, &o->from->relayed, &packet, now);
+        if (turn_admission_lets(s, rooms, owner.alloc))
+            deliver(s, owner.alloc, &o->from->relayed, &packet, now);
+        else
+            dropped(s, TURN_N_DROP_OTHER_ROOM);
         return;
     }
     struct turn_pair pair = {.from = o->from->relayed,
                              .alloc = owner.alloc,
                              .port = port.port,
                              .relay = port.relay,
+                             .rooms = rooms,
                              .data = o->data};
     s->io->ops->pair_over(s->io, owner.worker, &pair);
 }
@@ -218,11 +228,13 @@ void turn_server_paired(struct turn_server *s, const struct turn_pair *pair, str
     struct turn_port port = {.relay = pair->relay, .port = pair->port};
     struct turn_packet packet = {.data = pair->data.data, .len = pair->data.len};
     struct turn_owner owner;
-    if (turn_commons_owner(s->commons, port, &owner) && owner.worker == s->worker &&
-        owner.alloc == pair->alloc)
-        deliver(s, pair->alloc, &pair->from, &packet, now);
-    else
+    if (!turn_commons_owner(s->commons, port, &owner) || owner.worker != s->worker ||
+        owner.alloc != pair->alloc)
         dropped(s, TURN_N_DROP_NO_ALLOCATION);
+    else if (!turn_admission_lets(s, pair->rooms, pair->alloc))
+        dropped(s, TURN_N_DROP_OTHER_ROOM);
+    else
+        deliver(s, pair->alloc, &pair->from, &packet, now);
 }
 
 /*
@@ -363,8 +375,8 @@ void turn_server_icmp(struct turn_server *s, uint32_t alloc, const struct addr *
     struct turn_alloc *a = turn_alloc_at(s, alloc);
     struct addr to = bound_to_named(s, peer);
     uint8_t tid[STUN_TID_SIZE];
-    if (!icmp_counts(peer->family, icmp))
-        return;
+    if (!icmp_counts(peer->family, icmp) || s->config->admission == TURN_ADMISSION_ROOM)
+        return; /* in rooms nothing is sent to peers that an error could be about */
     if (!turn_alloc_live(a, now) || turn_perm_find(s, a, &to, now) == SLAB_NONE) {
         dropped(s, TURN_N_DROP_NO_PERMISSION);
         return;

@@ -78,11 +78,13 @@ enum {
  * A datagram from one relayed transport address of this relay to another one, whose allocation is
  * with another worker.
  */
+struct turn_rooms;
 struct turn_pair {
-    struct addr from; /* the sender's relayed address, as clients know it */
-    uint32_t alloc;   /* that was bound to the port when it was sent, */
-    uint16_t port;    /* the port, */
-    uint8_t relay;    /* and the index of its relay address in the configuration */
+    struct addr from;               /* the sender's relayed address, as clients know it */
+    uint32_t alloc;                 /* that was bound to the port when it was sent, */
+    uint16_t port;                  /* the port, */
+    uint8_t relay;                  /* and the index of its relay address in the configuration */
+    const struct turn_rooms *rooms; /* of the sender, as he sent it; NULL: of no account */
     struct span data;
 };
 

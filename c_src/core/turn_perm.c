@@ -59,13 +59,13 @@ bool turn_own_bound(const struct turn_server *s, const struct addr *peer, struct
 /*
  * One of our own relay IPs can always be a peer, since two of our clients may be each other's
  * peers, but then only on relayed ports. When the operator allows it by prefix it is like any
- * other, but not in switch mode, where nothing else is.
+ * other, but not where nothing else is a peer.
  */
 static bool only_own_ports(const struct turn_server *s, const struct addr *peer)
 {
     const struct turn_rule *rule = turn_policy_match(&s->config->policy, peer);
     return turn_own_ip(s, peer) &&
-           (s->config->switched || !(rule && rule->kind == TURN_RULE_ALLOW));
+           (turn_config_closed(s->config) || !(rule && rule->kind == TURN_RULE_ALLOW));
 }
 
 /* An IP of the relay itself, also by way of a NAT64 (RFC 8656 §21.1.4). */
@@ -88,13 +88,21 @@ static bool refuses(const struct turn_server *s, const struct addr *peer,
 static bool allowed(const struct turn_server *s, const struct addr *peer,
                     const struct turn_rule *rule)
 {
-    return only_own_ports(s, peer) || (!s->config->switched && !refuses(s, peer, rule));
+    return only_own_ports(s, peer) || (!turn_config_closed(s->config) && !refuses(s, peer, rule));
 }
 
 /* None of our relay IPs, where nobody else can be a peer. */
 static bool foreign(const struct turn_server *s, const struct addr *peer)
 {
-    return s->config->switched && !turn_own_ip(s, peer);
+    return turn_config_closed(s->config) && !turn_own_ip(s, peer);
+}
+
+/* What refuses a peer that no rule refuses. */
+static const char *forbidding(const struct turn_server *s, const struct addr *peer)
+{
+    if (!foreign(s, peer))
+        return "own_address";
+    return s->config->switched ? "switch_mode" : "admission";
 }
 
 /* 403, told to the operator with the rule that refuses. */
@@ -109,9 +117,7 @@ static enum stun_error forbid(struct turn_server *s, const struct turn_request *
         .username = info.username,
         .peer = peer,
         .rule = rule,
-        .reason = rule               ? NULL
-                  : foreign(s, peer) ? "switch_mode"
-                                     : "own_address",
+        .reason = rule ? NULL : forbidding(s, peer),
     };
     s->io->ops->event(s->io, &event);
     return STUN_FORBIDDEN;

@@ -25,8 +25,8 @@ void turn_perm_enforce(struct turn_server *s, struct turn_alloc *a);
 
 /*
  * Whether this peer may be reached from the allocation: 0, 443 for a family that it does not relay,
- * 403 by policy, or in switch mode because it is none of our own IPs. A peer that is refused is
- * told as an event.
+ * 403 by policy, or in switch mode and with admission by room because it is none of our own IPs. A
+ * peer that is refused is told as an event.
  */
 enum stun_error turn_peer_check(struct turn_server *s, const struct turn_request *r,
                                 const struct addr *peer);

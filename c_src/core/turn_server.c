@@ -1,5 +1,6 @@
 #include "core/turn_server.h"
 
+#include "core/turn_admission.h"
 #include "core/turn_alloc.h"
 #include "core/turn_auth.h"
 #include "core/turn_chan.h"
@@ -65,7 +66,7 @@ static bool init_tables(struct turn_server *s)
            turn_away_init(&s->away, c->mobility ? TURN_AWAY_MAX : 1) &&
            turn_ended_init(&s->ended, n < TURN_ENDED_MAX ? n : TURN_ENDED_MAX) &&
            slab_init(&s->names, STUN_USERNAME_MAX, n) && map_init(&s->by_tuple, n + moves) &&
-           turn_keys_init(&s->keys, s->crypto, c);
+           turn_admission_init(s) && turn_keys_init(&s->keys, s->crypto, c);
 }
 
 static void free_tables(struct turn_server *s)
@@ -79,6 +80,7 @@ static void free_tables(struct turn_server *s)
     map_free(&s->meter_by_user);
     turn_away_free(&s->away);
     turn_ended_free(&s->ended);
+    turn_admission_free(s);
     slab_free(&s->perms);
     slab_free(&s->chans);
     slab_free(&s->names);

@@ -60,7 +60,11 @@
     X(TURN_N_TCP_REFUSED, "tcp_refused")       /* from peers: no permission, no room */           \
     X(TURN_N_TCP_BOUND, "tcp_bound")           /* to a client's data connection */                \
     X(TURN_N_TCP_UNBOUND, "tcp_unbound")       /* closed, as none came in time */                 \
-    X(TURN_N_TCP_CUT, "tcp_cut") /* data lost: no buffers, or nobody took it (the worker's) */
+    X(TURN_N_TCP_CUT, "tcp_cut") /* data lost: no buffers, or nobody took it (the worker's) */    \
+    X(TURN_N_REFUSED_ADMISSION, "refused_admission") /* of errors: 403 for want of a grant */     \
+    X(TURN_N_DROP_EARLY, "drop_early") /* Allocate without one, while grants may yet come */      \
+    X(TURN_N_WITHDRAWN, "allocations_withdrawn") /* ended with the user's last grant */           \
+    X(TURN_N_DROP_OTHER_ROOM, "drop_other_room") /* data to or from who is in none of its rooms */
 
 enum turn_counter {
 #define TURN_COUNTER_ENUM(sym, name) sym,
@@ -89,7 +93,8 @@ enum turn_end {
     TURN_END_EXPIRED,
     TURN_END_KILLED,
     TURN_END_SHUTDOWN,
-    TURN_END_CLOSED /* the client's connection, and with it the 5-tuple, is gone */
+    TURN_END_CLOSED,   /* the client's connection, and with it the 5-tuple, is gone */
+    TURN_END_WITHDRAWN /* the user has no grant left */
 };
 
 enum turn_event_kind {
@@ -97,11 +102,12 @@ enum turn_event_kind {
     TURN_EV_ALLOCATION_ENDED, /* `end` says why; the byte counts are final */
     /*
      * `peer` and the `rule` that refused it. Rule NULL: `reason` is "own_address", our own IP but
-     * not a relayed port of it, or "switch_mode", where it is none of our IPs.
+     * not a relayed port of it, or "switch_mode" or "admission", where it is none of our IPs.
      */
     TURN_EV_PEER_FORBIDDEN,
     TURN_EV_PERMISSION_CREATED, /* `peer` may be reached; where the configuration asks for it */
     TURN_EV_AUTH_FAILED,        /* credentials that do not hold; `reason` a closed word */
+    TURN_EV_ADMISSION_REFUSED,  /* an Allocate request of a user without a grant */
 };
 
 /* One allocation, as events and lists show it. Pointers are valid during the call only. */
@@ -122,7 +128,7 @@ struct turn_alloc_info {
 struct turn_event {
     enum turn_event_kind kind;
     enum turn_end end;
-    const struct turn_alloc_info *alloc; /* NULL for TURN_EV_AUTH_FAILED */
+    const struct turn_alloc_info *alloc; /* NULL for the last two kinds */
     const struct turn_tuple *tuple;
     struct span username;
     const struct addr *peer;
@@ -265,6 +271,19 @@ struct turn_selector {
 /* Ends the selected allocations (TURN_END_KILLED); returns how many. */
 uint32_t turn_server_kill(struct turn_server *s, const struct turn_selector *which,
                           struct turn_now now);
+
+/* What has become of the grants of a user who had allocations when that happened. */
+struct turn_grant_change {
+    uint64_t user;  /* turn_commons_user() */
+    uint64_t ended; /* as turn_grants_take() says */
+};
+
+/*
+ * Ends the allocations of users whose last grant is gone (TURN_END_WITHDRAWN), but not what they
+ * made since with a new one; lets those of others follow their rooms.
+ */
+void turn_server_admission(struct turn_server *s, const struct turn_grant_change *changes,
+                           size_t count, struct turn_now now);
 
 /* How many there are; any thread may ask. */
 uint32_t turn_server_allocations(const struct turn_server *s);

@@ -127,6 +127,8 @@ struct turn_server {
     struct turn_io *io;
     struct slab allocs, seconds, moves, perms, chans, names, meters, tcps;
     struct map by_tuple, meter_by_user, tcp_by_id;
+    struct slab members, rooms; /* of allocations, at their numbers; empty without admission */
+    struct map by_user;         /* the first of each user's */
     struct hash_seed seed;
     struct deadline_wheel wheel;
     struct ratelimit refusals;

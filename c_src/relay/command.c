@@ -2,6 +2,7 @@
 
 #include "core/turn_commons.h"
 #include "crypto/crypto.h"
+#include "relay/admission.h"
 #include "relay/event.h"
 #include "relay/owner.h"
 
@@ -14,6 +15,7 @@
 struct belongings {
     struct relay_config *config; /* of configure: takes the place of the old one at the end */
     uint8_t *text;               /* of kill: the selector's */
+    struct admission *admission; /* of admit and withdraw */
 };
 
 /* A command that all workers are working on. */
@@ -135,6 +137,18 @@ static void put_workers(struct term_out *out, const struct worker_counted *each,
     term_put_nil(out);
 }
 
+static uint32_t count_grants(struct daemon *d)
+{
+    const struct turn_grants *grants = turn_commons_grants(d->commons);
+
+    if (!grants)
+        return 0;
+    uv_mutex_lock(&d->commons_lock);
+    uint32_t count = turn_grants_count(grants);
+    uv_mutex_unlock(&d->commons_lock);
+    return count;
+}
+
 static void put_stats(struct daemon *d, struct term_out *out)
 {
     struct worker_counted sum = {0}, each[WORKERS_MAX];
@@ -146,9 +160,11 @@ static void put_stats(struct daemon *d, struct term_out *out)
             sum.counters[n] += each[i].counters[n];
     }
     put_pair(out, "ok");
-    term_put_map(out, 5);
+    term_put_map(out, 6);
     term_put_atom(out, "allocations");
     term_put_uint(out, sum.allocations);
+    term_put_atom(out, "grants");
+    term_put_uint(out, count_grants(d));
     term_put_atom(out, "uptime_ms");
     term_put_uint(out, uv_now(&d->loop) - d->ready_ms);
     term_put_atom(out, "counters");
@@ -193,15 +209,33 @@ static void join_list(struct daemon *d, struct command *c, struct term_out *out)
     term_put_nil(out);
 }
 
+/* Of admit those that were refused; of withdraw there is nothing to say. */
+static void join_admission(struct daemon *d, struct command *c, struct term_out *out)
+{
+    const struct admission *a = c->its.admission;
+
+    (void)d;
+    if (!c->request.admission.admits) {
+        term_put_atom(out, "ok");
+        return;
+    }
+    put_pair(out, "ok");
+    if (a->refused_count)
+        term_put_list(out, a->refused_count);
+    term_put_terms(out, &a->refused, (size_t)a->refused.x.index);
+    term_put_nil(out);
+}
+
 static void (*const joins[JOB_KINDS])(struct daemon *d, struct command *c, struct term_out *out) = {
     [JOB_CONFIGURE] = join_configure, [JOB_PING] = join_ok,  [JOB_LIST] = join_list,
-    [JOB_KILL] = join_kill,           [JOB_DRAIN] = join_ok,
+    [JOB_KILL] = join_kill,           [JOB_DRAIN] = join_ok, [JOB_ADMISSION] = join_admission,
 };
 
 static void belongings_free(struct belongings *b)
 {
     config_free(b->config);
     free(b->text);
+    admission_free(b->admission);
 }
 
 static void command_free(struct command *c)
@@ -232,16 +266,16 @@ void command_answered(struct daemon *d, struct job *job)
         command_done(d, c);
 }
 
-/* Gives the request to every worker; takes over what belongs to it. */
-static void ask_workers(struct daemon *d, uint64_t ref, const struct job_request *request,
-                        struct belongings its)
+/* Takes over what belongs to it. NULL when memory is short: that has been answered then. */
+static struct command *command_new(struct daemon *d, uint64_t ref,
+                                   const struct job_request *request, struct belongings its)
 {
     struct command *c = calloc(1, sizeof *c + d->worker_count * sizeof c->jobs[0]);
 
     if (!c) {
         belongings_free(&its);
         reply_error(d, ref, "no_memory");
-        return;
+        return NULL;
     }
     c->request = *request;
     c->ref = ref;
@@ -251,8 +285,24 @@ static void ask_workers(struct daemon *d, uint64_t ref, const struct job_request
         c->jobs[i].request = &c->request;
         if (request->kind == JOB_LIST)
             term_out_init(&c->jobs[i].terms);
-        worker_post(d->workers[i], &c->jobs[i]);
     }
+    return c;
+}
+
+static void command_post(struct daemon *d, struct command *c)
+{
+    for (unsigned i = 0; i < d->worker_count; i++)
+        worker_post(d->workers[i], &c->jobs[i]);
+}
+
+/* Gives the request to every worker; takes over what belongs to it. */
+static void ask_workers(struct daemon *d, uint64_t ref, const struct job_request *request,
+                        struct belongings its)
+{
+    struct command *c = command_new(d, ref, request, its);
+
+    if (c)
+        command_post(d, c);
 }
 
 /* ---- frames: each reads the rest of its tuple; false when that has another shape ---- */
@@ -481,6 +531,83 @@ static bool frame_users(struct daemon *d, struct term_in *in)
     return shaped;
 }
 
+/* ---- admission ---- */
+
+typedef bool read_grants(struct admission *a, struct turn_commons *commons, uv_mutex_t *lock,
+                         struct term_in *in, size_t n);
+
+/* Workers are asked only when there are allocations that a change is about. */
+static bool change_grants(struct daemon *d, struct command *c, struct term_in *in, int n,
+                          read_grants *read)
+{
+    struct admission *a = c->its.admission;
+
+    if (!read(a, d->commons, &d->commons_lock, in, (size_t)n)) {
+        command_free(c);
+        return false;
+    }
+    c->request.admission.changes = a->changes;
+    c->request.admission.count = a->count;
+    if (a->count)
+        command_post(d, c);
+    else
+        command_done(d, c);
+    return true;
+}
+
+/* All memory is had before the first change: none is left undone. */
+static bool frame_grants(struct daemon *d, struct term_in *in, bool admits, read_grants *read)
+{
+    struct job_request request = {.kind = JOB_ADMISSION, .admission = {.admits = admits}};
+    struct belongings its = {.text = NULL};
+    uint64_t ref;
+
+    if (!term_uint(in, REF_MAX, &ref))
+        return false;
+    int n = term_list(in);
+    if (n < 0)
+        return false;
+    if (!turn_commons_grants(d->commons)) {
+        reply_error(d, ref, "admission_off");
+        return true;
+    }
+    its.admission = admission_new((size_t)n);
+    if (!its.admission) {
+        reply_error(d, ref, "no_memory");
+        return true;
+    }
+    struct command *c = command_new(d, ref, &request, its);
+    return !c || change_grants(d, c, in, n, read);
+}
+
+static bool frame_admit(struct daemon *d, struct term_in *in)
+{
+    return frame_grants(d, in, true, admission_admit);
+}
+
+static bool frame_withdraw(struct daemon *d, struct term_in *in)
+{
+    return frame_grants(d, in, false, admission_withdraw);
+}
+
+static bool frame_open(struct daemon *d, struct term_in *in)
+{
+    struct turn_grants *grants = turn_commons_grants(d->commons);
+    uint64_t ref;
+
+    if (!term_uint(in, REF_MAX, &ref))
+        return false;
+    if (!grants) {
+        reply_error(d, ref, "admission_off");
+        return true;
+    }
+    uv_mutex_lock(&d->commons_lock);
+    turn_grants_open(grants);
+    uv_mutex_unlock(&d->commons_lock);
+    reply_ok(d, ref);
+    return true;
+}
+
 static bool frame_credit(struct daemon *d, struct term_in *in)
 {
     uint64_t n;
@@ -511,6 +638,9 @@ static const struct {
      "{kill, Ref, all | {id, Binary} | {username, Binary} | {user, Binary}}"},
     {"drain", 3, FROM(STAGE_RUNNING), frame_drain, "{drain, Ref, Boolean}"},
     {"users", 3, FROM(STAGE_RUNNING), frame_users, "{users, Ref, [Username]}"},
+    {"admit", 3, FROM(STAGE_RUNNING), frame_admit, "{admit, Ref, [{User, Room}]}"},
+    {"withdraw", 3, FROM(STAGE_RUNNING), frame_withdraw, "{withdraw, Ref, [{User, Room}]}"},
+    {"open", 2, FROM(STAGE_RUNNING), frame_open, "{open, Ref}"},
     {"credit", 2, FROM(STAGE_CONFIGURE) | FROM(STAGE_RUNNING), frame_credit, "{credit, N}"},
 };
 

@@ -1,5 +1,6 @@
 #include "relay/config.h"
 
+#include "core/turn_grants.h"
 #include "core/turn_users.h"
 #include "crypto/crypto.h"
 #include "relay/oauth_keys.h"
@@ -58,6 +59,24 @@ static bool read_mode(struct reader *r, const struct key *key)
         return false;
     r->config->turn.switched = strcmp(mode, "switch") == 0;
     return r->config->turn.switched || strcmp(mode, "open") == 0;
+}
+
+/* off, presence or room. */
+static bool read_admission(struct reader *r, const struct key *key)
+{
+    static const char *const scopes[] = {[TURN_ADMISSION_OFF] = "off",
+                                         [TURN_ADMISSION_PRESENCE] = "presence",
+                                         [TURN_ADMISSION_ROOM] = "room"};
+    char name[TERM_ATOM_MAX];
+
+    (void)key;
+    if (!term_atom(&r->in, name))
+        return false;
+    uint8_t *scope = &r->config->turn.admission;
+    for (*scope = 0; *scope < sizeof scopes / sizeof *scopes; ++*scope)
+        if (strcmp(scopes[*scope], name) == 0)
+            return true;
+    return false;
 }
 
 /* The next binary, as a C string of one line of min to max bytes. */
@@ -475,6 +494,8 @@ static const struct key keys[] = {
     NUMBER(max_tcp_peers, 1, 1u << 20),
     NUMBER(allocation_tcp_peers, 1, 4096),
     {.name = "mode", .read = read_mode, .right = "open or switch"},
+    {.name = "admission", .read = read_admission, .right = "off, presence or room"},
+    NUMBER(max_grants, 1, TURN_GRANTS_LIMIT),
     {.name = "pair", .read = read_bool, .offset = TURN_OFFSET(pair), .right = "true or false"},
     NUMBER(max_allocations, 1, 1u << 24),
     NUMBER(user_quota, 0, UINT32_MAX),
@@ -659,6 +680,8 @@ bool config_may_follow(const struct relay_config *old, const struct relay_config
         {"userhashes", a->userhashes == b->userhashes},
         {"mobility", a->mobility == b->mobility},
         {"mode", a->switched == b->switched},
+        {"admission", a->admission == b->admission},
+        {"max_grants", a->max_grants == b->max_grants},
         {"user_bandwidth", !a->user_bandwidth == !b->user_bandwidth},
         {"keep_dscp", a->keep_dscp == b->keep_dscp},
         {"alternate", memcmp(&old->alternate, &next->alternate, sizeof old->alternate) == 0},

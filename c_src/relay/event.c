@@ -6,11 +6,10 @@
 static const char *const transports[] = {
     [TURN_UDP] = "udp", [TURN_TCP] = "tcp", [TURN_TLS] = "tls", [TURN_DTLS] = "dtls"};
 
-static const char *const ends[] = {[TURN_END_RELEASED] = "released",
-                                   [TURN_END_EXPIRED] = "expired",
-                                   [TURN_END_KILLED] = "killed",
-                                   [TURN_END_SHUTDOWN] = "shutdown",
-                                   [TURN_END_CLOSED] = "closed"};
+static const char *const ends[] = {
+    [TURN_END_RELEASED] = "released", [TURN_END_EXPIRED] = "expired",
+    [TURN_END_KILLED] = "killed",     [TURN_END_SHUTDOWN] = "shutdown",
+    [TURN_END_CLOSED] = "closed",     [TURN_END_WITHDRAWN] = "withdrawn"};
 
 static void put_id(struct term_out *out, unsigned worker, uint64_t id)
 {
@@ -175,6 +174,17 @@ static void put_auth_failed(struct term_out *out, const struct turn_event *event
     term_put_atom(out, event->reason);
 }
 
+static void put_admission_refused(struct term_out *out, const struct turn_event *event,
+                                  unsigned worker)
+{
+    (void)worker;
+    term_put_map(out, 2);
+    term_put_atom(out, "username");
+    term_put_binary(out, event->username);
+    term_put_atom(out, "client");
+    term_put_addr(out, &event->tuple->client);
+}
+
 static const struct {
     const char *name;
     void (*put)(struct term_out *out, const struct turn_event *event, unsigned worker);
@@ -184,6 +194,7 @@ static const struct {
     [TURN_EV_PEER_FORBIDDEN] = {"peer_forbidden", put_forbidden},
     [TURN_EV_PERMISSION_CREATED] = {"permission_created", put_permission},
     [TURN_EV_AUTH_FAILED] = {"auth_failed", put_auth_failed},
+    [TURN_EV_ADMISSION_REFUSED] = {"admission_refused", put_admission_refused},
 };
 
 static void put_head(struct term_out *out, const char *name)

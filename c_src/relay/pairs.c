@@ -1,5 +1,6 @@
 #include "relay/pairs.h"
 
+#include "core/turn_grants.h"
 #include "relay/now.h"
 #include "relay/owner.h"
 #include "relay/ring.h"
@@ -12,12 +13,13 @@ struct pairs {
     struct ring *rings[]; /* from worker i to worker k at i * workers + k; NULL to itself */
 };
 
-/* In front of a datagram in a ring. */
+/* In front of a datagram in a ring; then its sender's rooms, as many as they are. */
 struct record {
     struct addr from;
     uint32_t alloc;
     uint16_t port;
     uint8_t relay;
+    uint8_t rooms;
 };
 
 static struct ring *ring_of(const struct pairs *p, unsigned from, unsigned to)
@@ -57,16 +59,23 @@ void pairs_free(struct pairs *p)
 
 bool pairs_put(struct pairs_end *end, unsigned worker, const struct turn_pair *pair)
 {
-    const struct record record = {
-        .from = pair->from, .alloc = pair->alloc, .port = pair->port, .relay = pair->relay};
-    uint8_t *to =
-        ring_put(ring_of(end->pairs, end->worker, worker), sizeof record + pair->data.len);
+    const unsigned rooms = pair->rooms ? turn_rooms_count(pair->rooms) : 0;
+    const size_t rooms_len = rooms * sizeof pair->rooms->hash[0];
+    const struct record record = {.from = pair->from,
+                                  .alloc = pair->alloc,
+                                  .port = pair->port,
+                                  .relay = pair->relay,
+                                  .rooms = (uint8_t)rooms};
+    uint8_t *to = ring_put(ring_of(end->pairs, end->worker, worker),
+                           sizeof record + rooms_len + pair->data.len);
 
     if (!to)
         return false;
     memcpy(to, &record, sizeof record);
+    if (rooms)
+        memcpy(to + sizeof record, pair->rooms, rooms_len);
     if (pair->data.len)
-        memcpy(to + sizeof record, pair->data.data, pair->data.len);
+        memcpy(to + sizeof record + rooms_len, pair->data.data, pair->data.len);
     end->put |= UINT64_C(1) << worker;
     return true;
 }
@@ -98,14 +107,19 @@ void pairs_flush(struct pairs_end *end)
 static void hand_in(struct pairs_end *end, struct span bytes, struct turn_now now)
 {
     struct record record;
+    struct turn_rooms rooms = {{0}};
 
     memcpy(&record, bytes.data, sizeof record);
+    const size_t head = sizeof record + record.rooms * sizeof rooms.hash[0];
     struct turn_pair pair = {.from = record.from,
                              .alloc = record.alloc,
                              .port = record.port,
                              .relay = record.relay,
-                             .data =
-                                 span_of(bytes.data + sizeof record, bytes.len - sizeof record)};
+                             .data = span_of(bytes.data + head, bytes.len - head)};
+    if (record.rooms) {
+        memcpy(rooms.hash, bytes.data + sizeof record, head - sizeof record);
+        pair.rooms = &rooms;
+    }
     if (end->server)
         turn_server_paired(end->server, &pair, now);
 }

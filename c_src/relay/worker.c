@@ -336,6 +336,13 @@ static void job_drain(struct worker *w, struct job *job)
     turn_server_drain(w->server, job->request->drain);
 }
 
+static void job_admission(struct worker *w, struct job *job)
+{
+    const struct job_request *r = job->request;
+
+    turn_server_admission(w->server, r->admission.changes, r->admission.count, now_of(&w->loop));
+}
+
 /* Closes every handle, which ends the loop. */
 static void close_all(struct worker *w)
 {
@@ -366,6 +373,7 @@ static void job_stop(struct worker *w, struct job *job)
 static void (*const jobs[JOB_KINDS])(struct worker *w, struct job *job) = {
     [JOB_CONFIGURE] = job_configure, [JOB_PING] = job_ping,   [JOB_LIST] = job_list,
     [JOB_KILL] = job_kill,           [JOB_DRAIN] = job_drain, [JOB_STOP] = job_stop,
+    [JOB_ADMISSION] = job_admission,
 };
 
 /* What happened before the answer is told before it. */

@@ -32,6 +32,7 @@ enum job_kind {
     JOB_LIST,
     JOB_KILL,
     JOB_DRAIN,
+    JOB_ADMISSION,
     JOB_STOP,
     JOB_KINDS
 };
@@ -48,6 +49,11 @@ struct job_request {
         bool one_worker; /* which.id is an allocation of `worker` */
         unsigned worker;
     } kill;
+    struct { /* JOB_ADMISSION */
+        const struct turn_grant_change *changes;
+        size_t count;
+        bool admits; /* else they were withdrawn: a matter of the reply */
+    } admission;
 };
 
 /* One worker's part of it. */

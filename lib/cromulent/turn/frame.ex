@@ -52,7 +52,11 @@ defmodule Cromulent.Turn.Frame do
     :tcp_refused,
     :tcp_bound,
     :tcp_unbound,
-    :tcp_cut
+    :tcp_cut,
+    :refused_admission,
+    :drop_early,
+    :allocations_withdrawn,
+    :drop_other_room
   ]
   @events [
     :allocation_created,
@@ -60,12 +64,13 @@ defmodule Cromulent.Turn.Frame do
     :permission_created,
     :peer_forbidden,
     :auth_failed,
+    :admission_refused,
     :log
   ]
   @failures [:listen, :relay_ip, :config, :protocol, :system]
   @keys [
     ready: [:os_pid, :listen, :version, :protocol, :relays, :workers, :udp, :mmsg, :uv],
-    stats: [:allocations, :uptime_ms, :counters, :workers, :events_dropped],
+    stats: [:allocations, :grants, :uptime_ms, :counters, :workers, :events_dropped],
     allocation: [
       :id,
       :username,
@@ -85,10 +90,10 @@ defmodule Cromulent.Turn.Frame do
       :worker
     ],
     event:
-      [:reason, :peer, :rule, :own_address, :switch_mode] ++
+      [:reason, :peer, :rule, :own_address, :switch_mode, :admission] ++
         [:level, :message, :info, :warning, :error],
-    reply: [:no_memory],
-    ended: [:released, :expired, :killed, :shutdown, :closed],
+    reply: [:no_memory, :admission_off, :too_many_grants, :too_many_rooms],
+    ended: [:released, :expired, :killed, :shutdown, :closed, :withdrawn],
     auth: [
       :bad_password,
       :malformed_username,
@@ -123,6 +128,7 @@ defmodule Cromulent.Turn.Frame do
           | :permission_created
           | :peer_forbidden
           | :auth_failed
+          | :admission_refused
           | :log
   @type ref :: non_neg_integer()
   @type t ::

@@ -130,10 +130,14 @@ static void io_pair_over(struct turn_io *io, unsigned worker, const struct turn_
     struct exact bytes = exact_of(pair->data.data, pair->data.len, 0);
     CHECK(e->others && !e->locked && worker != e->worker && e->config.pair);
     e->paired_over++;
+    struct exact rooms = exact_of(pair->rooms, pair->rooms ? sizeof *pair->rooms : 0, 0);
     copy.data = span_of(bytes.data, bytes.len);
+    copy.rooms = pair->rooms ? (const void *)rooms.data : NULL;
+    CHECK_EQ(pair->rooms != NULL, e->config.admission == TURN_ADMISSION_ROOM);
     if (!e->ring_full)
         turn_server_paired(other->server, &copy, other->now);
     exact_free(&bytes);
+    exact_free(&rooms);
 }
 
 static void io_event(struct turn_io *io, const struct turn_event *event)
@@ -159,6 +163,10 @@ static void io_event(struct turn_io *io, const struct turn_event *event)
     case TURN_EV_AUTH_FAILED:
         e->auth_failed++;
         snprintf(e->last_reason, sizeof e->last_reason, "%s", event->reason);
+        break;
+    case TURN_EV_ADMISSION_REFUSED:
+        CHECK(!event->alloc && event->username.len);
+        e->not_admitted++;
         break;
     }
 }

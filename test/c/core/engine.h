@@ -75,6 +75,7 @@ struct engine {
     unsigned locked;
     uint64_t random_state;
     unsigned created, ended, forbidden, permitted, auth_failed; /* events */
+    unsigned not_admitted;
     enum turn_end last_end;
     char last_reason[32];
     struct addr last_peer; /* that was permitted */

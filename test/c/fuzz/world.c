@@ -169,7 +169,8 @@ static void io_event(struct turn_io *io, const struct turn_event *event)
 {
     struct world *w = world_of(io);
     MUST(!w->locked);
-    MUST((event->kind == TURN_EV_AUTH_FAILED) == (event->alloc == NULL));
+    MUST((event->kind == TURN_EV_AUTH_FAILED || event->kind == TURN_EV_ADMISSION_REFUSED) ==
+         (event->alloc == NULL));
     MUST(event->kind != TURN_EV_AUTH_FAILED || event->reason);
     MUST(event->kind != TURN_EV_PEER_FORBIDDEN || !event->rule == !!event->reason);
     MUST((event->kind == TURN_EV_PEER_FORBIDDEN || event->kind == TURN_EV_PERMISSION_CREATED) ==

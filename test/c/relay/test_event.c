@@ -124,10 +124,11 @@ static void test_dual(void)
 
 static void test_ends(void)
 {
-    static const char *const names[] = {"released", "expired", "killed", "shutdown", "closed"};
+    static const char *const names[] = {"released", "expired", "killed",
+                                        "shutdown", "closed",  "withdrawn"};
     struct turn_alloc_info info = sample();
 
-    for (int end = TURN_END_RELEASED; end <= TURN_END_CLOSED; end++) {
+    for (int end = TURN_END_RELEASED; end <= TURN_END_WITHDRAWN; end++) {
         struct turn_event event = {.kind = TURN_EV_ALLOCATION_ENDED,
                                    .end = (enum turn_end)end,
                                    .alloc = &info,
@@ -168,8 +169,11 @@ static void test_forbidden_peers(void)
     const struct {
         const struct turn_rule *rule;
         const char *want;
-    } rules[] = {
-        {&v4, "10.0.0.0/8"}, {&v6, "fc00::/7"}, {NULL, "own_address"}, {NULL, "switch_mode"}};
+    } rules[] = {{&v4, "10.0.0.0/8"},
+                 {&v6, "fc00::/7"},
+                 {NULL, "own_address"},
+                 {NULL, "switch_mode"},
+                 {NULL, "admission"}};
 
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
         struct turn_event event = {.kind = TURN_EV_PEER_FORBIDDEN,
@@ -200,6 +204,19 @@ static void test_failed_credentials(void)
     put(&out, &event);
     CHECK_EQ(entries(&out, "auth_failed"), 3);
     check_entry(&out, "reason", "bad_password");
+    term_out_free(&out);
+}
+
+static void test_admission_refused(void)
+{
+    struct turn_event event = {
+        .kind = TURN_EV_ADMISSION_REFUSED, .tuple = &tuple, .username = span_str("u")};
+    struct term_out out;
+
+    put(&out, &event);
+    CHECK_EQ(entries(&out, "admission_refused"), 2);
+    check_entry(&out, "username", "u");
+    check_entry(&out, "client", "192.0.2.1:1000");
     term_out_free(&out);
 }
 
@@ -252,6 +269,7 @@ int main(void)
         CHECK_TEST(test_permissions),
         CHECK_TEST(test_forbidden_peers),
         CHECK_TEST(test_failed_credentials),
+        CHECK_TEST(test_admission_refused),
         CHECK_TEST(test_log),
         CHECK_TEST(test_ids),
     };

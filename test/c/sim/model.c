@@ -16,6 +16,7 @@ struct model_rules model_rules(void)
         .port_min = 49152,
         .port_max = 65535,
         .pair = true,
+        .max_grants = 40,
     };
 }
 
@@ -161,8 +162,8 @@ bool model_may_be_open(const struct model *m, const struct addr *at)
     return find_relayed(m, at, m->now.ms - MODEL_LINGER_MS) != NULL;
 }
 
-struct model_relay model_down(struct model *m, const struct addr *at, const struct addr *peer,
-                              struct span data)
+static struct model_relay arrive(struct model *m, const struct addr *at, const struct addr *peer,
+                                 struct span data)
 {
     struct model_alloc *a = find_relayed(m, at, m->now.ms);
     if (!a)
@@ -176,6 +177,15 @@ struct model_relay model_down(struct model *m, const struct addr *at, const stru
     return counted(m, TURN_N_DOWN_PACKETS, out);
 }
 
+/* Outside is no room. */
+struct model_relay model_down(struct model *m, const struct addr *at, const struct addr *peer,
+                              struct span data)
+{
+    if (m->rules.admission == TURN_ADMISSION_ROOM)
+        return dropped(m, TURN_N_DROP_OTHER_ROOM);
+    return arrive(m, at, peer, data);
+}
+
 bool model_is_paired(const struct model *m, const struct model_relay *up)
 {
     return m->rules.pair && up->relayed && addr_ip_eq(&up->to, &m->own);
@@ -183,7 +193,13 @@ bool model_is_paired(const struct model *m, const struct model_relay *up)
 
 struct model_relay model_pair(struct model *m, const struct model_relay *up)
 {
-    return model_down(m, &up->to, &up->from, up->data);
+    const struct model_alloc *from = find_relayed(m, &up->from, m->now.ms);
+    const struct model_alloc *to = find_relayed(m, &up->to, m->now.ms);
+    if (!to) /* it has expired, and is still there */
+        to = find_relayed(m, &up->to, m->now.ms - MODEL_LINGER_MS);
+    if (m->rules.admission == TURN_ADMISSION_ROOM && !(to && model_meet(from, to)))
+        return dropped(m, TURN_N_DROP_OTHER_ROOM);
+    return arrive(m, &up->to, &up->from, up->data);
 }
 
 /* ---- comparing ---- */
@@ -251,14 +267,31 @@ static void visit(struct turn_visitor *v, const struct turn_alloc_info *info)
 
 /* The counters that a model without sockets, rate limits and wheels can know. */
 static const enum turn_counter known[] = {
-    TURN_N_UP_PACKETS,     TURN_N_UP_BYTES,        TURN_N_DOWN_PACKETS,
-    TURN_N_DOWN_BYTES,     TURN_N_REQUESTS,        TURN_N_BINDINGS,
-    TURN_N_CREATED,        TURN_N_RELEASED,        TURN_N_KILLED,
-    TURN_N_MOVED,          TURN_N_REFRESHES,       TURN_N_PERMISSIONS,
-    TURN_N_CHANNELS,       TURN_N_CHALLENGES,      TURN_N_UNAUTHENTICATED,
-    TURN_N_STALE,          TURN_N_ERRORS,          TURN_N_FORBIDDEN,
-    TURN_N_DROP_MALFORMED, TURN_N_DROP_UNEXPECTED, TURN_N_DROP_NO_ALLOCATION,
+    TURN_N_UP_PACKETS,
+    TURN_N_UP_BYTES,
+    TURN_N_DOWN_PACKETS,
+    TURN_N_DOWN_BYTES,
+    TURN_N_REQUESTS,
+    TURN_N_BINDINGS,
+    TURN_N_CREATED,
+    TURN_N_RELEASED,
+    TURN_N_KILLED,
+    TURN_N_MOVED,
+    TURN_N_REFRESHES,
+    TURN_N_PERMISSIONS,
+    TURN_N_CHANNELS,
+    TURN_N_CHALLENGES,
+    TURN_N_UNAUTHENTICATED,
+    TURN_N_STALE,
+    TURN_N_ERRORS,
+    TURN_N_FORBIDDEN,
+    TURN_N_DROP_MALFORMED,
+    TURN_N_DROP_UNEXPECTED,
+    TURN_N_DROP_NO_ALLOCATION,
     TURN_N_DROP_RATE,
+    TURN_N_REFUSED_ADMISSION,
+    TURN_N_DROP_EARLY,
+    TURN_N_DROP_OTHER_ROOM,
 };
 
 /* Channels of a family that has expired are there until the wheel comes round: one of the two. */
@@ -276,8 +309,10 @@ static const char *compare_counters(const struct model *m, struct turn_server *s
             return turn_counter_name(known[i]);
     if (!drops_add_up(m, c))
         return "counters of dropped data do not add up";
+    if (c->n[TURN_N_WITHDRAWN] < m->counts[TURN_N_WITHDRAWN]) /* of what had expired, some more */
+        return "too few allocations were withdrawn";
     if (c->n[TURN_N_CREATED] != c->n[TURN_N_RELEASED] + c->n[TURN_N_EXPIRED] + c->n[TURN_N_KILLED] +
-                                    turn_server_allocations(server))
+                                    c->n[TURN_N_WITHDRAWN] + turn_server_allocations(server))
         return "counters of allocations do not add up";
     return NULL;
 }

@@ -23,6 +23,9 @@ enum {
     MODEL_USERNAME_MAX = 40,
     MODEL_NONCE_MAX = 128,
     MODEL_TOKEN = 8,
+    MODEL_USERS = 4,    /* user0 to user3, */
+    MODEL_ROOMS = 10,   /* in more rooms than one can be in */
+    MODEL_SILENCE = -2, /* a verdict: no answer */
     /* An engine may hold what has expired this long: its wheel turns once a second. */
     MODEL_LINGER_MS = 2000,
 };
@@ -34,6 +37,8 @@ struct model_rules {
     uint16_t port_min, port_max;
     bool pair;     /* data between two relayed addresses is there at once */
     bool switched; /* relayed addresses are virtual: nobody else can be a peer */
+    enum turn_admission admission;
+    uint32_t max_grants;
 };
 struct model_rules model_rules(void);
 
@@ -63,6 +68,8 @@ struct model_alloc {
     uint8_t token[MODEL_TOKEN];
     struct model_perm perms[MODEL_PERMS];
     struct model_chan chans[MODEL_CHANS];
+    bool rooms[MODEL_ROOMS];
+    uint32_t doomed_by; /* number of the withdrawal that it is to end by; 0: none */
 };
 
 /* A port that EVEN-PORT reserved. */
@@ -100,11 +107,15 @@ struct model {
     uint64_t late; /* copies of Allocate requests that came after their allocation had ended */
     struct model_made made[MODEL_MADE];
     size_t made_count;
+    bool grants[MODEL_USERS][MODEL_ROOMS];
+    bool open;            /* grants are complete */
+    uint32_t withdrawals; /* of a user's last grant */
 };
 
 void model_init(struct model *m, const struct model_rules *rules);
 
-/* The code that must answer, 0 for success; where expiry is under way, another one that may. */
+/* The code that must answer, 0 for success, or MODEL_SILENCE; where expiry is under way, another
+ * one that may. */
 struct model_verdict {
     int code, or_code;
 };
@@ -148,6 +159,22 @@ struct model_perm *model_perm(struct model_alloc *a, const struct addr *peer);
 
 /* Whether a port is taken by what was there after a time, or reserved. */
 bool model_port_taken(const struct model *m, size_t family, uint16_t port, uint64_t after_ms);
+
+/* ---- admission (model_admission.c) ---- */
+
+/* The number of a username's user. */
+size_t model_user(struct span username);
+/* Whether the user may allocate. */
+bool model_granted(const struct model *m, size_t user);
+/* Whether he has an allocation that has not expired. */
+bool model_user_lives(const struct model *m, size_t user);
+/* What must become of a grant; and whether it is a new one, or was the last. */
+enum ct_err model_admit(struct model *m, size_t user, size_t room, bool *fresh);
+bool model_withdraw(struct model *m, size_t user, size_t room, bool *last);
+/* The engine has been told what has become of the user, up to this withdrawal (0: of none). */
+void model_told(struct model *m, size_t user, uint32_t withdrawal);
+/* Whether both are in one room, as far as the engine has been told. */
+bool model_meet(const struct model_alloc *a, const struct model_alloc *b);
 
 /* Compares the engine's allocations and counters with ours. */
 const char *model_compare(const struct model *m, struct turn_server *server);

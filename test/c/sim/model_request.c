@@ -149,6 +149,10 @@ static struct model_verdict expect_allocate(const struct model *m, const struct 
     if (a)
         return again ? (struct model_verdict){0, 0}
                      : (struct model_verdict){STUN_ALLOCATION_MISMATCH, STUN_ALLOCATION_MISMATCH};
+    if (!model_granted(m, model_user(stun_msg_bytes(msg, STUN_ID_USERNAME)))) {
+        int code = m->open ? STUN_FORBIDDEN : MODEL_SILENCE;
+        return (struct model_verdict){code, code};
+    }
     return (struct model_verdict){room(m, client, msg, m->now.ms),
                                   room(m, client, msg, m->now.ms - MODEL_LINGER_MS)};
 }
@@ -160,7 +164,8 @@ static int refuses(const struct model *m, const struct model_alloc *a, const str
 {
     if (a->places[peer->family == ADDR_V6].until <= m->now.ms)
         return STUN_PEER_FAMILY_MISMATCH;
-    return m->rules.switched && !addr_ip_eq(peer, &m->own) ? STUN_FORBIDDEN : 0;
+    bool closed = m->rules.switched || m->rules.admission == TURN_ADMISSION_ROOM;
+    return closed && !addr_ip_eq(peer, &m->own) ? STUN_FORBIDDEN : 0;
 }
 
 /* A number and a peer are bound to each other or to nobody, also for a while after expiry. */
@@ -309,6 +314,7 @@ static const char *allocate_new(struct model *m, const struct addr *client,
     const char *problem = take_places(m, msg, reply, &a);
     memcpy(a.username, username.data, username.len < sizeof a.username ? username.len : 0);
     memcpy(a.tid, stun_msg_tid(msg), sizeof a.tid);
+    memcpy(a.rooms, m->grants[model_user(username)], sizeof a.rooms);
     if (a.has_token)
         memcpy(a.token, token.data, sizeof a.token);
     if (a.has_token != (even.len && even.data[0] & 0x80))
@@ -458,6 +464,8 @@ static void count(struct model *m, const struct stun_msg *request, int code)
     if (code)
         m->counts[which]++;
     m->counts[TURN_N_FORBIDDEN] += code == STUN_FORBIDDEN;
+    m->counts[TURN_N_REFUSED_ADMISSION] +=
+        code == STUN_FORBIDDEN && request->method == STUN_ALLOCATE;
 }
 
 static const char *succeeded(struct model *m, const struct addr *client,
@@ -485,6 +493,11 @@ const char *model_answer(struct model *m, const struct addr *client, const struc
                          const struct stun_msg *reply)
 {
     struct model_verdict must = model_expect(m, client, request);
+    if (!reply && must.code == MODEL_SILENCE) {
+        m->counts[TURN_N_REQUESTS]++;
+        m->counts[TURN_N_DROP_EARLY]++;
+        return NULL;
+    }
     if (!reply)
         return "a request was not answered";
     int code = code_of(reply);

@@ -322,6 +322,37 @@ static const struct sim_step dual[] = {
     IS(1400003, SIM_CODE, 0, 437),
 };
 
+#define GRANT(t, a, c, room)                                     \
+    {                                                            \
+        .at_ms = (t), .act = (a), .client = (c), .value = (room) \
+    }
+
+/* Clients 0 and 1 are one user: who is in no room any more loses both, and gets no other. */
+static const struct sim_step admission[] = {
+    ALLOCATE(0, 0, LIFE(600)),       IS(0, SIM_CODE, 0, 403),
+    GRANT(1000, SIM_ADMIT, 0, 1),    GRANT(1000, SIM_ADMIT, 2, 1),
+    ALLOCATE(1001, 0, LIFE(600)),    ALLOCATE(1001, 1, LIFE(600)),
+    ALLOCATE(1001, 2, LIFE(600)),    IS(1001, SIM_LIVE, 0, 3),
+    GRANT(2000, SIM_WITHDRAW, 0, 2), /* where he is not */
+    GRANT(2000, SIM_ADMIT, 0, 2),    GRANT(2000, SIM_WITHDRAW, 0, 1),
+    IS(2001, SIM_LIVE, 0, 3),        REFRESH(2001, 0, LIFE(600)),
+    IS(2001, SIM_CODE, 0, 0),        GRANT(3000, SIM_WITHDRAW, 0, 2),
+    IS(3001, SIM_LIVE, 0, 1),        IS(3001, SIM_OPEN, 0, 1),
+    IS(3001, SIM_PORTS, 0, 1),       REFRESH(3001, 0, LIFE(600)),
+    IS(3001, SIM_CODE, 0, 437),      ALLOCATE(3001, 1, LIFE(600)),
+    IS(3001, SIM_CODE, 1, 403),      REFRESH(3001, 2, LIFE(600)),
+    IS(3001, SIM_CODE, 2, 0),        GRANT(4000, SIM_WITHDRAW, 2, 1),
+    GRANT(4000, SIM_ADMIT, 2, 1), /* back at once: what was there ends all the same */
+    ALLOCATE(4000, 3, LIFE(600)),    IS(4000, SIM_LIVE, 0, 2),
+    IS(4001, SIM_LIVE, 0, 1),        IS(4001, SIM_OPEN, 0, 1),
+    REFRESH(4001, 3, LIFE(600)),     IS(4001, SIM_CODE, 3, 0),
+};
+
+static void by_presence(struct sim_plan *plan)
+{
+    plan->rules.admission = TURN_ADMISSION_PRESENCE;
+}
+
 #define NAMED(rows, script, adjust)                                      \
     {                                                                    \
         rows, #script, script, sizeof(script) / sizeof *(script), adjust \
@@ -346,5 +377,6 @@ const struct sim_named sim_named[] = {
     NAMED("STUN-LTC-14, 25; TURN-REFR-10", stale, short_nonces),
     NAMED("REST-03, 05, 06", credentials, short_credentials),
     NAMED("TURN-REFR-07, 08, 09", dual, NULL),
+    NAMED("docs/control.md, Admission", admission, by_presence),
 };
 const size_t sim_named_count = sizeof sim_named / sizeof *sim_named;

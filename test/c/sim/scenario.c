@@ -96,7 +96,12 @@ struct sim_plan sim_plan_random(uint64_t seed)
     }
     plan.rules.pair = one_in(&r, 2);
     plan.rules.switched = plan.rules.pair && one_in(&r, 3);
-    for (size_t i = 0; plan.rules.switched && i < plan.clients; i++) {
+    if (one_in(&r, 3))
+        plan.rules.admission =
+            one_in(&r, 3) || !plan.rules.pair ? TURN_ADMISSION_PRESENCE : TURN_ADMISSION_ROOM;
+    plan.rules.max_grants = one_in(&r, 3) ? between(&r, 1, 10) : 40;
+    bool alone = plan.rules.switched || plan.rules.admission == TURN_ADMISSION_ROOM;
+    for (size_t i = 0; alone && i < plan.clients; i++) {
         plan.manners[i].meets = true; /* there is nobody else; a few try all the same */
         plan.manners[i].peers &= (uint8_t)(one_in(&r, 4) ? 0xff : 0);
     }

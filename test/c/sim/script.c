@@ -106,6 +106,12 @@ void sim_do(struct sim *sim, const struct sim_step *step)
     case SIM_REPLAY:
         sim_client_replay(client);
         break;
+    case SIM_ADMIT:
+        sim_admit(sim, step->client / 2u, (size_t)step->value);
+        break;
+    case SIM_WITHDRAW:
+        sim_withdraw(sim, step->client / 2u, (size_t)step->value);
+        break;
     case SIM_STRANGER:
         *client->c.nonce = *client->c.realm = 0;
         break;

@@ -44,6 +44,8 @@ static void configure(struct sim *sim)
     c->port_max = r->port_max;
     c->pair = r->pair;
     c->switched = r->switched;
+    c->admission = (uint8_t)r->admission;
+    c->max_grants = r->max_grants;
 }
 
 static void people(struct sim *sim)
@@ -87,6 +89,7 @@ static void set_up(struct sim *sim, const struct sim_plan *plan)
     sim->model.own = sim->engine.config.relays[0].bind;
     sim->model.commons = sim->engine.commons;
     people(sim);
+    sim_admission_init(sim);
 }
 
 /* ---- time ---- */
@@ -228,6 +231,7 @@ static bool step(struct sim *sim, uint64_t end_ms)
         expire_at(sim),
         sim->probe_count ? sim->probes[next_probe(sim)].at_ms : UINT64_MAX,
         script_due(sim),
+        sim_admission_due(sim),
     };
     size_t next = 0;
     for (size_t i = 1; i < sizeof times / sizeof *times; i++)
@@ -244,6 +248,8 @@ static bool step(struct sim *sim, uint64_t end_ms)
         expire(sim);
     else if (next == 3)
         probe(sim);
+    else if (next == 5)
+        sim_admission_tick(sim);
     else
         sim_do(sim, &sim->plan->script[sim->step++]);
     if (check_failures != sim->failures_before)
@@ -265,6 +271,7 @@ static void fall_silent(struct sim *sim)
         sim->peers[i].due_ms = UINT64_MAX;
     for (size_t i = 0; i < SIM_PEERS; i++)
         sim->peers[i].answers = 0;
+    sim->grant_ms = UINT64_MAX;
 }
 
 /* What was put on the link has arrived or was lost; what reached the engine was counted there. */
@@ -273,7 +280,7 @@ static void check_sums(struct sim *sim)
     static const enum turn_counter fates[] = {
         TURN_N_REQUESTS,           TURN_N_UP_PACKETS,      TURN_N_DOWN_PACKETS,
         TURN_N_DROP_MALFORMED,     TURN_N_DROP_UNEXPECTED, TURN_N_DROP_NO_ALLOCATION,
-        TURN_N_DROP_NO_PERMISSION, TURN_N_DROP_NO_CHANNEL,
+        TURN_N_DROP_NO_PERMISSION, TURN_N_DROP_NO_CHANNEL, TURN_N_DROP_OTHER_ROOM,
     };
     const struct sim_link *link = &sim->link;
     uint64_t counted = 0;
@@ -299,7 +306,7 @@ static void check_nothing_is_left(struct sim *sim)
     for (size_t i = 0; i < sizeof slabs / sizeof *slabs; i++)
         if (slabs[i]->used)
             sim_fail(sim, "a table still holds something");
-    if (turn_server_allocations(s) || s->by_tuple.used || s->wheel.count ||
+    if (turn_server_allocations(s) || s->by_tuple.used || s->by_user.used || s->wheel.count ||
         turn_server_deadline(s) != UINT64_MAX)
         sim_fail(sim, "an allocation or a timer is left");
     if (engine_open_relays(e))

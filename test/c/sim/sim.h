@@ -19,6 +19,7 @@
 enum {
     SIM_CLIENTS = 8,
     SIM_PROBES = 16,
+    SIM_NEWS = 512,
 };
 
 /* What a script does, and what it expects. */
@@ -29,6 +30,8 @@ enum sim_act {
     SIM_UNASKED,  /* the peer sends to the client's relayed address */
     SIM_LOSE,     /* the next `value` datagrams from client to server are lost */
     SIM_LOSE_ANS, /* and from server to client */
+    SIM_ADMIT,    /* the client's user to room `value`, */
+    SIM_WITHDRAW, /* or from it */
     SIM_STRANGER, /* the client has lost its nonce, and allocates with another transaction */
     SIM_REPLAY,   /* the client's last Allocate request comes again */
     SIM_CODE,     /* the last transaction ended with `value`: 0, a code, NO_REPLY */
@@ -70,6 +73,14 @@ struct sim_probe {
     struct addr relayed[2];
 };
 
+/* What the engine is yet to be told of a user's grants. */
+struct sim_news {
+    uint64_t at_ms;
+    size_t user;
+    uint32_t withdrawal;
+    struct turn_grant_change change;
+};
+
 struct sim {
     struct engine engine;
     struct model model;
@@ -81,6 +92,9 @@ struct sim {
     const struct sim_plan *plan;
     struct sim_probe probes[SIM_PROBES];
     size_t probe_count, step;
+    struct sim_news news[SIM_NEWS];
+    size_t news_count;
+    uint64_t grant_ms, open_ms; /* when the next grant comes or goes, and when they are complete */
     uint64_t start_ms, expire_ms, expired, packets;
     uint64_t paired; /* data from one client to another in one step */
     uint64_t handed; /* packets that the engine got; others came to closed relays */
@@ -99,6 +113,12 @@ bool sim_run(struct sim *sim, const struct sim_plan *plan);
 void sim_fail(struct sim *sim, const char *why);
 /* Hands one datagram to the engine and judges what comes out (exchange.c). */
 void sim_exchange(struct sim *sim, const struct sim_path *path, struct span bytes);
+/* Grants that come and go, and what is told of them (admission.c). */
+void sim_admission_init(struct sim *sim);
+uint64_t sim_admission_due(const struct sim *sim);
+void sim_admission_tick(struct sim *sim);
+void sim_admit(struct sim *sim, size_t user, size_t room);
+void sim_withdraw(struct sim *sim, size_t user, size_t room);
 /* Does or checks one step of the script (script.c). */
 void sim_do(struct sim *sim, const struct sim_step *step);
 

@@ -33,6 +33,7 @@ static void print_plan(const struct sim_plan *p)
            p->weather.twice, p->weather.overtake, p->weather.delay_min, p->weather.delay_max);
     printf("#   pairs %s, mode %s\n", p->rules.pair ? "in memory" : "over sockets",
            p->rules.switched ? "switch" : "open");
+    printf("#   admission %d, at most %u grants\n", p->rules.admission, p->rules.max_grants);
     printf("#   %u clients, quota %u, at most %u allocations, ports %u to %u, nonce %u s\n",
            p->clients, p->rules.quota, p->rules.max_allocations, p->rules.port_min,
            p->rules.port_max, p->rules.nonce);
@@ -64,6 +65,20 @@ static void test_named(void)
     }
 }
 
+/* What of admission has been seen. */
+struct admitted {
+    uint64_t refused, early, withdrawn, strays;
+};
+
+static void add_admitted(struct admitted *sum)
+{
+    const uint64_t *counts = sim->model.counts;
+    sum->refused += counts[TURN_N_REFUSED_ADMISSION];
+    sum->early += counts[TURN_N_DROP_EARLY];
+    sum->withdrawn += counts[TURN_N_WITHDRAWN];
+    sum->strays += counts[TURN_N_DROP_OTHER_ROOM];
+}
+
 static void add(struct sim_tally *sum, uint64_t *late)
 {
     const uint64_t *from = (const uint64_t *)&sim->tally;
@@ -78,6 +93,7 @@ static void test_random(void)
     uint64_t n = setting("SIM_SEEDS", SEEDS), first = setting("SIM_FIRST", 1);
     uint64_t packets = 0, paired = 0, late = 0, failed = 0;
     struct sim_tally sum = {0};
+    struct admitted admitted = {0};
     double start = seconds();
     clock_t busy = clock();
     for (uint64_t seed = first; seed < first + n && failed < 3; seed++) {
@@ -86,6 +102,7 @@ static void test_random(void)
         packets += sim->packets;
         paired += sim->paired;
         add(&sum, &late);
+        add_admitted(&admitted);
     }
     double took = seconds() - start;
     printf("# %" PRIu64 " seeds in %.1f s (%.1f s of CPU), %.0f a minute; %" PRIu64 " packets\n", n,
@@ -96,6 +113,11 @@ static void test_random(void)
     printf("# allocations %" PRIu64 ", died %" PRIu64 ", late copies refused %" PRIu64
            ", data heard %" PRIu64 ", paired %" PRIu64 "\n",
            sum.allocated, sum.died, late, sum.heard, paired);
+    printf("# without a grant %" PRIu64 ", early %" PRIu64 ", withdrawn %" PRIu64
+           ", data of other rooms %" PRIu64 "\n",
+           admitted.refused, admitted.early, admitted.withdrawn, admitted.strays);
+    CHECK(n < 1000 ||
+          (admitted.refused && admitted.early && admitted.withdrawn && admitted.strays));
     CHECK(sum.allocated > n / 4 && sum.heard > n / 4 && paired > n / 4);
 }
 

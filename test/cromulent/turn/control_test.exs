@@ -279,7 +279,7 @@ defmodule Cromulent.Turn.ControlTest do
       before = stats(port)
 
       assert Enum.sort(Map.keys(before)) ==
-               [:allocations, :counters, :events_dropped, :uptime_ms, :workers]
+               [:allocations, :counters, :events_dropped, :grants, :uptime_ms, :workers]
 
       assert before.allocations == 0
       assert before.events_dropped == 0
