@@ -14,6 +14,8 @@ defmodule Cromulent.Turn.Admission do
   alias Cromulent.Turn.Admission
   alias Cromulent.Turn.Admission.{Holders, Relays}
 
+  # ms that who gets a grant waits until the relay has been sent it. It is known there all the same later.
+  @sent_within 1_000
   # What the relay takes, in bytes.
   @user_most 508
   @room_most 255
@@ -98,13 +100,19 @@ defmodule Cromulent.Turn.Admission do
   def room(topic) when byte_size(topic) <= @room_most, do: topic
   def room(topic), do: "sha256:" <> Base.encode16(:crypto.hash(:sha256, topic), case: :lower)
 
-  @doc "One more holder of a grant. `key` is that of its place."
+  @doc """
+  One more holder of a grant. `key` is that of its place. The relay has been sent it then, before its user can be told
+  anything; what it says to it is not waited for.
+  """
   @spec hold(holder(), Places.key() | nil, grant() | nil) :: :ok
   def hold(_holder, _key, nil), do: :ok
 
   def hold(holder, key, {relay, user, room} = grant) do
     put(holder, key, grant)
-    tell(relay, user, room)
+    GenServer.call(relay, {:grants, [{user, room}]}, @sent_within)
+  catch
+    # A relay that is being started will be told all there are.
+    :exit, {_reason, {GenServer, :call, _}} -> :ok
   end
 
   @doc "The same, for who tells the relay himself."

@@ -187,6 +187,11 @@ defmodule Cromulent.Turn.Owner do
     end
   end
 
+  def handle_call({:grants, pairs}, from, %{status: :up, feed: %{on?: true}} = state),
+    do: {:noreply, regrant(state, pairs, from)}
+
+  def handle_call({:grants, _pairs}, _from, state), do: {:reply, :ok, state}
+
   # One at a time: each is made from the configuration in force.
   def handle_call({:configure, opts}, from, state) do
     with {:ok, config} <- Config.update(state.config, opts),
@@ -352,15 +357,21 @@ defmodule Cromulent.Turn.Owner do
   defp feed_all(state), do: feed(%{state | feed: Feed.start(state.feed), feeder: nil})
 
   # A relay that starts will be told all there are.
-  defp regrant(%{status: :up} = state, pairs),
-    do: feed_soon(%{state | feed: Feed.changed(state.feed, pairs)})
+  defp regrant(state, pairs, from \\ nil)
 
-  defp regrant(state, _pairs), do: state
+  defp regrant(%{status: :up} = state, pairs, from),
+    do: feed_soon(%{state | feed: Feed.changed(state.feed, pairs, from)})
+
+  defp regrant(state, _pairs, _from), do: state
 
   # When all that has come by now is heard: many go into one command.
-  defp feed_soon(%{feeder: nil} = state), do: feed_later(state, 0)
+  defp feed_soon(%{feeder: nil} = state) do
+    ref = make_ref()
+    send(self(), {:feed, ref})
+    %{state | feeder: ref}
+  end
+
   defp feed_soon(state), do: state
-  defp feed_later(state, ms \\ @refeed_ms), do: %{state | feeder: timer(:feed, ms)}
 
   defp feed(%{status: :up} = state) do
     case Feed.next(state.feed, Admission.now()) do
@@ -375,7 +386,11 @@ defmodule Cromulent.Turn.Owner do
 
   defp feed(state), do: state
 
-  defp feed(state, []), do: feed(state)
+  defp feed(state, []) do
+    {waiting, feed} = Feed.told(state.feed)
+    Enum.each(waiting, &GenServer.reply(&1, :ok))
+    feed(%{state | feed: feed})
+  end
 
   defp feed(state, [{name, args} = command | rest] = commands) do
     case ask(state, name, args, {nil, {:fed, command, now_us()}}, state.call_timeout) do
@@ -383,6 +398,8 @@ defmodule Cromulent.Turn.Owner do
       {_busy, state} -> feed_later(%{state | feed: Feed.unsent(state.feed, commands)})
     end
   end
+
+  defp feed_later(state), do: %{state | feeder: timer(:feed, @refeed_ms)}
 
   defp fed(state, command, since, result) do
     Telemetry.admission(command, now_us() - since, result)
@@ -526,8 +543,7 @@ defmodule Cromulent.Turn.Owner do
     state = struct!(state, changes)
     publish(state)
     Admission.serve(state.feed.relay, state.config)
-    App.rename(state.feed.relay, state.config, keeper(state))
-    state
+    regrant(state, App.rename(state.feed.relay, state.config, keeper(state)))
   end
 
   # ---- the end of a relay ----
@@ -541,7 +557,9 @@ defmodule Cromulent.Turn.Owner do
   defp fail_calls(state) do
     {calls, commands} = Commands.close(state.commands)
     Enum.each(calls, &reply(&1, {:error, :down}))
-    %{state | commands: commands}
+    # The next one is told all grants there are.
+    for from <- Feed.waiting(state.feed), do: GenServer.reply(from, :ok)
+    %{state | commands: commands, feed: Feed.new(state.feed.relay, state.feed.on?)}
   end
 
   # One line when the relay is lost, one when it cannot be started again and for what reason.

@@ -10,11 +10,36 @@ defmodule Cromulent.Turn.AdmissionTest do
 
   @secret "a secret of the test of admission"
 
-  # The test stands in for the owner of a relay of its own.
+  # In the place of a relay's owner: the test is told what that is.
   setup c do
     relay = :"#{__MODULE__}.#{c.line}"
-    Process.register(self(), relay)
-    {:ok, relay: relay, topic: "voice:#{System.unique_integer([:positive])}"}
+    test = self()
+
+    owner =
+      spawn_link(fn ->
+        Process.register(self(), relay)
+        send(test, :registered)
+        hear(test)
+      end)
+
+    assert_receive :registered
+    {:ok, relay: relay, owner: owner, topic: "voice:#{System.unique_integer([:positive])}"}
+  end
+
+  defp hear(test) do
+    receive do
+      {:"$gen_cast", {:grants, pairs}} ->
+        send(test, {:grants, pairs})
+
+      {:"$gen_call", from, {:grants, pairs}} ->
+        send(test, {:grants, pairs})
+        GenServer.reply(from, :ok)
+
+      {:heard, tag} ->
+        send(test, tag)
+    end
+
+    hear(test)
   end
 
   defp serve(relay, opts \\ []) do
@@ -28,9 +53,16 @@ defmodule Cromulent.Turn.AdmissionTest do
 
   defp state(grant), do: Admission.state(grant, Admission.now())
 
-  defp told do
+  defp told(c) do
+    tag = make_ref()
+    send(c.owner, {:heard, tag})
+    assert_receive ^tag
+    heard()
+  end
+
+  defp heard do
     receive do
-      {:"$gen_cast", {:grants, pairs}} -> pairs ++ told()
+      {:grants, pairs} -> pairs ++ heard()
     after
       0 -> []
     end
@@ -88,7 +120,7 @@ defmodule Cromulent.Turn.AdmissionTest do
     assert state(grant) == :none
     Admission.release(b)
     assert Admission.pairs(c.relay) == []
-    assert told() == List.duplicate({"alice", c.topic}, 4)
+    assert told(c) == List.duplicate({"alice", c.topic}, 4)
   end
 
   test "users and rooms whose names are parts of others' are others", c do
@@ -158,7 +190,7 @@ defmodule Cromulent.Turn.AdmissionTest do
     Places.admit(place, grant)
     Places.admit(place, grant)
     assert state(grant) == :held
-    assert told() |> length() == 3
+    assert told(c) |> length() == 3
     assert Places.remove(place)
     assert state(grant) == :none
   end
@@ -173,18 +205,18 @@ defmodule Cromulent.Turn.AdmissionTest do
     Admission.hold(half, {c.topic, "bob", 0}, {c.relay, "bob", c.topic})
     :ets.delete(Admission, {c.relay, "bob", c.topic, half})
     Admission.hold({:app, app, "carol", c.topic}, nil, {c.relay, "carol", c.topic})
-    _ = told()
+    _ = told(c)
     Admission.sweep()
     assert Admission.pairs(c.relay) == [{"carol", c.topic}]
-    assert Enum.sort(told()) == [{"alice", c.topic}, {"bob", c.topic}]
+    assert Enum.sort(told(c)) == [{"alice", c.topic}, {"bob", c.topic}]
     kill(app)
     assert state({c.relay, "carol", c.topic}) == :none
     Admission.sweep()
-    assert told() == [{"carol", c.topic}]
+    assert told(c) == [{"carol", c.topic}]
     assert :ets.match(Admission.Holders, {:_, :_, c.relay, :_, :_}) == []
     :ets.insert(Admission, {{c.relay, "dave", c.topic, half}, Admission.now() - 1})
     Admission.sweep()
-    assert told() == [{"dave", c.topic}]
+    assert told(c) == [{"dave", c.topic}]
     assert :ets.match(Admission, {{c.relay, :_, :_, :_}, :_}) == []
   end
 end

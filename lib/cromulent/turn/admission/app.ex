@@ -27,16 +27,14 @@ defmodule Cromulent.Turn.Admission.App do
         do: {user, room}
   end
 
-  @doc "With another configuration users may have other names too."
-  @spec rename(Admission.relay(), Config.t(), pid()) :: :ok
+  @doc "With another configuration users may have other names too: the grants of which the relay is to be told."
+  @spec rename(Admission.relay(), Config.t(), pid()) :: [Admission.pair()]
   def rename(relay, config, pid) do
     for true <- [Admission.on?(config)],
-        {:app, _pid, _user_id, _room} = holder <- Admission.app_holders(pid),
-        {:ok, grants} <- [grants(relay, config, holder)],
-        grant <- grants,
-        do: Admission.hold(holder, nil, grant)
-
-    :ok
+        {:app, _pid, user_id, room} <- Admission.app_holders(pid),
+        {:ok, _holder, pairs} <- [admit(relay, config, pid, user_id, room)],
+        pair <- pairs,
+        do: pair
   end
 
   # Under old secrets too, which are valid still.

@@ -13,9 +13,10 @@ defmodule Cromulent.Turn.Admission.Feed do
   @unanswered_most 4
 
   # again: those of which commands told that did not get through; front and back: those that may have changed, the
-  # latter the newest first; refused: what is to be tried again some time.
+  # latter the newest first, and who waits until that has been told; told: who waits for what next/2 gave last; refused:
+  # what is to be tried again some time.
   defstruct [:relay, on?: false, again: [], all: [], opening?: false, front: [], back: []] ++
-              [unanswered: 0, refused: MapSet.new()]
+              [told: [], unanswered: 0, refused: MapSet.new()]
 
   @typedoc "Its name and arguments."
   @type command :: {:withdraw | :admit, [[Admission.pair(), ...]]} | {:open, []}
@@ -31,11 +32,11 @@ defmodule Cromulent.Turn.Admission.Feed do
   def start(%{relay: relay}),
     do: %{new(relay, true) | all: Admission.pairs(relay), opening?: true}
 
-  @doc "These may have changed."
-  @spec changed(t(), [Admission.pair()]) :: t()
-  def changed(%{on?: false} = feed, _pairs), do: feed
-
-  def changed(feed, pairs), do: %{feed | back: Enum.reverse(pairs, feed.back)}
+  @doc "These may have changed, and somebody waits until the relay has been told so, or nobody (nil)."
+  @spec changed(t(), [Admission.pair()], GenServer.from() | nil) :: t()
+  def changed(feed, pairs, from \\ nil)
+  def changed(%{on?: false} = feed, _pairs, _from), do: feed
+  def changed(feed, pairs, from), do: %{feed | back: [{pairs, from} | feed.back]}
 
   @doc """
   What to tell next; `:wait` when there is nothing or the relay has enough to do; and grants that are to be looked at
@@ -63,7 +64,9 @@ defmodule Cromulent.Turn.Admission.Feed do
 
   def next(feed, now) do
     {some, front} = Enum.split(feed.front, @per_frame)
-    some |> Enum.uniq() |> say(%{feed | front: front}, now)
+    told = for {_pairs, from} <- some, from, reduce: feed.told, do: (told -> [from | told])
+    pairs = some |> Enum.flat_map(&elem(&1, 0)) |> Enum.uniq()
+    say(pairs, %{feed | front: front, told: told}, now)
   end
 
   # Withdrawn first: that makes room.
@@ -82,6 +85,16 @@ defmodule Cromulent.Turn.Admission.Feed do
   @doc "The relay has been sent a command."
   @spec sent(t()) :: t()
   def sent(feed), do: %{feed | unanswered: feed.unanswered + 1}
+
+  @doc "It has been sent all that was to be told last: who waited for that."
+  @spec told(t()) :: {[GenServer.from()], t()}
+  def told(%{again: []} = feed), do: {feed.told, %{feed | told: []}}
+  def told(feed), do: {[], feed}
+
+  @doc "Everybody who waits."
+  @spec waiting(t()) :: [GenServer.from()]
+  def waiting(feed),
+    do: feed.told ++ for({_pairs, from} <- feed.front ++ feed.back, from, do: from)
 
   @doc "The relay could not be sent these commands."
   @spec unsent(t(), [command()]) :: t()

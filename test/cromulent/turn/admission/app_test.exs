@@ -39,7 +39,8 @@ defmodule Cromulent.Turn.Admission.AppTest do
     opts = [opaque_usernames: true]
     {:ok, _, pairs} = App.admit(relay, config(opts), self(), "alice", "room")
     assert pairs == [{hd(names), "room"}]
-    App.rename(relay, config([secret: "#{@secret},#{@old}"] ++ opts), self())
+    pairs = App.rename(relay, config([secret: "#{@secret},#{@old}"] ++ opts), self())
+    assert Enum.sort(pairs) == Enum.sort(for name <- names, do: {name, "room"})
     assert Enum.sort(Admission.pairs(relay)) == Enum.sort(for name <- names, do: {name, "room"})
     assert length(App.withdraw(self(), "alice", "room")) == 2
     assert Admission.pairs(relay) == []

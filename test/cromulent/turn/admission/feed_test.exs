@@ -77,6 +77,20 @@ defmodule Cromulent.Turn.Admission.FeedTest do
     assert feed |> Feed.unsent(commands) |> all() == [open: []]
   end
 
+  test "who waits is told when what he waits for has been sent", c do
+    feed = Feed.changed(Feed.new(c.relay, true), [{"a", "r"}], :first)
+    feed = feed |> Feed.changed([{"b", "r"}]) |> Feed.changed([{"c", "r"}], :second)
+    assert Enum.sort(Feed.waiting(feed)) == [:first, :second]
+    {commands, [], feed} = Feed.next(feed, 0)
+    feed = Feed.changed(feed, [{"d", "r"}], :third)
+    assert {[], feed} = feed |> Feed.unsent(commands) |> Feed.told()
+    assert feed |> Feed.waiting() |> Enum.sort() == [:first, :second, :third]
+    {^commands, [], feed} = Feed.next(feed, 0)
+    assert {told, feed} = Feed.told(feed)
+    assert Enum.sort(told) == [:first, :second]
+    assert Feed.waiting(feed) == [:third]
+  end
+
   test "of a grant that lingers it says until when", c do
     until = Admission.now() + 60_000
     :ets.insert(Admission, {{c.relay, "a", "r", make_ref()}, until})
