@@ -4,18 +4,18 @@ defmodule Cromulent.Turn.Admission do
   # write to the tables themselves, and they outlive every process that works on them.
   #
   # A grant is a user's, by the name that usernames have, in a room; it has holders, and is in force while it has any. So
-  # the order in which several come and go at once does not matter: whoever changes a holder tells the relay's
-  # owner that the grant may have changed, and that looks here what it is then.
+  # the order in which several come and go at once does not matter: whoever goes tells the relay's owner
+  # that the grant may have changed, and that looks here what it is then. Whoever comes tells the relay himself, once
+  # he is written down here; the owner looks again after it has sent that a grant is withdrawn: so either it
+  # sees him, or what he sends comes after that.
   #
   # A holder is a place's reference, which goes when the place does, or {:app, pid, user_id, room}, with what
   # an application granted by itself: that goes with the process.
 
-  alias Cromulent.Turn.{Config, Credentials, OpaqueString, Option, Places, Relay}
+  alias Cromulent.Turn.{Commands, Config, Credentials, OpaqueString, Option, Places, Relay}
   alias Cromulent.Turn.Admission
   alias Cromulent.Turn.Admission.{Holders, Relays}
 
-  # ms that who gets a grant waits until the relay has been sent it. It is known there all the same later.
-  @sent_within 1_000
   # What the relay takes, in bytes.
   @user_most 508
   @room_most 255
@@ -27,7 +27,8 @@ defmodule Cromulent.Turn.Admission do
   @type holder :: reference() | {:app, pid(), term(), binary()}
 
   # Admission: {{relay, user, room, holder}, until}, until :infinity or ms of the monotonic clock.
-  # Holders: {holder, key of its place or nil, relay, user, room}. Relays: {relay, opaque?, secrets, withdraw_after}.
+  # Holders: {holder, key of its place or nil, relay, user, room}. Relays: {relay, opaque?, secrets, withdraw_after,
+  # port or nil}.
   @doc "Makes the tables, which end with the caller."
   @spec tables() :: :ok
   def tables do
@@ -40,16 +41,19 @@ defmodule Cromulent.Turn.Admission do
 
   # ---- relays ----
 
-  @doc "From now on joins are for this relay too, if its configuration has admission."
-  @spec serve(relay(), Config.t()) :: :ok | {:error, {:system, String.t()}}
-  def serve(relay, config) do
+  @doc """
+  From now on joins are for this relay too, if its configuration has admission. `port` is that of a relay that runs; it
+  is given before the relay is told which grants there are.
+  """
+  @spec serve(relay(), Config.t(), port() | nil) :: :ok | {:error, {:system, String.t()}}
+  def serve(relay, config, port \\ nil) do
     cond do
       :ets.whereis(Relays) == :undefined and on?(config) ->
         {:error, {:system, "admission: the application :cromulent_turn is not started"}}
 
       # Nobody can join for a relay without a name.
       on?(config) and is_atom(relay) ->
-        row = {relay, config.opaque_usernames, config.secrets, config.withdraw_after}
+        row = {relay, config.opaque_usernames, config.secrets, config.withdraw_after, port}
         :ets.insert(Relays, row) && :ok
 
       # A relay without admission does without the application too.
@@ -74,7 +78,7 @@ defmodule Cromulent.Turn.Admission do
   def grant(topic, user_id, opts) do
     relay = opts[:relay] || Relay
 
-    with [{_relay, opaque?, secrets, _after}] <- :ets.lookup(Relays, relay),
+    with [{_relay, opaque?, secrets, _after, _port}] <- :ets.lookup(Relays, relay),
          {:ok, opaque?} <- opaque(opts[:opaque_usernames], opaque?),
          {:ok, user} <- user(user_id, secrets, opaque?),
          do: {relay, user, room(topic)},
@@ -107,12 +111,16 @@ defmodule Cromulent.Turn.Admission do
   @spec hold(holder(), Places.key() | nil, grant() | nil) :: :ok
   def hold(_holder, _key, nil), do: :ok
 
+  # Not by the relay's owner: that would take a multiple of the time of a join. When the relay does not read just
+  # now, or is being started, the owner tells it.
   def hold(holder, key, {relay, user, room} = grant) do
     put(holder, key, grant)
-    GenServer.call(relay, {:grants, [{user, room}]}, @sent_within)
-  catch
-    # A relay that is being started will be told all there are.
-    :exit, {_reason, {GenServer, :call, _}} -> :ok
+
+    with [{_relay, _opaque?, _secrets, _after, port}] when port != nil <-
+           :ets.lookup(Relays, relay),
+         :ok <- Commands.write(port, :admit, [[{user, room}]]),
+         do: :ok,
+         else: (_ -> tell(relay, user, room))
   end
 
   @doc "The same, for who tells the relay himself."
@@ -162,7 +170,7 @@ defmodule Cromulent.Turn.Admission do
 
   defp linger(relay) do
     case :ets.lookup(Relays, relay) do
-      [{_relay, _opaque?, _secrets, ms}] -> ms
+      [{_relay, _opaque?, _secrets, ms, _port}] -> ms
       [] -> 0
     end
   end

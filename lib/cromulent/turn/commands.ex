@@ -5,8 +5,9 @@ defmodule Cromulent.Turn.Commands do
 
   alias Cromulent.Turn.{Frame, Program}
 
-  # The largest that the relay takes.
-  @max_ref Bitwise.bsl(1, 60)
+  # The relay takes references below 2^60. The upper half is for those of others than the owner, whose commands are to be
+  # known by the time when they were sent, in µs.
+  @others Bitwise.bsl(1, 59)
 
   defstruct next: 0, open: %{}
 
@@ -25,7 +26,22 @@ defmodule Cromulent.Turn.Commands do
   @spec tell(t(), port(), atom(), [term()]) :: {:ok | {:error, :busy | :down}, t()}
   def tell(%{next: ref} = commands, port, name, args) do
     sent = Program.write(port, Frame.encode(List.to_tuple([name, ref | args])))
-    {sent, %{commands | next: rem(ref + 1, @max_ref)}}
+    {sent, %{commands | next: rem(ref + 1, @others)}}
+  end
+
+  @doc "Sends a command for a process that does not own the relay. The owner gets the answer, and `age/1` of its reference."
+  @spec write(port(), atom(), [term()]) :: :ok | {:error, :busy | :down}
+  def write(port, name, args),
+    do: Program.write(port, Frame.encode(List.to_tuple([name, @others + uptime_us() | args])))
+
+  @doc "For how long others than the owner have waited for an answer, in µs; nil for the owner's."
+  @spec age(Frame.ref()) :: non_neg_integer() | nil
+  def age(ref), do: if(ref >= @others, do: uptime_us() - (ref - @others))
+
+  # 2^59 µs are 18,000 years.
+  defp uptime_us do
+    started = System.convert_time_unit(:erlang.system_info(:start_time), :native, :microsecond)
+    System.monotonic_time(:microsecond) - started
   end
 
   @doc """

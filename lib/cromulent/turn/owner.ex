@@ -183,14 +183,9 @@ defmodule Cromulent.Turn.Owner do
   def handle_call({:withdraw, user_id, room}, from, state) do
     case App.withdraw(keeper(state), user_id, room) do
       [] -> {:reply, :ok, state}
-      pairs -> command(state, from, :withdraw, [pairs], nil)
+      pairs -> state |> regrant(pairs) |> command(from, :withdraw, [pairs], nil)
     end
   end
-
-  def handle_call({:grants, pairs}, from, %{status: :up, feed: %{on?: true}} = state),
-    do: {:noreply, regrant(state, pairs, from)}
-
-  def handle_call({:grants, _pairs}, _from, state), do: {:reply, :ok, state}
 
   # One at a time: each is made from the configuration in force.
   def handle_call({:configure, opts}, from, state) do
@@ -315,6 +310,7 @@ defmodule Cromulent.Turn.Owner do
 
     keep(state, os_pid: state.info.os_pid)
     publish(state)
+    Admission.serve(state.feed.relay, state.config, state.port)
     tell_up(state)
     state |> feed_all() |> give_credit() |> restore_drain() |> announce_again() |> feel_later()
   end
@@ -357,12 +353,10 @@ defmodule Cromulent.Turn.Owner do
   defp feed_all(state), do: feed(%{state | feed: Feed.start(state.feed), feeder: nil})
 
   # A relay that starts will be told all there are.
-  defp regrant(state, pairs, from \\ nil)
+  defp regrant(%{status: :up} = state, [_ | _] = pairs),
+    do: feed_soon(%{state | feed: Feed.changed(state.feed, pairs)})
 
-  defp regrant(%{status: :up} = state, pairs, from),
-    do: feed_soon(%{state | feed: Feed.changed(state.feed, pairs, from)})
-
-  defp regrant(state, _pairs, _from), do: state
+  defp regrant(state, _pairs), do: state
 
   # When all that has come by now is heard: many go into one command.
   defp feed_soon(%{feeder: nil} = state) do
@@ -386,15 +380,11 @@ defmodule Cromulent.Turn.Owner do
 
   defp feed(state), do: state
 
-  defp feed(state, []) do
-    {waiting, feed} = Feed.told(state.feed)
-    Enum.each(waiting, &GenServer.reply(&1, :ok))
-    feed(%{state | feed: feed})
-  end
+  defp feed(state, []), do: feed(state)
 
   defp feed(state, [{name, args} = command | rest] = commands) do
     case ask(state, name, args, {nil, {:fed, command, now_us()}}, state.call_timeout) do
-      {:ok, state} -> feed(%{state | feed: Feed.sent(state.feed)}, rest)
+      {:ok, state} -> feed(%{state | feed: Feed.sent(state.feed, command)}, rest)
       {_busy, state} -> feed_later(%{state | feed: Feed.unsent(state.feed, commands)})
     end
   end
@@ -403,10 +393,22 @@ defmodule Cromulent.Turn.Owner do
 
   defp fed(state, command, since, result) do
     Telemetry.admission(command, now_us() - since, result)
-    refused = with {:ok, refused} <- result, do: refused, else: (_ -> [])
-    if refused != [] and Enum.empty?(state.feed.refused), do: timer(:regrant, @regrant_ms)
-    feed(%{state | feed: Feed.answered(state.feed, refused)})
+    state = refused(state, result)
+    feed(%{state | feed: Feed.answered(state.feed)})
   end
+
+  # What somebody who joined has told the relay himself.
+  defp joined(state, us, result) do
+    Telemetry.admission({:admit, [[:one]]}, us, result)
+    refused(state, result)
+  end
+
+  defp refused(state, {:ok, [_ | _] = refused}) do
+    if Enum.empty?(state.feed.refused), do: timer(:regrant, @regrant_ms)
+    %{state | feed: Feed.refused(state.feed, refused)}
+  end
+
+  defp refused(state, _result), do: state
 
   # What an application admitted is kept as long as this process.
   defp keeper(%{keeper: nil}), do: self()
@@ -492,13 +494,15 @@ defmodule Cromulent.Turn.Owner do
     state = %{state | commands: commands}
 
     case call do
-      # Nobody waits for it.
-      nil -> state
+      nil -> nobodys(state, Commands.age(ref), result)
       %{about: :pulse} -> feel_later(state)
       %{about: {:fed, command, since}} -> fed(state, command, since, result)
       call -> finish(state, call, result)
     end
   end
+
+  defp nobodys(state, nil, _result), do: state
+  defp nobodys(state, us, result), do: joined(state, us, result)
 
   defp finish(state, %{about: {:adopt, changes}} = call, :ok) do
     state = adopt(state, changes)
@@ -542,7 +546,7 @@ defmodule Cromulent.Turn.Owner do
     keep(state, changes)
     state = struct!(state, changes)
     publish(state)
-    Admission.serve(state.feed.relay, state.config)
+    Admission.serve(state.feed.relay, state.config, state.port)
     regrant(state, App.rename(state.feed.relay, state.config, keeper(state)))
   end
 
@@ -557,9 +561,7 @@ defmodule Cromulent.Turn.Owner do
   defp fail_calls(state) do
     {calls, commands} = Commands.close(state.commands)
     Enum.each(calls, &reply(&1, {:error, :down}))
-    # The next one is told all grants there are.
-    for from <- Feed.waiting(state.feed), do: GenServer.reply(from, :ok)
-    %{state | commands: commands, feed: Feed.new(state.feed.relay, state.feed.on?)}
+    %{state | commands: commands}
   end
 
   # One line when the relay is lost, one when it cannot be started again and for what reason.

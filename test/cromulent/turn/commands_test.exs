@@ -37,6 +37,18 @@ defmodule Cromulent.Turn.CommandsTest do
     assert {%{from: nil}, _} = Commands.answered(commands, 0)
   end
 
+  test "those of other processes are known by their age", %{port: port} do
+    test = self()
+    spawn_link(fn -> send(test, Commands.write(port, :admit, [[{"a", "r"}]])) end)
+    assert_receive :ok
+    assert {:admit, ref, [{"a", "r"}]} = echo(port)
+    assert ref < Bitwise.bsl(1, 60)
+    assert Commands.age(ref) in 0..60_000_000
+    assert Commands.age(Bitwise.bsl(1, 59) - 1) == nil
+    Port.close(port)
+    assert Commands.write(port, :admit, [[]]) == {:error, :down}
+  end
+
   test "all end with the relay", %{port: port} do
     {:ok, commands} = Commands.ask(%Commands{}, port, :stats, [], {:caller, nil}, 5_000)
     assert echo(port) == {:stats, 0}
@@ -52,7 +64,7 @@ defmodule Cromulent.Turn.CommandsTest do
   end
 
   test "references stay within what the relay takes", %{port: port} do
-    last = Bitwise.bsl(1, 60) - 1
+    last = Bitwise.bsl(1, 59) - 1
     {:ok, commands} = Commands.tell(%Commands{next: last}, port, :ping, [])
     assert echo(port) == {:ping, last}
     assert commands.next == 0

@@ -13,10 +13,9 @@ defmodule Cromulent.Turn.Admission.Feed do
   @unanswered_most 4
 
   # again: those of which commands told that did not get through; front and back: those that may have changed, the
-  # latter the newest first, and who waits until that has been told; told: who waits for what next/2 gave last; refused:
-  # what is to be tried again some time.
+  # latter the newest first; refused: what is to be tried again some time.
   defstruct [:relay, on?: false, again: [], all: [], opening?: false, front: [], back: []] ++
-              [told: [], unanswered: 0, refused: MapSet.new()]
+              [unanswered: 0, refused: MapSet.new()]
 
   @typedoc "Its name and arguments."
   @type command :: {:withdraw | :admit, [[Admission.pair(), ...]]} | {:open, []}
@@ -32,11 +31,10 @@ defmodule Cromulent.Turn.Admission.Feed do
   def start(%{relay: relay}),
     do: %{new(relay, true) | all: Admission.pairs(relay), opening?: true}
 
-  @doc "These may have changed, and somebody waits until the relay has been told so, or nobody (nil)."
-  @spec changed(t(), [Admission.pair()], GenServer.from() | nil) :: t()
-  def changed(feed, pairs, from \\ nil)
-  def changed(%{on?: false} = feed, _pairs, _from), do: feed
-  def changed(feed, pairs, from), do: %{feed | back: [{pairs, from} | feed.back]}
+  @doc "These may have changed."
+  @spec changed(t(), [Admission.pair()]) :: t()
+  def changed(%{on?: false} = feed, _pairs), do: feed
+  def changed(feed, pairs), do: %{feed | back: Enum.reverse(pairs, feed.back)}
 
   @doc """
   What to tell next; `:wait` when there is nothing or the relay has enough to do; and grants that are to be looked at
@@ -64,9 +62,7 @@ defmodule Cromulent.Turn.Admission.Feed do
 
   def next(feed, now) do
     {some, front} = Enum.split(feed.front, @per_frame)
-    told = for {_pairs, from} <- some, from, reduce: feed.told, do: (told -> [from | told])
-    pairs = some |> Enum.flat_map(&elem(&1, 0)) |> Enum.uniq()
-    say(pairs, %{feed | front: front, told: told}, now)
+    some |> Enum.uniq() |> say(%{feed | front: front}, now)
   end
 
   # Withdrawn first: that makes room.
@@ -82,19 +78,24 @@ defmodule Cromulent.Turn.Admission.Feed do
   defp command(_name, []), do: []
   defp command(name, states), do: [{name, [Enum.map(states, &elem(&1, 0))]}]
 
-  @doc "The relay has been sent a command."
-  @spec sent(t()) :: t()
-  def sent(feed), do: %{feed | unanswered: feed.unanswered + 1}
+  @doc "The relay has been sent a command. Who has got a withdrawn grant meanwhile may have told it before that."
+  @spec sent(t(), command()) :: t()
+  def sent(feed, command) do
+    feed = %{feed | unanswered: feed.unanswered + 1}
+    changed(feed, back_again(feed.relay, command))
+  end
 
-  @doc "It has been sent all that was to be told last: who waited for that."
-  @spec told(t()) :: {[GenServer.from()], t()}
-  def told(%{again: []} = feed), do: {feed.told, %{feed | told: []}}
-  def told(feed), do: {[], feed}
+  @doc "Of grants that a command withdrew those that are in force again."
+  @spec back_again(Admission.relay(), command()) :: [Admission.pair()]
+  def back_again(relay, {:withdraw, [pairs]}) do
+    now = Admission.now()
 
-  @doc "Everybody who waits."
-  @spec waiting(t()) :: [GenServer.from()]
-  def waiting(feed),
-    do: feed.told ++ for({_pairs, from} <- feed.front ++ feed.back, from, do: from)
+    for {user, room} <- pairs,
+        Admission.state({relay, user, room}, now) != :none,
+        do: {user, room}
+  end
+
+  def back_again(_relay, _command), do: []
 
   @doc "The relay could not be sent these commands."
   @spec unsent(t(), [command()]) :: t()
@@ -105,9 +106,14 @@ defmodule Cromulent.Turn.Admission.Feed do
 
   @doc "It has answered one, with those that it refused."
   @spec answered(t(), [{String.t(), binary(), atom()}]) :: t()
-  def answered(feed, refused \\ []) do
+  def answered(feed, refused \\ []),
+    do: refused(%{feed | unanswered: max(feed.unanswered - 1, 0)}, refused)
+
+  @doc "It has refused these."
+  @spec refused(t(), [{String.t(), binary(), atom()}]) :: t()
+  def refused(feed, refused) do
     pairs = for {user, room, _reason} <- refused, into: feed.refused, do: {user, room}
-    %{feed | unanswered: max(feed.unanswered - 1, 0), refused: pairs}
+    %{feed | refused: pairs}
   end
 
   @doc "Tries those again that were refused."

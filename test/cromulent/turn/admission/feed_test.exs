@@ -59,7 +59,9 @@ defmodule Cromulent.Turn.Admission.FeedTest do
   end
 
   test "it waits while four are unanswered, and collects", c do
-    feed = Enum.reduce(1..4, Feed.new(c.relay, true), fn _, feed -> Feed.sent(feed) end)
+    feed =
+      Enum.reduce(1..4, Feed.new(c.relay, true), fn _, feed -> Feed.sent(feed, {:open, []}) end)
+
     feed = Feed.changed(feed, [{"a", "r"}, {"b", "r"}])
     assert Feed.next(feed, 0) == :wait
 
@@ -77,18 +79,12 @@ defmodule Cromulent.Turn.Admission.FeedTest do
     assert feed |> Feed.unsent(commands) |> all() == [open: []]
   end
 
-  test "who waits is told when what he waits for has been sent", c do
-    feed = Feed.changed(Feed.new(c.relay, true), [{"a", "r"}], :first)
-    feed = feed |> Feed.changed([{"b", "r"}]) |> Feed.changed([{"c", "r"}], :second)
-    assert Enum.sort(Feed.waiting(feed)) == [:first, :second]
-    {commands, [], feed} = Feed.next(feed, 0)
-    feed = Feed.changed(feed, [{"d", "r"}], :third)
-    assert {[], feed} = feed |> Feed.unsent(commands) |> Feed.told()
-    assert feed |> Feed.waiting() |> Enum.sort() == [:first, :second, :third]
-    {^commands, [], feed} = Feed.next(feed, 0)
-    assert {told, feed} = Feed.told(feed)
-    assert Enum.sort(told) == [:first, :second]
-    assert Feed.waiting(feed) == [:third]
+  test "a grant that was held again when it was withdrawn is looked at once more", c do
+    feed = Feed.changed(Feed.new(c.relay, true), [{"a", "r"}, {"b", "r"}])
+    {[withdraw: [[{"a", "r"}, {"b", "r"}]]] = [command], [], feed} = Feed.next(feed, 0)
+    hold(c.relay, "b")
+    assert feed |> Feed.sent(command) |> all() == [admit: [[{"b", "r"}]]]
+    assert feed |> Feed.sent({:admit, [[{"b", "r"}]]}) |> all() == []
   end
 
   test "of a grant that lingers it says until when", c do
