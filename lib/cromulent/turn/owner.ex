@@ -393,9 +393,15 @@ defmodule Cromulent.Turn.Owner do
 
   defp fed(state, command, since, result) do
     Telemetry.admission(command, now_us() - since, result)
-    state = refused(state, result)
+    state = refused(state, undone(command, result))
     feed(%{state | feed: Feed.answered(state.feed)})
   end
+
+  # An error is about all of them, such as that memory was short.
+  defp undone({_name, [pairs]}, {:error, reason}),
+    do: {:ok, for({user, room} <- pairs, do: {user, room, reason})}
+
+  defp undone(_command, result), do: result
 
   # What somebody who joined has told the relay himself.
   defp joined(state, us, result) do
