@@ -59,15 +59,23 @@ static inline const struct turn_rooms *turn_admission_rooms(const struct turn_se
 }
 
 /*
- * Whether data from who has these rooms, as of turn_admission_rooms(), may reach allocation number
- * `alloc`.
+ * Whether data from who has these rooms, as of turn_admission_rooms() with another worker, may
+ * reach allocation number `to`.
  */
 static inline bool turn_admission_lets(const struct turn_server *s, const struct turn_rooms *from,
-                                       uint32_t alloc)
+                                       uint32_t to)
 {
     if (s->config->admission != TURN_ADMISSION_ROOM)
         return true;
-    return from && turn_rooms_meet(from, slab_at(&s->rooms, alloc));
+    return from && turn_rooms_meet(from, slab_at(&s->rooms, to));
+}
+
+/* The same between two allocations of this worker. */
+static inline bool turn_admission_joins(const struct turn_server *s, const struct turn_alloc *from,
+                                        uint32_t to)
+{
+    return s->config->admission != TURN_ADMISSION_ROOM ||
+           turn_rooms_meet(turn_admission_rooms(s, from), slab_at(&s->rooms, to));
 }
 
 #endif

@@ -182,10 +182,9 @@ static void to_pair(struct turn_server *s, const struct outgoing *o, struct turn
                     struct turn_owner owner, struct turn_now now)
 {
     struct turn_packet packet = {.data = o->data.data, .len = o->data.len};
-    const struct turn_rooms *rooms = turn_admission_rooms(s, o->alloc);
     turn_count(&s->counters, TURN_N_PAIRED, 1);
     if (owner.worker == s->worker) {
-        if (turn_admission_lets(s, rooms, owner.alloc))
+        if (turn_admission_joins(s, o->alloc, owner.alloc))
             deliver(s, owner.alloc, &o->from->relayed, &packet, now);
         else
             dropped(s, TURN_N_DROP_OTHER_ROOM);
@@ -195,7 +194,7 @@ static void to_pair(struct turn_server *s, const struct outgoing *o, struct turn
                              .alloc = owner.alloc,
                              .port = port.port,
                              .relay = port.relay,
-                             .rooms = rooms,
+                             .rooms = turn_admission_rooms(s, o->alloc),
                              .data = o->data};
     s->io->ops->pair_over(s->io, owner.worker, &pair);
 }

@@ -1,6 +1,6 @@
 /*
  * Who has been admitted: grants, each a pair of a user and a room, both as keyed hashes (64 bits
- * under a secret seed: of a million users two have one hash once in 36 million relays).
+ * under a secret seed: of a million users two share one once in 37 million starts).
  *
  * One table for all workers, sized at start; used between the lock and unlock effects.
  */

@@ -74,11 +74,12 @@ enum {
     TURN_DONT_FRAGMENT = 1
 };
 
+struct turn_rooms;
+
 /*
  * A datagram from one relayed transport address of this relay to another one, whose allocation is
  * with another worker.
  */
-struct turn_rooms;
 struct turn_pair {
     struct addr from;               /* the sender's relayed address, as clients know it */
     uint32_t alloc;                 /* that was bound to the port when it was sent, */

@@ -255,13 +255,39 @@ static void test_owners(void)
     turn_commons_free(c);
 }
 
+/* Who has an allocation, on whichever worker; and who may have one. */
+static void test_grants(void)
+{
+    struct turn_commons *c = make(50000, 50009, 4);
+    CHECK(turn_commons_grants(c) == NULL);
+    CHECK(!turn_commons_busy(c, 7));
+    CHECK_EQ(turn_commons_enter(c, 7, 0), CT_OK);
+    CHECK_EQ(turn_commons_enter(c, 7, 0), CT_OK);
+    CHECK(turn_commons_busy(c, 7) && !turn_commons_busy(c, 8));
+    turn_commons_leave(c, 7);
+    CHECK(turn_commons_busy(c, 7));
+    turn_commons_leave(c, 7);
+    CHECK(!turn_commons_busy(c, 7));
+    uint64_t room = turn_commons_room(c, (const uint8_t *)"lobby", 5);
+    CHECK(room && room == turn_commons_room(c, (const uint8_t *)"lobby", 5));
+    CHECK(room != turn_commons_room(c, (const uint8_t *)"lobb", 4));
+    turn_commons_free(c);
+    struct turn_config config;
+    turn_config_defaults(&config);
+    config.admission = TURN_ADMISSION_PRESENCE;
+    config.max_grants = 3;
+    c = turn_commons_new(&config);
+    CHECK(c && turn_grants_count(turn_commons_grants(c)) == 0);
+    turn_commons_free(c);
+}
+
 int main(void)
 {
     const struct check_test tests[] = {
         CHECK_TEST(test_every_port_once), CHECK_TEST(test_tcp_ports), CHECK_TEST(test_tcp_peers),
         CHECK_TEST(test_looks),           CHECK_TEST(test_spread),    CHECK_TEST(test_pairs),
         CHECK_TEST(test_reservations),    CHECK_TEST(test_users),     CHECK_TEST(test_user_hash),
-        CHECK_TEST(test_owners),
+        CHECK_TEST(test_owners),          CHECK_TEST(test_grants),
     };
     return CHECK_RUN(tests);
 }

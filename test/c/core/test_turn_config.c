@@ -108,9 +108,32 @@ static void test_switch_mode(void)
     CHECK(turn_config_check(&c) == NULL);
 }
 
+/* Tokens name no user, and what goes over sockets asks no room. */
+static void test_admission(void)
+{
+    REFUSED("admission", c.admission = TURN_ADMISSION_PRESENCE);
+    REFUSED("admission", c.admission = TURN_ADMISSION_ROOM);
+    REFUSED("max_grants", c.max_grants = 0);
+    REFUSED("max_grants", c.max_grants = (1u << 24) + 1);
+    REFUSED("pair", c.oauth_key_count = 0; c.pair = false; c.admission = TURN_ADMISSION_ROOM);
+    struct turn_config c = good();
+    CHECK(c.admission == TURN_ADMISSION_OFF && !turn_config_closed(&c));
+    c.oauth_key_count = 0;
+    c.pair = false;
+    c.admission = TURN_ADMISSION_PRESENCE;
+    CHECK(turn_config_check(&c) == NULL && !turn_config_closed(&c));
+    c.pair = true;
+    c.admission = TURN_ADMISSION_ROOM;
+    CHECK(turn_config_check(&c) == NULL && turn_config_closed(&c));
+    c.admission = TURN_ADMISSION_OFF;
+    c.switched = true;
+    CHECK(turn_config_closed(&c));
+}
+
 int main(void)
 {
     const struct check_test tests[] = {CHECK_TEST(test_defaults), CHECK_TEST(test_server_name),
-                                       CHECK_TEST(test_refusals), CHECK_TEST(test_switch_mode)};
+                                       CHECK_TEST(test_refusals), CHECK_TEST(test_switch_mode),
+                                       CHECK_TEST(test_admission)};
     return CHECK_RUN(tests);
 }

@@ -22,6 +22,12 @@ static const struct turn_alloc_info allocation = {
     .username = {(const uint8_t *)"1700000000:alice", 16},
     .tuple = &(struct turn_tuple){0}};
 
+/* The user who has an allocation. */
+static uint64_t alice(const struct daemon *d)
+{
+    return turn_commons_user(d->commons, (const uint8_t *)"alice", 5);
+}
+
 static void answer(struct daemon *d, struct worker *w)
 {
     struct job *job = w->asked;
@@ -30,6 +36,10 @@ static void answer(struct daemon *d, struct worker *w)
     if (!job)
         return;
     job->count = 1;
+    MUST(job->request->kind != JOB_ADMISSION || job->request->admission.count);
+    for (size_t i = 0; job->request->kind == JOB_ADMISSION && i < job->request->admission.count;
+         i++)
+        MUST(job->request->admission.changes[i].user == alice(d));
     if (job->request->kind == JOB_LIST)
         event_put_alloc(&job->terms, &allocation, 0);
     command_answered(d, job);
@@ -138,7 +148,7 @@ static struct relay_config *smallest_config(void)
     return config;
 }
 
-static void start(struct daemon *d)
+static void start(struct daemon *d, bool admission)
 {
     *d = (struct daemon){.stage = STAGE_RUNNING};
     MUST(uv_loop_init(&d->loop) == 0);
@@ -148,7 +158,10 @@ static void start(struct daemon *d)
     d->control.lost = true; /* nobody reads what it says */
     d->config = smallest_config();
     d->config->turn.max_allocations = 16;
+    d->config->turn.admission = admission ? TURN_ADMISSION_ROOM : TURN_ADMISSION_OFF;
+    d->config->turn.max_grants = 12; /* more than a user's, less than two's */
     d->commons = turn_commons_new(&d->config->turn);
+    MUST(d->commons && turn_commons_enter(d->commons, alice(d), 0) == CT_OK);
     d->workers[0] = calloc(1, sizeof *d->workers[0]);
     d->worker_count = 1;
     MUST(d->commons && d->workers[0]);
@@ -193,7 +206,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct rbuf r = rbuf_of(data, size);
 
     MUST(d != NULL);
-    start(d);
+    start(d, size % 2);
     while (d->stage == STAGE_RUNNING && rbuf_left(&r) >= 4) {
         size_t len = rbuf_u32(&r);
         len = len < rbuf_left(&r) ? len : rbuf_left(&r);

@@ -131,7 +131,8 @@ static struct span some_payload(struct game *g)
 
 /* What only TCP allocations have comes under numbers of its own, so that old seeds keep theirs. */
 enum {
-    TCP_NUMBERS = 240
+    TCP_NUMBERS = 240,
+    GRANT_NUMBERS = 252, /* of steps: who is admitted */
 };
 
 static void put_attr(struct game *g, struct wbuf *w)
@@ -512,6 +513,18 @@ static void operate(struct game *g)
     g->w.refuse_with = what % 4 == 2 ? CT_EINUSE : CT_ESYS;
 }
 
+/* Somebody comes to a room or leaves it; now and then grants become complete. */
+static void grant(struct game *g)
+{
+    static const char *const users[USERS] = {"ann", "bob", "soon over", "nobody"};
+    uint8_t what = rbuf_u8(&g->in);
+    struct turn_grants *grants = turn_commons_grants(g->w.commons);
+    if (grants && what >= 0xf0)
+        turn_grants_open(grants);
+    else
+        world_grant(&g->w, span_str(users[what % USERS]), what / USERS % 12);
+}
+
 static void (*const steps[])(struct game *g) = {
     request,   request, request, request,   request,   indication, channel_data, noise,      again,
     overheard, broken,  pass,    from_peer, from_peer, kill_some,  operate,      icmp_error,
@@ -524,7 +537,9 @@ static void (*const tcp_steps[])(struct game *g) = {
 static void step(struct game *g)
 {
     uint8_t which = rbuf_u8(&g->in);
-    if (which >= TCP_NUMBERS)
+    if (which >= GRANT_NUMBERS)
+        grant(g);
+    else if (which >= TCP_NUMBERS)
         tcp_steps[(which - TCP_NUMBERS) % (sizeof tcp_steps / sizeof *tcp_steps)](g);
     else
         steps[which % (sizeof steps / sizeof *steps)](g);

@@ -1,5 +1,6 @@
 #include "world.h"
 
+#include "core/turn_admission.h"
 #include "core/turn_alloc.h"
 #include "core/turn_frame.h"
 #include "core/turn_state.h"
@@ -259,6 +260,9 @@ static void fill_config(struct turn_config *c, uint8_t flavour)
     c->mobility = flavour & 64;
     c->pair = !(flavour & 16) || (flavour & 2);
     c->switched = (flavour & 18) == 18;
+    if ((flavour & 40) == 40)
+        c->admission = flavour & 2 ? TURN_ADMISSION_ROOM : TURN_ADMISSION_PRESENCE;
+    c->max_grants = 12; /* not enough for two users in all rooms that they can be in */
     c->discovery.on = flavour & 128;
     for (uint32_t i = 0; i < TURN_DISCOVERY_PLACES; i++) {
         c->discovery.at[i] = addr_of(i & TURN_OTHER_IP ? "192.0.2.2" : "192.0.2.1");
@@ -284,7 +288,7 @@ void world_open(struct world *w, uint8_t flavour)
     for (size_t i = 0; i < 2; i++)
         fill_config(&w->configs[i], flavour);
     w->configs[0].oauth_keys[0] = world_token_key();
-    w->configs[0].oauth_key_count = 1;
+    w->configs[0].oauth_key_count = w->configs[0].admission == TURN_ADMISSION_OFF;
     w->configs[0].classic_stun = true;
     struct turn_config *other = &w->configs[1];
     snprintf(other->realm, sizeof other->realm, "example.net");
@@ -399,7 +403,7 @@ void world_pass(struct world *w, uint64_t ms, bool punctual)
 /* ---- the engine's own tables ---- */
 
 struct totals {
-    uint32_t allocs, seconds, moves, perms, chans, names, tcps, waiting;
+    uint32_t allocs, seconds, moves, perms, chans, names, tcps, waiting, users;
 };
 
 static bool has_perm(const struct turn_server *s, const struct turn_alloc *a, uint32_t number)
@@ -462,6 +466,31 @@ static void check_second(const struct world *w, const struct turn_alloc *a, uint
     t->seconds++;
 }
 
+/* Whoever has an allocation is admitted, and his rooms are those that he has been admitted to. */
+static void check_admitted(const struct world *w, const struct turn_alloc *a, uint32_t alloc)
+{
+    const struct turn_server *s = w->server;
+    const struct turn_grants *grants = turn_commons_grants(w->commons);
+    if (!grants)
+        return;
+    const struct turn_rooms *rooms = turn_grants_of(grants, a->user);
+    const struct turn_member *m = slab_at(&s->members, alloc), *next;
+    MUST(rooms && turn_commons_busy(w->commons, a->user));
+    MUST(w->config->admission != TURN_ADMISSION_ROOM ||
+         memcmp(slab_at(&s->rooms, alloc), rooms, sizeof *rooms) == 0);
+    if (m->next == SLAB_NONE)
+        return;
+    next = slab_at(&s->members, m->next);
+    MUST(next->previous == alloc && turn_alloc_at(s, m->next)->user == a->user);
+}
+
+/* Of each user's allocations the first is in the map. */
+static bool is_first(const struct world *w, uint32_t alloc)
+{
+    const struct turn_member *m = slab_at(&w->server->members, alloc);
+    return w->config->admission != TURN_ADMISSION_OFF && m->previous == SLAB_NONE;
+}
+
 static void check_tables(const struct world *w)
 {
     const struct turn_server *s = w->server;
@@ -477,13 +506,15 @@ static void check_tables(const struct world *w)
             check_second(w, a, n, &t);
         MUST(found == (turn_alloc_live(a, w->now) ? a : NULL));
         check_lists(s, a, &t);
+        check_admitted(w, a, n);
+        t.users += is_first(w, n);
         t.allocs++;
         t.tcps += world_tcp_check(w, n);
         t.moves += a->move != SLAB_NONE;
         t.names += a->long_name != SLAB_NONE;
     }
     MUST(t.allocs == s->allocs.used && t.allocs + t.moves == s->by_tuple.used);
-    MUST(t.moves == s->moves.used);
+    MUST(t.moves == s->moves.used && t.users == s->by_user.used);
     for (size_t i = 0; i < WORLD_PIPES; i++)
         t.waiting += w->pipes[i].state == PIPE_CONNECTING || w->pipes[i].state == PIPE_WAITING;
     MUST(t.tcps == s->tcps.used && t.tcps == world_tcp_pipes(w) && t.tcps == s->tcp_by_id.used);
@@ -521,11 +552,26 @@ void world_check(struct world *w)
     turn_server_list(w->server, &census.visitor, w->now);
     MUST(allocations == w->created - w->ended);
     MUST(counter(w, TURN_N_CREATED) == w->created);
-    MUST(counter(w, TURN_N_RELEASED) + counter(w, TURN_N_EXPIRED) + counter(w, TURN_N_KILLED) ==
+    MUST(counter(w, TURN_N_RELEASED) + counter(w, TURN_N_EXPIRED) + counter(w, TURN_N_KILLED) +
+             counter(w, TURN_N_WITHDRAWN) ==
          w->ended);
     MUST(census.count <= allocations && allocations <= WORLD_ALLOCATIONS);
     MUST((turn_server_deadline(w->server) == UINT64_MAX) == (allocations == 0));
     check_tables(w);
+}
+
+void world_grant(struct world *w, struct span user, uint8_t room)
+{
+    struct turn_grants *grants = turn_commons_grants(w->commons);
+    struct turn_grant_change change = {.user = turn_commons_user(w->commons, user.data, user.len)};
+    bool fresh;
+    if (!grants)
+        return;
+    bool busy = turn_commons_busy(w->commons, change.user);
+    if (!turn_grants_take(grants, change.user, room + 1u, &change.ended))
+        (void)turn_grants_put(grants, change.user, room + 1u, &fresh);
+    if (busy)
+        turn_server_admission(w->server, &change, 1, w->now);
 }
 
 void world_configure(struct world *w, unsigned which)

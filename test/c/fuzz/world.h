@@ -70,7 +70,7 @@ struct world {
     size_t reply_len;
 };
 
-/* `flavour` bits choose quotas, limits and a 1:1 NAT. */
+/* `flavour` bits choose quotas, limits, admission and a 1:1 NAT. */
 void world_open(struct world *w, uint8_t flavour);
 /* The key of an authorization server, which the first of the configurations has. */
 struct turn_token_key world_token_key(void);
@@ -110,5 +110,7 @@ void world_pass(struct world *w, uint64_t ms, bool punctual);
 /* Compares what the engine says, and holds in its tables, with what the world has seen. */
 void world_check(struct world *w);
 void world_configure(struct world *w, unsigned which);
+/* Takes a grant back that is there, or gives it; the engine is told at once. */
+void world_grant(struct world *w, struct span user, uint8_t room);
 
 #endif

@@ -365,6 +365,12 @@ static void test_what_may_follow(void)
     next->turn.max_allocations = 3; /* as lowered by the system, not as asked for */
     CHECK(config_may_follow(old, next, why));
     CHECK_STR(why, "");
+    next->turn.max_grants++;
+    CHECK(!config_may_follow(old, next, why));
+    CHECK_STR(why, "max_grants: must be what it was, a change needs a restart");
+    next->turn.admission = TURN_ADMISSION_PRESENCE;
+    CHECK(!config_may_follow(old, next, why));
+    CHECK_STR(why, "admission: must be what it was, a change needs a restart");
     next->turn.switched = true;
     CHECK(!config_may_follow(old, next, why));
     CHECK_STR(why, "mode: must be what it was, a change needs a restart");
@@ -385,6 +391,31 @@ static void test_what_may_follow(void)
     CHECK_STR(why, "listen: must be what it was, a change needs a restart");
     config_free(old);
     config_free(next);
+}
+
+static void test_admission(void)
+{
+    static const char *const scopes[] = {"off", "presence", "room"};
+    char why[CONFIG_WHY_MAX];
+    struct map m;
+
+    for (uint8_t i = 0; i < 3; i++) {
+        map_init(&m);
+        put_required(&m);
+        term_put_atom(key(&m, "admission"), scopes[i]);
+        term_put_uint(key(&m, "max_grants"), 7);
+        struct relay_config *c = read_map(&m, why);
+        CHECK(c && c->turn.admission == i && c->turn.max_grants == 7);
+        config_free(c);
+    }
+    map_init(&m);
+    put_required(&m);
+    term_put_atom(key(&m, "admission"), "on");
+    check_refused(&m, "admission: must be off, presence or room, not on");
+    map_init(&m);
+    put_required(&m);
+    term_put_uint(key(&m, "max_grants"), 16777217);
+    check_refused(&m, "max_grants: must be an integer from 1 to 16777216, not 16777217");
 }
 
 static void put_oauth_key(struct term_out *out, const char *kid, size_t key_len)
@@ -569,6 +600,7 @@ int main(void)
         CHECK_TEST(test_names_what_is_missing),
         CHECK_TEST(test_relays_have_no_port),
         CHECK_TEST(test_what_may_follow),
+        CHECK_TEST(test_admission),
         CHECK_TEST(test_alternate),
         CHECK_TEST(test_oauth_keys),
         CHECK_TEST(test_redirect),

@@ -4,6 +4,7 @@
 #include "relay/pairs.h"
 
 static struct engine engine;
+static enum turn_admission engine_scope;
 
 struct world {
     struct pairs *pairs;
@@ -18,6 +19,7 @@ static void open_world(struct world *w)
     for (unsigned i = 0; i < 3; i++)
         CHECK_EQ(uv_loop_init(&w->loops[i]), 0);
     engine_init(&engine);
+    engine.config.admission = (uint8_t)engine_scope;
     engine.now.ms = uv_now(&w->loops[0]); /* what comes over has the loop's time */
     engine_start(&engine);
     for (unsigned i = 0; i < 3; i++) {
@@ -88,6 +90,35 @@ static void test_over(void)
     close_world(&w);
 }
 
+/* The sender's rooms come along, as many as they are, and do not outlast their datagram. */
+static void test_rooms(void)
+{
+    struct world w;
+    engine_scope = TURN_ADMISSION_ROOM;
+    open_world(&w);
+    struct turn_grants *grants = turn_commons_grants(engine.commons);
+    uint64_t user = turn_commons_user(engine.commons, (const uint8_t *)"alice", 5);
+    bool fresh;
+    CHECK_EQ(turn_grants_put(grants, user, 8, &fresh), CT_OK);
+    struct client c = with_allocation();
+    const struct turn_rooms full = {{1, 2, 3, 4, 5, 6, 7, 8}}, one = {{8}}, other = {{9}};
+    const struct turn_rooms none = {{0}};
+    const struct turn_rooms *const rooms[] = {&full, NULL, &one, &other, &full, &none};
+    static const char *const data[] = {"full", "without", "one", "other", "full again", "none"};
+    for (size_t i = 0; i < 6; i++) {
+        struct turn_pair pair = pair_of(&c, data[i]);
+        pair.rooms = rooms[i];
+        CHECK(pairs_put(&w.ends[1], 0, &pair));
+    }
+    pairs_flush(&w.ends[1]);
+    turn(&w, 0);
+    CHECK_EQ(engine.to_clients, 3);
+    CHECK(got_indication(&c, "192.0.2.1:55555", "full again"));
+    CHECK_EQ(engine_counter(&engine, TURN_N_DROP_OTHER_ROOM), 3);
+    close_world(&w);
+    engine_scope = TURN_ADMISSION_OFF;
+}
+
 /* A full ring takes no more, and all that it took arrives; then there is room again. */
 static void test_full(void)
 {
@@ -131,6 +162,7 @@ int main(void)
 {
     const struct check_test tests[] = {
         CHECK_TEST(test_over),
+        CHECK_TEST(test_rooms),
         CHECK_TEST(test_full),
         CHECK_TEST(test_alone),
     };

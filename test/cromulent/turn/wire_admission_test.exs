@@ -67,6 +67,32 @@ defmodule Cromulent.Turn.WireAdmissionTest do
     end
   end
 
+  test "no allocation that is just being made escapes a withdrawal" do
+    for scope <- [:presence, :room] do
+      {port, relay} = admitting(scope, [], %{workers: 2})
+      clients = for _ <- 1..8, do: Task.async(fn -> allocate_again_and_again(relay) end)
+
+      for _ <- 1..100 do
+        assert call(port, :admit, [[{"alice", "lobby"}]]) == {:ok, []}
+        # they come now, one after the other, and are in the middle of it
+        eventually(fn -> stats(port).allocations > 0 end, 10_000)
+        assert call(port, :withdraw, [[{"alice", "lobby"}]]) == :ok
+        assert call(port, :list, [100]) == {:ok, []}
+      end
+
+      for task <- clients, do: Task.shutdown(task, :brutal_kill)
+      assert counters(port).allocations_withdrawn > 100
+    end
+  end
+
+  # Until somebody ends it.
+  defp allocate_again_and_again(relay) do
+    client = client(relay, user: "alice")
+    {_, _, client} = Client.allocate(client)
+    Client.close(client)
+    allocate_again_and_again(relay)
+  end
+
   test "what cannot be granted is told" do
     {port, relay} = admitting(:presence, [], %{max_grants: 9})
     rooms = for n <- 1..9, do: {"alice", "room #{n}"}
@@ -136,9 +162,12 @@ defmodule Cromulent.Turn.WireAdmissionTest do
     {socket, peer} = peer()
     {alice, at_alice} = allocate(relay, user: "alice")
     {elsewhere, _} = peer({127, 0, 0, 2})
+    grant(port, 10)
 
-    for stranger <- [{{127, 0, 0, 2}, 9}, {{8, 8, 8, 8}, 53}],
-        do: assert(request_code(alice, :create_permission, xor_peer_address: stranger) == 403)
+    for stranger <- [{{127, 0, 0, 2}, 9}, {{8, 8, 8, 8}, 53}] do
+      assert request_code(alice, :create_permission, xor_peer_address: stranger) == 403
+      assert event(port, :peer_forbidden).rule == :admission
+    end
 
     # the relay's own IP may be permitted, but only its relayed ports are there
     {:ok, alice} = Client.permit(alice, [peer])
