@@ -406,8 +406,12 @@ defmodule Cromulent.Turn.Owner do
   # What somebody who joined has told the relay himself.
   defp joined(state, us, result) do
     Telemetry.admission({:admit, [[:one]]}, us, result)
-    refused(state, result)
+    refused(state, any(result, state.feed.relay))
   end
+
+  # Which one an error is about is not known.
+  defp any({:error, _} = error, relay), do: undone({:admit, [Admission.pairs(relay)]}, error)
+  defp any(result, _relay), do: result
 
   defp refused(state, {:ok, [_ | _] = refused}) do
     if Enum.empty?(state.feed.refused), do: timer(:regrant, @regrant_ms)

@@ -1,5 +1,6 @@
 defmodule Cromulent.Turn.AdmissionTest do
-  use ExUnit.Case, async: true
+  # Other tests sweep, too.
+  use ExUnit.Case, async: false
 
   import Cromulent.Turn.Joiner, only: [start: 0, kill: 1, run: 2]
 
@@ -22,7 +23,7 @@ defmodule Cromulent.Turn.AdmissionTest do
         hear(test)
       end)
 
-    assert_receive :registered
+    assert_receive :registered, 5_000
     {:ok, relay: relay, owner: owner, topic: "voice:#{System.unique_integer([:positive])}"}
   end
 
@@ -56,7 +57,7 @@ defmodule Cromulent.Turn.AdmissionTest do
   defp told(c) do
     tag = make_ref()
     send(c.owner, {:heard, tag})
-    assert_receive ^tag
+    assert_receive ^tag, 5_000
     heard()
   end
 

@@ -31,7 +31,7 @@ defmodule Cromulent.Turn.CommandsTest do
   test "an answer that does not come in time can come later, for nobody", %{port: port} do
     {:ok, commands} = Commands.ask(%Commands{}, port, :stats, [], {:caller, nil}, 1)
     assert echo(port) == {:stats, 0}
-    assert_receive {:call_timeout, 0}
+    assert_receive {:call_timeout, 0}, 5_000
     assert {%{from: :caller}, commands} = Commands.late(commands, 0)
     assert {nil, _} = Commands.late(commands, 1)
     assert {%{from: nil}, _} = Commands.answered(commands, 0)
@@ -40,7 +40,7 @@ defmodule Cromulent.Turn.CommandsTest do
   test "those of other processes are known by their age", %{port: port} do
     test = self()
     spawn_link(fn -> send(test, Commands.write(port, :admit, [[{"a", "r"}]])) end)
-    assert_receive :ok
+    assert_receive :ok, 5_000
     assert {:admit, ref, [{"a", "r"}]} = echo(port)
     assert ref < Bitwise.bsl(1, 60)
     assert Commands.age(ref) in 0..60_000_000

@@ -80,11 +80,17 @@ defmodule Cromulent.Turn.JoinAdmissionTest do
     assert allocations(relay) == []
     assert allocate_code(relay, user) == 403
 
-    assert_receive {:telemetry, [_, _, :admission, :refused], %{count: 1}, %{username: name}}
+    assert_receive {:telemetry, [_, _, :admission, :refused], %{count: 1}, %{username: name}},
+                   @soon
+
     assert is_binary(name)
-    assert_receive {:telemetry, [_, _, :admission, :opened], %{duration_us: _}, _}
-    assert_receive {:telemetry, [_, _, :admission, :granted], %{count: _, duration_us: _}, _}
-    assert_receive {:telemetry, [_, _, :admission, :withdrawn], %{count: _, duration_us: _}, _}
+    assert_receive {:telemetry, [_, _, :admission, :opened], %{duration_us: _}, _}, @soon
+
+    assert_receive {:telemetry, [_, _, :admission, :granted], %{count: _, duration_us: _}, _},
+                   @soon
+
+    assert_receive {:telemetry, [_, _, :admission, :withdrawn], %{count: _, duration_us: _}, _},
+                   @soon
   end
 
   test "with the last of a user's rooms, and not before", c do

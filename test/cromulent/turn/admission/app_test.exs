@@ -21,9 +21,9 @@ defmodule Cromulent.Turn.Admission.AppTest do
     assert {:ok, holder, [{"7", "room"}]} = App.admit(relay, config, self(), 7, "room")
     assert {:ok, ^holder, [{"7", "room"}]} = App.admit(relay, config, self(), 7, "room")
     assert Admission.pairs(relay) == [{"7", "room"}]
-    place = make_ref()
-    Admission.hold(place, {"room", 7, 0}, {relay, "7", "room"})
-    # Somebody joined, too.
+    place = {:app, self(), "another", "room"}
+    Admission.hold(place, nil, {relay, "7", "room"})
+    # Somebody else holds it, too.
     assert App.withdraw(self(), 7, "room") == []
     Admission.release(place)
     {:ok, _, _} = App.admit(relay, config, self(), 7, "room")
@@ -50,12 +50,21 @@ defmodule Cromulent.Turn.Admission.AppTest do
     relay = :"#{__MODULE__}.Three"
     room = String.duplicate("room", 100)
 
-    {pid, monitor} =
-      spawn_monitor(fn -> {:ok, _, [_]} = App.admit(relay, config([]), self(), "a", room) end)
+    test = self()
 
-    assert_receive {:DOWN, ^monitor, _, ^pid, :normal}
+    {pid, monitor} =
+      spawn_monitor(fn ->
+        {:ok, _, [_]} = App.admit(relay, config([]), self(), "a", room)
+        send(test, :admitted)
+        receive do: (:stop -> :ok)
+      end)
+
+    assert_receive :admitted, 5_000
     assert [{"a", short}] = Admission.pairs(relay)
     assert byte_size(short) <= 255
+    assert Admission.state({relay, "a", short}, Admission.now()) == :held
+    send(pid, :stop)
+    assert_receive {:DOWN, ^monitor, _, ^pid, :normal}, 5_000
     assert Admission.state({relay, "a", short}, Admission.now()) == :none
     assert Admission.pairs(relay) == []
     Admission.sweep()

@@ -8,8 +8,9 @@ defmodule Cromulent.Turn.Admission.FeedTest do
   setup c, do: {:ok, relay: :"#{__MODULE__}.#{c.line}"}
 
   defp hold(relay, user, room \\ "r") do
-    holder = make_ref()
-    Admission.hold(holder, {room, user, 0}, {relay, user, room})
+    # With a place's reference it would have to have one, or be swept away by whoever sweeps meanwhile.
+    holder = {:app, self(), user, room}
+    Admission.hold(holder, nil, {relay, user, room})
     holder
   end
 
@@ -89,7 +90,7 @@ defmodule Cromulent.Turn.Admission.FeedTest do
 
   test "of a grant that lingers it says until when", c do
     until = Admission.now() + 60_000
-    :ets.insert(Admission, {{c.relay, "a", "r", make_ref()}, until})
+    :ets.insert(Admission, {{c.relay, "a", "r", {:app, self(), "a", "r"}}, until})
     feed = Feed.changed(Feed.new(c.relay, true), [{"a", "r"}])
     assert {[admit: [[{"a", "r"}]]], [{{"a", "r"}, ^until}], _} = Feed.next(feed, until - 1)
     assert {[withdraw: [[{"a", "r"}]]], [], _} = Feed.next(feed, until)
