@@ -24,6 +24,7 @@ defmodule Cromulent.Turn.Bench.Join do
 
   @users 1_000
   @rounds 5
+  @admitting Cromulent.Turn.Bench.Admitting
   @relay [
     listen: "udp:127.0.0.1:0",
     relay_ip: "127.0.0.1",
@@ -37,8 +38,10 @@ defmodule Cromulent.Turn.Bench.Join do
     row(["", "sequential median", "#{@users} at once: p50", "p99", "max"])
     nodes = Cluster.start_nodes(3, env: @relay, ebin: ebin)
     [a, b, c] = nodes
+    {:ok, _} = Cluster.call(a, __MODULE__, :start_admitting, [])
     warm_up(a)
     report("join/4, alone", a, :join)
+    report("join/4, alone, with admission", a, :admitted)
     report(":global.register_name, alone", a, :global)
     Cluster.connect([a, b])
     report("join/4, 2 nodes", a, :join)
@@ -71,6 +74,26 @@ defmodule Cromulent.Turn.Bench.Join do
   end
 
   # ---- on the node ----
+
+  @doc "Another relay, which lets in only who has joined."
+  def start_admitting do
+    caller = self()
+
+    # It lives as long as this process.
+    spawn(fn ->
+      opts = [
+        name: @admitting,
+        listen: "udp:127.0.0.1:0",
+        relay_ip: "127.0.0.1",
+        admission: :presence
+      ]
+
+      send(caller, {:started, Cromulent.Turn.Relay.start_link(opts)})
+      Process.sleep(:infinity)
+    end)
+
+    receive do: ({:started, result} -> result)
+  end
 
   @doc "The median of joins in one process after the other."
   def sequential(how, users) do
@@ -112,6 +135,11 @@ defmodule Cromulent.Turn.Bench.Join do
 
   defp take(:join, topic, user) do
     {:ok, %{expires_at: at}} = Turn.join(nil, topic, user)
+    if is_integer(at), do: :ok
+  end
+
+  defp take(:admitted, topic, user) do
+    {:ok, %{expires_at: at}} = Turn.join(nil, topic, user, relay: @admitting)
     if is_integer(at), do: :ok
   end
 

@@ -46,6 +46,8 @@ defmodule Cromulent.Turn do
   | `mobility` | `TURN_MOBILITY` | `false` | clients may take an allocation to another address (RFC 8016) |
   | `tcp_allocations` | `TURN_TCP_ALLOCATIONS` | `true` | clients that come over TCP or TLS may relay TCP connections (RFC 6062) |
   | `mode` | `TURN_MODE` | `open` | `switch`: relayed addresses are virtual, clients of this relay reach only each other, and no port but the listeners' is open (docs/switch-mode.md) |
+  | `admission` | `TURN_ADMISSION` | `off` | who may allocate: `presence`, those who are in a room, by `join/4` or `Cromulent.Turn.Relay.admit/3`; `room`, the same, and they reach members of their rooms only, in `mode` `switch` unless that is set (docs/admission.md) |
+  | `withdraw_after` | `TURN_WITHDRAW_AFTER` | 0 | milliseconds that the allocations of who has left outlive that, for connections that come back |
   | `oauth_keys` | `TURN_OAUTH_KEYS` | none | keys of authorization servers, as JWK or JWK sets in files or as text; their access tokens let clients in too (RFC 7635), see `Cromulent.Turn.AccessToken` |
   | `oauth_server_name` | `TURN_OAUTH_SERVER_NAME` | the realm | the name that those tokens are for |
   | `user_quota` | `TURN_USER_QUOTA` | 0 | allocations that a user may have at once, 0 for any number |
@@ -61,7 +63,7 @@ defmodule Cromulent.Turn do
   `permission_lifetime`, `channel_lifetime`, `channel_quarantine`,
   `reservation_lifetime`, `nonce_lifetime`, `challenge_rate`, `challenge_burst`, `max_connections`,
   `source_connections`, `connection_idle`, `handshake_rate`, `handshake_burst`, `max_tcp_peers`,
-  `allocation_tcp_peers` and `pair`.
+  `allocation_tcp_peers`, `max_grants` and `pair`.
 
   These are the other providers'. They are read when a provider is asked, and a wrong one is a failure of
   that provider.

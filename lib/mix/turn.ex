@@ -57,6 +57,10 @@ defmodule Mix.Turn do
     end
   end
 
+  @doc "Lets a user of the task's own in: `:ok`, or that the configuration has no admission."
+  @spec admit(String.t()) :: :ok | {:error, term()}
+  def admit(user), do: Relay.admit(user, "mix")
+
   @doc "Ends the relay that `start_relay/1` started."
   @spec stop_relay() :: :ok
   def stop_relay do

@@ -1,3 +1,4 @@
+import "./admission.test.mjs";
 import "./call.test.mjs";
 import "./check_page.test.mjs";
 import "./stream.test.mjs";

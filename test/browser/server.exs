@@ -3,7 +3,7 @@
 # Arguments are options of the relay (`Cromulent.Turn`), as `name=value`. One line of JSON on standard output says
 # that both are ready: {"url": ..., "pid": <relay's OS process id>}. Then each line of standard
 # input is answered by one of JSON: `stats`, `list`, `mint USER TTL` (ICE servers and their expiry),
-# `kill USER` (his allocations). It ends, relay included, when its input does.
+# `kill USER` (his allocations), `join USER ROOM` (what `Cromulent.Turn.join/4` gives), `leave USER` (all rooms). It ends, relay included, when its input does.
 defmodule Browser.Server do
   alias Cromulent.Turn.{CheckPage, Credentials, Json, Relay}
 
@@ -47,6 +47,27 @@ defmodule Browser.Server do
   defp command("kill " <> user) do
     {:ok, count} = Relay.kill({:user, user})
     %{killed: count}
+  end
+
+  # The place is a process's, as that of a channel.
+  defp command("join " <> arguments) do
+    [user, room] = String.split(arguments)
+    caller = self()
+
+    spawn_link(fn ->
+      Process.register(self(), :"#{user}")
+      send(caller, {:joined, Cromulent.Turn.join(nil, room, user, provider: :embedded)})
+      receive do: (:leave -> :ok)
+    end)
+
+    {:ok, payload} = receive do: ({:joined, result} -> result)
+    payload
+  end
+
+  defp command("leave " <> user) do
+    monitor = Process.monitor(:"#{user}")
+    send(:"#{user}", :leave)
+    receive do: ({:DOWN, ^monitor, _, _, _} -> %{left: user})
   end
 
   # A lifetime as short as a test needs it is none that the library would give.

@@ -107,6 +107,10 @@ export async function startServer(...options) {
     list: () => ask("list"),
     /** {ice_servers, expires_at} of a user; `ttl` in seconds. */
     mint: (user, ttl) => ask(`mint ${user} ${ttl}`),
+    /** What a user gets who joins a room: {ice_servers, expires_at}. */
+    join: (user, room) => ask(`join ${user} ${room}`),
+    /** The user leaves his rooms. */
+    leave: (user) => ask(`leave ${user}`),
     /** Ends the user's allocations. */
     kill: (user) => ask(`kill ${user}`),
     async stop() {

@@ -21,6 +21,7 @@ defmodule Cromulent.Turn.Config do
     stun_urls: [],
     opaque_usernames: false,
     max_ice_servers: 8,
+    withdraw_after: 0,
     allow_peers: [],
     deny_peers: [],
     proxy_from: [],
@@ -51,6 +52,7 @@ defmodule Cromulent.Turn.Config do
           stun_urls: [String.t()],
           opaque_usernames: boolean(),
           max_ice_servers: 1..32,
+          withdraw_after: non_neg_integer(),
           allow_peers: [String.t()],
           deny_peers: [String.t()],
           proxy_from: [String.t()],
@@ -70,12 +72,13 @@ defmodule Cromulent.Turn.Config do
     :deny_peers,
     :proxy_from,
     :opaque_usernames,
-    :max_ice_servers
+    :max_ice_servers,
+    :withdraw_after
   ]
   # What the relay fixes when it starts.
   @fixed [:provider, :listen, :external_ip, :relay_ip, :relay_ports, :workers] ++
            [:max_allocations, :max_connections, :userhashes, :mobility, :keep_dscp, :alternate] ++
-           [:max_tcp_peers, :mode]
+           [:max_tcp_peers, :mode, :admission, :max_grants]
   @short_secret 16
 
   @doc "The configuration that the sources of `Cromulent.Turn.Option` add up to."
@@ -91,7 +94,8 @@ defmodule Cromulent.Turn.Config do
          {:ok, oauth} <- oauth(opts, style),
          {:ok, relays} <- relays(opts, style),
          {:ok, ports} <- or_default(Option.fetch(:relay_ports, opts, style), {49_152, 65_535}) do
-      fixed = %{realm: @realm, listen: listen, relays: relays, ports: ports, limits: limits}
+      fixed = %{realm: @realm, listen: listen, relays: relays, ports: ports}
+      fixed = Map.put(fixed, :limits, with_mode(limits))
 
       {:ok,
        struct!(__MODULE__, [simple, secret, tls, oauth] |> Enum.reduce(fixed, &Map.merge(&2, &1)))}
@@ -243,6 +247,10 @@ defmodule Cromulent.Turn.Config do
       name -> Option.refuse(name, opts, :option, "cannot change while the relay runs")
     end
   end
+
+  # Whoever may reach members of a room only needs no socket that could reach others.
+  defp with_mode(%{admission: :room} = limits), do: Map.put_new(limits, :mode, :switch)
+  defp with_mode(limits), do: limits
 
   defp or_default(:unset, default), do: {:ok, default}
   defp or_default(result, _default), do: result

@@ -170,12 +170,19 @@ defmodule Cromulent.Turn.Credentials do
   # What the providers with a secret do: secret and ttl were checked, the user id can be anything.
   @spec mint(term(), binary(), pos_integer(), boolean()) :: {:ok, t()} | {:error, :bad_user_id}
   def mint(user_id, secret, ttl, opaque?) do
-    with {:ok, user} <- user_text(user_id) do
-      user = if opaque?, do: opaque_user_id(user, secret), else: user
-      {:ok, generate(user, secret, ttl: ttl)}
-    end
+    with {:ok, user} <- name(user_id, fn -> [secret] end, opaque?),
+         do: {:ok, generate(user, secret, ttl: ttl)}
   rescue
     ArgumentError -> {:error, :bad_user_id}
+  end
+
+  @doc false
+  # What stands for a user in usernames, before it is prepared: the id, or what hides it.
+  @spec name(term(), (() -> [binary(), ...]), boolean()) ::
+          {:ok, String.t()} | {:error, :bad_user_id}
+  def name(user_id, secrets, opaque?) do
+    with {:ok, user} when opaque? <- user_text(user_id),
+         do: {:ok, opaque_user_id(user, hd(secrets.()))}
   end
 
   # String.Chars may be implemented by anybody.

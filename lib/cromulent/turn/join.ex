@@ -106,7 +106,7 @@ defmodule Cromulent.Turn.Join do
 
   alias Cromulent.Turn.Places
   alias Cromulent.Turn.Places.{Cluster, Eviction, Presence, Server}
-  alias Cromulent.Turn.{Renewer, Telemetry}
+  alias Cromulent.Turn.{Admission, Renewer, Telemetry}
 
   require Places
 
@@ -289,9 +289,10 @@ defmodule Cromulent.Turn.Join do
     Enum.each(Keyword.keys(ice), &check_name!/1)
     own = Keyword.merge(@defaults, own)
     {takeover?, limit} = on_duplicate!(own[:on_duplicate])
+    grant = Admission.grant(topic!(topic), user_id, ice)
 
     %{
-      place: Places.new(topic!(topic), user_id, limit, Presence.transport(self())),
+      place: Places.new(topic, user_id, limit, Presence.transport(self()), grant),
       takeover?: takeover?,
       presence: presence |> Presence.check!() |> Presence.processes(topic, user_id),
       grace: ms!(:grace, own[:grace], 0),

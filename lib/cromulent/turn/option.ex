@@ -35,6 +35,8 @@ defmodule Cromulent.Turn.Option do
     alternate: "TURN_ALTERNATE",
     tcp_allocations: "TURN_TCP_ALLOCATIONS",
     mode: "TURN_MODE",
+    admission: "TURN_ADMISSION",
+    withdraw_after: "TURN_WITHDRAW_AFTER",
     classic_stun: "TURN_CLASSIC_STUN",
     redirect: "TURN_REDIRECT",
     alternate_domain: "TURN_ALTERNATE_DOMAIN",
@@ -64,7 +66,7 @@ defmodule Cromulent.Turn.Option do
   @limits OptionValue.limits()
   @handed_on [:software, :mobility, :keep_dscp, :alternate, :permission_events] ++
                [:oauth_server_name, :redirect, :alternate_domain, :classic_stun] ++
-               [:tcp_allocations, :mode, :pair]
+               [:tcp_allocations, :mode, :pair, :admission]
   @relay_names Enum.uniq(
                  Keyword.keys(@relay) ++ [:host, :software, :permission_events, :pair] ++ @limits
                )

@@ -28,7 +28,8 @@ defmodule Cromulent.Turn.OptionValue do
     handshake_rate: 0..1_000_000,
     handshake_burst: 1..1_000_000,
     max_tcp_peers: 1..1_048_576,
-    allocation_tcp_peers: 1..4096
+    allocation_tcp_peers: 1..4096,
+    max_grants: 1..16_777_216
   ]
 
   @secrets_most 8
@@ -240,6 +241,15 @@ defmodule Cromulent.Turn.OptionValue do
   def parse(:mode, raw) when raw in [:open, "open"], do: {:ok, :open}
   def parse(:mode, raw) when raw in [:switch, "switch"], do: {:ok, :switch}
   def parse(:mode, _raw), do: {:error, "must be open or switch"}
+
+  def parse(:admission, raw) when raw in [:off, "off"], do: {:ok, :off}
+  def parse(:admission, raw) when raw in [:presence, "presence"], do: {:ok, :presence}
+  def parse(:admission, raw) when raw in [:room, "room"], do: {:ok, :room}
+  def parse(:admission, _raw), do: {:error, "must be off, presence or room"}
+
+  def parse(:withdraw_after, raw) do
+    parse_integer(raw, 0..600_000, "must be a number of milliseconds from 0 to 600000")
+  end
 
   def parse(:http, raw) do
     case http(raw) do

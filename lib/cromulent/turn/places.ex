@@ -8,11 +8,12 @@ defmodule Cromulent.Turn.Places do
 
   require Record
 
+  alias Cromulent.Turn.{Admission, Telemetry}
   alias Cromulent.Turn.Places.Server
-  alias Cromulent.Turn.Telemetry
 
   # ref tells two holds of one key apart; joined_at is the system time in ns; limit is how many the
-  # join allowed; transport is the process to be told when a Phoenix channel is ended, or nil.
+  # join allowed; transport is the process to be told when a Phoenix channel is ended, or nil; grant is what
+  # its holder may do at the relay, or nil.
   Record.defrecord(:place, [
     :key,
     :ref,
@@ -20,6 +21,7 @@ defmodule Cromulent.Turn.Places do
     :user_id,
     :joined_at,
     :transport,
+    :grant,
     limit: 1
   ])
 
@@ -33,6 +35,7 @@ defmodule Cromulent.Turn.Places do
             user_id: term(),
             joined_at: integer(),
             transport: pid() | nil,
+            grant: Admission.grant() | nil,
             limit: pos_integer()
           )
 
@@ -45,8 +48,8 @@ defmodule Cromulent.Turn.Places do
   def id(user_id), do: {:term, :erlang.term_to_binary(user_id, [:deterministic])}
 
   @doc "A place that the calling process may claim."
-  @spec new(String.t(), term(), pos_integer(), pid() | nil) :: place()
-  def new(topic, user_id, limit, transport \\ nil) do
+  @spec new(String.t(), term(), pos_integer(), pid() | nil, Admission.grant() | nil) :: place()
+  def new(topic, user_id, limit, transport \\ nil, grant \\ nil) do
     place(
       key: {topic, id(user_id), 0},
       ref: make_ref(),
@@ -54,6 +57,7 @@ defmodule Cromulent.Turn.Places do
       user_id: user_id,
       joined_at: System.system_time(:nanosecond),
       transport: transport,
+      grant: grant,
       limit: limit
     )
   end
@@ -84,9 +88,14 @@ defmodule Cromulent.Turn.Places do
   defp take_over(new, first, rest) do
     taken = place(new, key: place(first, :key))
 
-    if swap(first, taken),
-      do: {:ok, taken, [first | Enum.filter(rest, &remove/1)]},
-      else: take_over(new)
+    if swap(first, taken) do
+      admit(taken)
+      # After that: the user is never without a grant.
+      Admission.release(place(first, :ref))
+      {:ok, taken, [first | Enum.filter(rest, &remove/1)]}
+    else
+      take_over(new)
+    end
   end
 
   @doc "The living holders of a user's places in a topic, on this node."
@@ -97,14 +106,19 @@ defmodule Cromulent.Turn.Places do
 
   @doc "Whether this very hold is still in force."
   @spec held?(place()) :: boolean()
-  def held?(place(key: key, ref: ref, pid: pid)) do
-    match?([place(ref: ^ref, pid: ^pid)], :ets.lookup(__MODULE__, key))
-  end
+  def held?(place(key: key, ref: ref)), do: held?(key, ref)
+
+  @spec held?(key(), reference()) :: boolean()
+  def held?(key, ref), do: match?([place(ref: ^ref)], :ets.lookup(__MODULE__, key))
 
   @doc "Removes exactly this hold; false when it was gone already."
   @spec remove(place()) :: boolean()
   def remove(place(key: key, ref: ref)) do
-    :ets.select_delete(__MODULE__, [{place(key: key, ref: ref, _: :_), [], [true]}]) == 1
+    removed? =
+      :ets.select_delete(__MODULE__, [{place(key: key, ref: ref, _: :_), [], [true]}]) == 1
+
+    if removed?, do: Admission.release(ref)
+    removed?
   end
 
   @doc "Users and holders of a topic, on this node."
@@ -134,13 +148,21 @@ defmodule Cromulent.Turn.Places do
 
   defp take_slot(place(key: {topic, id, _}) = new, slot) do
     new = place(new, key: {topic, id, slot})
-    if :ets.insert_new(__MODULE__, new), do: {:ok, new}, else: replace(new, slot)
+
+    if :ets.insert_new(__MODULE__, new) do
+      admit(new)
+      {:ok, new}
+    else
+      replace(new, slot)
+    end
   end
 
   defp replace(place(key: key) = new, slot) do
     with [old] <- :ets.lookup(__MODULE__, key),
          {:alive, false} <- {:alive, alive?(old)},
          true <- swap(old, new) do
+      admit(new)
+      Admission.release(place(old, :ref))
       freed(old, :ended)
       {:ok, new}
     else
@@ -149,6 +171,19 @@ defmodule Cromulent.Turn.Places do
       _ -> take_slot(new, slot)
     end
   end
+
+  # Whoever takes the place away releases what he finds: what came too late for that is released here.
+  defp admit(place(grant: nil)), do: :ok
+
+  defp admit(place(key: key, ref: ref, grant: grant)) do
+    Admission.hold(ref, key, grant)
+    if held?(key, ref), do: :ok, else: Admission.release(ref)
+  end
+
+  @doc "Gives a place a grant besides the one that it came with."
+  @spec admit(place(), Admission.grant() | nil) :: :ok
+  def admit(place(ref: ref) = place, grant),
+    do: if(Admission.held?(ref, grant), do: :ok, else: admit(place(place, grant: grant)))
 
   # Compare and swap. The table takes a new object only with a key that it can see to be the same.
   defp swap(place(key: key, ref: ref, pid: pid), new) do

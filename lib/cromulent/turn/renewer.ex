@@ -9,7 +9,7 @@ defmodule Cromulent.Turn.Renewer do
 
   use GenServer
 
-  alias Cromulent.Turn.{Chain, Places, Reason, Renewer, Telemetry}
+  alias Cromulent.Turn.{Admission, Chain, Places, Reason, Renewer, Telemetry}
   alias Cromulent.Turn.Places.Supervisor
 
   require Places
@@ -159,6 +159,8 @@ defmodule Cromulent.Turn.Renewer do
         else: drop(ref, state)
 
     if Places.held?(place) do
+      # Under new secrets a user may have another name.
+      Places.admit(place, Admission.grant(topic(place), Places.place(place, :user_id), seal.()))
       send(Places.place(place, :pid), {:cromulent_turn, :ice_servers, payload})
       tell([:place, :renewed], place, %{expires_at: payload.expires_at})
     end

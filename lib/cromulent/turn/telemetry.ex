@@ -9,9 +9,14 @@ defmodule Cromulent.Turn.Telemetry do
   | `[:cromulent, :turn, :relay, :up]` | the relay is ready | `down_ms` (0 at the first start), `restarts` | `os_pid`, `listen`, `version` |
   | `[:cromulent, :turn, :relay, :down]` | the relay ended by itself or broke the protocol | `up_ms` | `reason`, `os_pid` |
   | `[:cromulent, :turn, :allocation, :created]` | a client has a relayed address | `count` (1) | the allocation, see below |
-  | `[:cromulent, :turn, :allocation, :ended]` | the allocation is gone; its counts are final | `age_ms`, `up_packets`, `up_bytes`, `down_packets`, `down_bytes` | the allocation and `reason`: `:released`, `:expired`, `:killed`, `:shutdown` or `:closed` (with its client's connection) |
+  | `[:cromulent, :turn, :allocation, :ended]` | the allocation is gone; its counts are final | `age_ms`, `up_packets`, `up_bytes`, `down_packets`, `down_bytes` | the allocation and `reason`: `:released`, `:expired`, `:killed`, `:shutdown`, `:closed` (with its client's connection) or `:withdrawn` (its user has left all rooms) |
   | `[:cromulent, :turn, :permission, :created]` | a client may reach a peer, which it could not before; with the option `permission_events` | `count` (1) | `id` of the allocation, `username`, `client`, `relayed`, `peer` (an IP) |
   | `[:cromulent, :turn, :peer, :forbidden]` | a peer's address was refused with 403 | `count` (1) | `username`, `client`, `peer`, `rule` |
+  | `[:cromulent, :turn, :admission, :granted]` | the relay has taken grants (docs/admission.md) | `count`, `duration_us` until it answered | |
+  | `[:cromulent, :turn, :admission, :withdrawn]` | it has taken grants back, and ended allocations of users without any | `count`, `duration_us` | |
+  | `[:cromulent, :turn, :admission, :failed]` | it has no room for one, which is tried again | `count` (1) | `user`, `room`, `reason`: `:too_many_grants` or `:too_many_rooms` |
+  | `[:cromulent, :turn, :admission, :opened]` | a relay that was started knows all grants: from now on it refuses others | `duration_us` | |
+  | `[:cromulent, :turn, :admission, :refused]` | a client was refused an allocation (403), its user is in no room | `count` (1) | `username`, `client` |
   | `[:cromulent, :turn, :auth, :failed]` | credentials did not hold | `count` (1) | `username`, `client`, `reason`: `:bad_password`, `:expired`, `:malformed_username`, `:wrong_realm`, `:unknown_userhash`, `:unknown_kid` or `:bad_token` |
   | `[:cromulent, :turn, :provider, :failed]` | a provider of a chain failed and the next one is asked | `count` (1) | `provider`, `reason`, `user_id` |
   | `[:cromulent, :turn, :provider, :fallback]` | no provider was left, and only the STUN list could be given | `count` (1) | `provider` (the last one; nil where its name is wrong), `reason`, `user_id` |
@@ -36,7 +41,8 @@ defmodule Cromulent.Turn.Telemetry do
   is too slow for. `Cromulent.Turn.Relay.stats/0` says how many (`events_dropped`).
   """
 
-  alias Cromulent.Turn.Throttle
+  alias Cromulent.Turn.Admission.Feed
+  alias Cromulent.Turn.{Program, Throttle}
 
   require Logger
 
@@ -63,6 +69,55 @@ defmodule Cromulent.Turn.Telemetry do
     found? = Code.ensure_loaded?(:telemetry)
     unless found?, do: :persistent_term.put(__MODULE__, :absent)
     found?
+  end
+
+  @doc false
+  @spec relay_up(map(), non_neg_integer(), non_neg_integer()) :: :ok
+  def relay_up(info, down_ms, restarts) do
+    metadata = Map.take(info, [:os_pid, :listen, :version])
+    execute([:relay, :up], %{down_ms: down_ms, restarts: restarts}, metadata)
+    back = if restarts > 0, do: " again, #{down_ms} ms after it was lost", else: ""
+    listen = Enum.join(info.listen, ", ")
+    Logger.info("TURN relay runs#{back}: pid #{info.os_pid}, listens on #{listen}")
+  end
+
+  @doc false
+  @spec relay_down(pos_integer() | nil, non_neg_integer(), term()) :: :ok
+  def relay_down(os_pid, up_ms, reason) do
+    execute([:relay, :down], %{up_ms: up_ms}, %{reason: reason, os_pid: os_pid})
+
+    Logger.error(
+      "TURN relay (pid #{os_pid}) was lost after #{up_ms} ms: #{Program.describe(reason)}; starting another"
+    )
+  end
+
+  @doc false
+  # What the relay answered to a command about grants.
+  @spec admission(Feed.command(), non_neg_integer(), term()) :: :ok
+  def admission({:open, []}, us, :ok),
+    do: execute([:admission, :opened], %{duration_us: us}, %{})
+
+  def admission({:withdraw, [pairs]}, us, :ok),
+    do: execute([:admission, :withdrawn], %{count: length(pairs), duration_us: us}, %{})
+
+  def admission({:admit, [pairs]}, us, {:ok, refused}) do
+    count = length(pairs) - length(refused)
+    execute([:admission, :granted], %{count: count, duration_us: us}, %{})
+    Enum.each(refused, &not_granted/1)
+  end
+
+  def admission({name, _pairs}, _us, {:error, reason}) do
+    once(:error, {:admission, name, reason}, fn ->
+      "TURN: the relay did not take a command (#{name}): #{inspect(reason)}"
+    end)
+  end
+
+  defp not_granted({user, room, reason}) do
+    execute([:admission, :failed], %{count: 1}, %{user: user, room: room, reason: reason})
+
+    once(:error, {:admission, reason}, fn ->
+      "TURN: #{user} could not be admitted to #{room}: #{reason}; it is tried again"
+    end)
   end
 
   @doc false
@@ -114,6 +169,14 @@ defmodule Cromulent.Turn.Telemetry do
     end)
   end
 
+  def relay_event(:admission_refused, refusal) do
+    execute([:admission, :refused], %{count: 1}, refusal)
+
+    once(:info, :admission_refused, fn ->
+      "TURN: #{inspect(refusal[:username])} at #{refusal[:client]} was refused: in no room"
+    end)
+  end
+
   def relay_event(:log, %{level: level, message: message})
       when level in [:info, :warning, :error] do
     Logger.log(level, fn -> "TURN relay: #{message}" end)
@@ -131,6 +194,9 @@ defmodule Cromulent.Turn.Telemetry do
 
   defp why_forbidden(:switch_mode),
     do: ": in switch mode only clients of this relay can be reached"
+
+  defp why_forbidden(:admission),
+    do: ": with admission to rooms only clients of this relay can be reached"
 
   defp why_forbidden(rule),
     do: " by the rule #{rule}; allow it with TURN_ALLOW_PEERS if it should be reached"

@@ -20,6 +20,9 @@ defmodule Mix.Tasks.Turn.Check do
   for the check, and each of its listeners is checked. If its ports are taken, what has them is checked, which
   needs the secret.
 
+  With admission (docs/admission.md) the check admits its own user to the relay that it started. A relay that was found
+  running refuses it: there it is 403 at the step "allocate".
+
   The exit status is 0 when every step passed, 1 when one failed, and 2 for unknown flags and wrong values.
   """
 
@@ -189,6 +192,9 @@ defmodule Mix.Tasks.Turn.Check do
   defp listeners(config, opts) do
     case Mix.Turn.start_relay(opts) do
       {:ok, info} ->
+        if Mix.Turn.admit("turn.check") == :ok,
+          do: IO.puts("admission is on: the user of this check is admitted")
+
         for text <- info.listen, {:ok, listener} = Config.parse_listener(text), do: listener
 
       {:error, {:listen, listener, :eaddrinuse}} when config.random_secret? ->

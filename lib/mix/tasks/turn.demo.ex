@@ -33,6 +33,8 @@ defmodule Mix.Tasks.Turn.Demo do
   @task "turn.demo"
   @switches [ip: [:string, :keep], port: :integer]
   @page_port 4080
+  # Whom the page calls itself.
+  @user "check"
   @relay_port 3478
 
   @impl true
@@ -81,7 +83,7 @@ defmodule Mix.Tasks.Turn.Demo do
            do: start_relay(ips, 0)
 
     case result do
-      {:ok, info} -> info
+      {:ok, info} -> Mix.Turn.admit(@user) && info
       {:error, reason} -> Mix.Turn.fail(@task, 1, Program.describe(reason))
     end
   end
@@ -124,7 +126,7 @@ defmodule Mix.Tasks.Turn.Demo do
 
   # Who asks at one address may not reach the others: a phone has its own 127.0.0.1.
   defp ice_servers(ip) do
-    {:ok, servers} = Cromulent.Turn.ice_servers("check", provider: "embedded")
+    {:ok, servers} = Cromulent.Turn.ice_servers(@user, provider: "embedded")
     here = ":" <> Address.to_host(ip) <> ":"
 
     case Enum.filter(servers, &String.contains?(&1.urls, here)) do

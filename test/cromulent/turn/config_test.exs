@@ -28,6 +28,22 @@ defmodule Cromulent.Turn.ConfigTest do
     assert config.random_secret?
   end
 
+  test "where members of rooms only are reached, switch is the mode unless another was chosen" do
+    assert config(admission: :room).limits == %{admission: :room, mode: :switch}
+    assert config(admission: :room, mode: :open).limits == %{admission: :room, mode: :open}
+    assert config(admission: :presence).limits == %{admission: :presence}
+    put_env([{"TURN_ADMISSION", "room"}, {"TURN_MODE", "open"}])
+    assert %{admission: :room, mode: :open} = Config.to_relay(config())
+    config = config(withdraw_after: 100)
+    assert {:ok, %{withdraw_after: 200}} = Config.update(config, withdraw_after: 200)
+    refute Map.has_key?(Config.to_relay(config), :withdraw_after)
+
+    for opts <- [[admission: :presence], [max_grants: 5]] do
+      assert {:error, {:config, text}} = Config.update(config, opts)
+      assert text =~ "cannot change while the relay runs"
+    end
+  end
+
   test "is made of the whole environment" do
     put_env([
       {"TURN_SECRET", "first secret of the test,second secret of the test"},

@@ -15,6 +15,7 @@ defmodule Cromulent.Turn.OptionTest do
                           :permission_events,
                           :tcp_allocations,
                           :mode,
+                          :admission,
                           :pair
                         ]
 
@@ -253,6 +254,22 @@ defmodule Cromulent.Turn.OptionTest do
 
     for wrong <- ["", "Switch", true, :closed],
         do: assert(refused(:mode, wrong) =~ "must be open or switch")
+  end
+
+  test "admission is off, presence or room" do
+    for value <- [:off, :presence, :room],
+        raw <- [value, to_string(value)],
+        do: assert(Option.fetch(:admission, admission: raw) == {:ok, value})
+
+    for wrong <- ["", "Room", true, :rooms],
+        do: assert(refused(:admission, wrong) =~ "must be off, presence or room")
+
+    put_env([{"TURN_ADMISSION", "presence"}, {"TURN_WITHDRAW_AFTER", "5000"}])
+    assert Option.fetch(:admission, []) == {:ok, :presence}
+    assert Option.fetch(:withdraw_after, []) == {:ok, 5000}
+
+    for wrong <- [-1, 600_001, "soon"],
+        do: assert(refused(:withdraw_after, wrong) =~ "milliseconds from 0 to 600000")
   end
 
   @tag :tmp_dir

@@ -45,7 +45,7 @@ defmodule Cromulent.Turn.OptionValueTest do
     own =
       [:software, :mobility, :keep_dscp, :alternate, :permission_events] ++
         [:oauth_server_name, :redirect, :alternate_domain, :classic_stun] ++
-        [:tcp_allocations, :mode, :pair]
+        [:tcp_allocations, :mode, :pair, :admission]
 
     assert Option.limits() == own ++ OptionValue.limits()
   end

@@ -1,5 +1,5 @@
 defmodule Cromulent.Turn.RelayTest do
-  # One relay has the default name here.
+  # Cromulent.Turn.Relay and its process, Cromulent.Turn.Owner. One relay has the default name here.
   use ExUnit.Case, async: false
 
   import Cromulent.Turn.Helpers
@@ -319,7 +319,7 @@ defmodule Cromulent.Turn.RelayTest do
       # A stopped process answers nothing.
       System.cmd("kill", ["-STOP", "#{relay.os_pid}"])
       task = Task.async(fn -> Relay.stats(relay.pid) end)
-      eventually(fn -> map_size(:sys.get_state(relay.pid).calls) == 1 end)
+      eventually(fn -> map_size(:sys.get_state(relay.pid).commands.open) == 1 end)
       OsProcess.kill(relay.os_pid)
       assert Task.await(task) == {:error, :down}
     end
@@ -329,7 +329,7 @@ defmodule Cromulent.Turn.RelayTest do
         with_log(fn ->
           relay = start_relay(pulse: 300)
           # A relay that lives is left alone: some beats pass.
-          counted = fn -> :sys.get_state(relay.pid).next_ref end
+          counted = fn -> :sys.get_state(relay.pid).commands.next end
           beats = counted.() + 3
           eventually(fn -> counted.() >= beats end, 5_000)
           assert {:ok, %{restarts: 0}} = Relay.info(relay.pid)
@@ -672,7 +672,7 @@ defmodule Cromulent.Turn.RelayTest do
         capture_log(fn ->
           {:ok, pid} = Relay.start_link([name: nil] ++ options())
           # Breaks the state, so that the next call fails inside.
-          :sys.replace_state(pid, &%{&1 | calls: :broken})
+          :sys.replace_state(pid, &%{&1 | commands: :broken})
           catch_exit(GenServer.call(pid, {:command, :stats, []}))
           assert_receive {:EXIT, ^pid, _}
         end)

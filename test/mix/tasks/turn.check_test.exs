@@ -116,6 +116,19 @@ defmodule Mix.Tasks.Turn.CheckTest do
     assert errors =~ "TURN relay runs"
   end
 
+  test "checks a relay that lets only members of a room in" do
+    local = [
+      {"TURN_LISTEN", "udp:127.0.0.1:0"},
+      {"TURN_RELAY_IP", "127.0.0.1"},
+      {"TURN_ADMISSION", "room"}
+    ]
+
+    assert {0, ["admission is on: the user of this check is admitted" | lines], _} =
+             check([], local)
+
+    assert_passed(lines)
+  end
+
   test "checks what has the ports without --url, which needs a secret" do
     relay = start_relay(listen: "udp:127.0.0.1:0")
     [listener] = relay.info.listen

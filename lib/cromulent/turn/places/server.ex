@@ -9,7 +9,7 @@ defmodule Cromulent.Turn.Places.Server do
 
   use GenServer
 
-  alias Cromulent.Turn.{Places, Renewer}
+  alias Cromulent.Turn.{Admission, Places, Renewer}
   alias Cromulent.Turn.Places.{Cluster, Eviction, Server, Supervisor}
 
   require Places
@@ -112,6 +112,7 @@ defmodule Cromulent.Turn.Places.Server do
 
   defp swept(state) do
     free_unwatched(state)
+    Admission.sweep()
     Renewer.sweep()
     {told, lost} = state |> lost() |> Enum.split_with(&(Places.place(&1, :ref) in state.lost))
     Enum.each(told, &Eviction.start(&1, @lost_grace, :takeover))

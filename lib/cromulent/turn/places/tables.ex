@@ -1,11 +1,11 @@
 defmodule Cromulent.Turn.Places.Tables do
   @moduledoc false
-  # Owns the tables of places, renewals and silent nodes, and does nothing else: they outlive every
+  # Owns the tables of places, grants, renewals and silent nodes, and does nothing else: they outlive every
   # process that works on them.
 
   use GenServer
 
-  alias Cromulent.Turn.{Places, Renewer}
+  alias Cromulent.Turn.{Admission, Places, Renewer}
   alias Cromulent.Turn.Places.{Cluster, Tables}
 
   @spec start_link([]) :: GenServer.on_start()
@@ -18,6 +18,7 @@ defmodule Cromulent.Turn.Places.Tables do
     :ets.new(Places, [:ordered_set, keypos: 2, write_concurrency: true] ++ shared)
     :ets.new(Renewer, [:set, write_concurrency: true] ++ shared)
     :ets.new(Cluster, [:set] ++ shared)
+    Admission.tables()
     {:ok, nil}
   end
 end
