@@ -228,9 +228,13 @@ priv_dir_test_() ->
                 end)},
             {"CROMULENT_TURN_PRIV has no second",
                 slowly(fun() ->
-                    {false, Said} = Loaded([{"CROMULENT_TURN_PRIV", Dir}]),
-                    %% The logger breaks long lines, and long strings with them.
-                    ?assertNotEqual(nomatch, string:find(squeeze(Said), squeeze(Dir)))
+                    Said = fun() ->
+                        {false, Text} = Loaded([{"CROMULENT_TURN_PRIV", Dir}]),
+                        %% The logger breaks long lines, and long strings with them.
+                        string:find(squeeze(Text), squeeze(Dir)) =/= nomatch
+                    end,
+                    %% A BEAM that stops at once may not write what was logged last.
+                    ?assert(Said() orelse Said() orelse Said())
                 end)}
         ]}
     end}.
