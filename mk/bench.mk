@@ -20,7 +20,7 @@ $(BENCH_OUT)/core: $(call bench-objects,$(BENCH_CORE) $(BENCH_BOTH)) $(OBJ)/core
 .PHONY: bench bench-build
 ## BENCH="--quick"      what bench/run is told; BENCH=--help lists it
 
-bench: ## Compare this relay with its peers, and write the report (20 to 30 minutes)
+bench: ## Compare this relay with its peers, and write the report (35 minutes)
 	$(Q)MAKE="$(MAKE)" bench/run $(BENCH)
 
 bench-build: build $(BENCH_OUT)/turnbench $(BENCH_OUT)/core ## Build the load generator and the engine's benchmark
